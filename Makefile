@@ -1,0 +1,73 @@
+# Everything that a user or CI runs. Needs Python 3.8 to 3.13, make and a network.
+#
+#   make predict DATA=images OUTPUT=predictions.tsv    categorise a folder of images
+#   make test                                          the tests, in the environment that the toolkit runs in
+#   make test-all                                      the tests on each supported Python that the machine has
+#   make lint                                          style, Python 3.8, Dockerfile
+#   make bench                                         the benchmarks' tables
+
+PYTHON ?= python3
+VENV ?= .venv
+OPTIONS ?=
+TESTS ?=
+
+# Passed to commands as environment variables, so that any character may be in a name.
+export DATA OUTPUT PYTHON VENV
+
+READY = $(VENV)/.ready
+TEST_READY = $(VENV)/.ready-test
+LINT_READY = .venv-lint/.ready
+
+.PHONY: help setup predict test test-all lint bench clean
+.DELETE_ON_ERROR:
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+setup: $(READY)
+
+predict: $(READY)
+	@test -n "$$DATA" && test -n "$$OUTPUT" || { echo "make predict: give DATA=FOLDER and OUTPUT=FILE.tsv" >&2; exit 2; }
+	@"$$VENV"/bin/python predictImages.py -d "$$DATA" -o "$$OUTPUT" $(OPTIONS)
+
+test: $(TEST_READY)
+	"$$VENV"/bin/python -m pytest $(TESTS)
+
+test-all:
+	sh tests/on_each_python.sh
+
+lint: $(LINT_READY)
+	.venv-lint/bin/ruff check
+	.venv-lint/bin/ruff format --check
+	.venv-lint/bin/vermin --quiet --no-tips --eval-annotations --violations --target=3.8- *.py lib tests benchmarks
+	.venv-lint/bin/hadolint Dockerfile
+
+bench: $(TEST_READY)
+	"$$VENV"/bin/python benchmarks/predict.py
+
+clean:
+	rm -rf .venv .venv-*
+
+# A TensorFlow that the Python already has, such as the GPU image's, is used as it is.
+$(READY): requirements.txt requirements-tensorflow.txt
+	@"$$PYTHON" -c 'import sys; sys.exit(not (3, 8) <= sys.version_info[:2] <= (3, 13))' || \
+		{ echo "make: $$PYTHON is not a Python from 3.8 to 3.13; name one with PYTHON=…" >&2; exit 2; }
+	@echo "Setting up $$VENV for $$("$$PYTHON" --version); the first time this takes minutes." >&2
+	@if "$$PYTHON" -c 'import tensorflow as tf; assert tf.__version__ >= "2.13"' 2> /dev/null; then \
+		"$$PYTHON" -m venv --clear --system-site-packages "$$VENV" && \
+		"$$VENV"/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt; \
+	else \
+		"$$PYTHON" -m venv --clear "$$VENV" && \
+		"$$VENV"/bin/python -m pip install --quiet --disable-pip-version-check \
+			-r requirements.txt -r requirements-tensorflow.txt; \
+	fi
+	@touch $@
+
+$(TEST_READY): $(READY) requirements-test.txt
+	@"$$VENV"/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-test.txt
+	@touch $@
+
+$(LINT_READY): requirements-lint.txt
+	@"$$PYTHON" -m venv --clear .venv-lint
+	@.venv-lint/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-lint.txt
+	@touch $@

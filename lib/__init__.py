@@ -1,0 +1,1 @@
+"""What the stages of Herbariograph are made of; each script in the folder above is a front door to it."""

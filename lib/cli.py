@@ -1,0 +1,118 @@
+"""What the scripts' command lines have in common: types of options, shared options, errors as exit statuses.
+
+Nothing here imports more than Python's own modules, so that `--help` and a wrong option answer at once.
+"""
+
+import argparse
+import os
+import signal
+import sys
+
+from lib.errors import UsageError, WorkError
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse whose complaint about a wrong call is one line."""
+
+    def error(self, message):
+        self.exit(2, f"{self.prog}: {message} (--help lists the options)\n")
+
+
+class Interrupted(BaseException):
+    """The process was told to stop by a signal. No `Exception`, so that nothing that mends errors catches it."""
+
+
+def parser(documentation):
+    """A parser for a script: its docstring's first paragraph says what it does, the rest follows the options."""
+    summary, _, rest = documentation.partition("\n\n")
+    return Parser(description=summary, epilog=rest, formatter_class=argparse.RawDescriptionHelpFormatter)
+
+
+def add_device_options(options):
+    """Add `-c`, `-g` and `-p`, which most stages have."""
+    group = options.add_argument_group("device")
+    group.add_argument("-c", "--cpu", action="store_true", help="use the CPU only")
+    group.add_argument(
+        "-g", "--gpu", type=whole_number(0), default=0, metavar="INDEX", help="the GPU to use, if there is one (0)"
+    )
+    group.add_argument(
+        "-p", "--processors", type=whole_number(1), metavar="COUNT", help="how many processor cores to use (all)"
+    )
+
+
+def whole_number(lowest, highest=None):
+    """An option's type: a whole number from `lowest` to `highest`."""
+
+    def number(text):
+        try:
+            value = int(text)
+        except ValueError:
+            value = None
+        if value is None or value < lowest or (highest is not None and value > highest):
+            limits = f"of {lowest} or more" if highest is None else f"from {lowest} to {highest}"
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number {limits}")
+        return value
+
+    return number
+
+
+def existing_file(text):
+    """An option's type: a file that is there."""
+    if not os.path.isfile(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not an existing file")
+    return text
+
+
+def existing_directory(text):
+    """An option's type: a directory that is there."""
+    if not os.path.isdir(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not an existing directory")
+    return text
+
+
+def output_file(text):
+    """An option's type: a file to be written, in a directory that is there."""
+    folder = os.path.dirname(text) or "."
+    if not os.path.isdir(folder):
+        raise argparse.ArgumentTypeError(f"{text!r} would lie in {folder!r}, which is not a directory")
+    if os.path.isdir(text) or not os.path.basename(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is a directory, not a file to write")
+    return text
+
+
+def run(options, work, argv=None):
+    """Parse the command line and do the work.
+
+    Args:
+        options: the parser.
+        work: called with the parsed arguments; returns an exit status, None for 0.
+        argv: the arguments, by default those of the process.
+
+    Returns:
+        The exit status: 0, 1 for work that failed, 2 for a wrong call, 128 + the signal's number after a signal.
+    """
+    arguments = options.parse_args(argv)
+    former = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        return work(arguments) or 0
+    except UsageError as error:
+        return _complain(options, error, 2)
+    except (WorkError, MemoryError) as error:
+        return _complain(options, error or "there is not enough memory", 1)
+    except OSError as error:
+        return _complain(options, f"{error.filename}: {error.strerror}." if error.filename else error, 1)
+    except KeyboardInterrupt:
+        return _complain(options, "stopped by Ctrl-C.", 128 + signal.SIGINT)
+    except Interrupted:
+        return _complain(options, "told to stop.", 128 + signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, former)
+
+
+def _interrupt(number, frame):
+    raise Interrupted
+
+
+def _complain(options, message, status):
+    print(f"{options.prog}: {message}", file=sys.stderr)
+    return status

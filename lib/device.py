@@ -1,0 +1,73 @@
+"""Which processor TensorFlow computes on. Imports TensorFlow: only after the options have been checked."""
+
+import contextlib
+import os
+import sys
+from typing import NamedTuple
+
+from lib.errors import UsageError
+
+
+class Device(NamedTuple):
+    """Where to compute: the kind, `cpu` or `gpu`, and TensorFlow's name for it."""
+
+    kind: str
+    name: str
+
+
+def select_device(cpu=False, gpu=0, processors=None, threads_per_operation=None):
+    """Import TensorFlow and bind it to one device. To be called once, before anything else uses TensorFlow.
+
+    Without any GPU the CPU is used, with a warning on stderr unless it was asked for.
+
+    Args:
+        cpu: whether to use the CPU though there be a GPU.
+        gpu: the index of the GPU.
+        processors: how many cores TensorFlow may use; None for all.
+        threads_per_operation: how many cores one operation may use; None for as many as `processors`. A stage that
+            runs batches side by side is faster with 1.
+
+    Raises:
+        UsageError: there are GPUs, but not that one.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if cpu:
+        os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+    with _silent_stderr():
+        import tensorflow as tf
+
+        gpus = [] if cpu else tf.config.list_physical_devices("GPU")
+    if gpus and gpu >= len(gpus):
+        raise UsageError(
+            "-g/--gpu: there is no GPU {}; give 0{}, or -c for the CPU.".format(
+                gpu, f" to {len(gpus) - 1}" if len(gpus) > 1 else ""
+            )
+        )
+    with _silent_stderr():
+        if processors or threads_per_operation:
+            tf.config.threading.set_intra_op_parallelism_threads(threads_per_operation or processors)
+            tf.config.threading.set_inter_op_parallelism_threads(processors or 0)
+        if gpus:
+            tf.config.set_visible_devices(gpus[gpu], "GPU")
+            tf.config.experimental.set_memory_growth(gpus[gpu], True)
+        tf.config.list_logical_devices()  # starts TensorFlow's runtime, which has something to say, too
+    if gpus:
+        return Device("gpu", "/GPU:0")
+    if not cpu:
+        print("There is no GPU that TensorFlow can use: using the CPU.", file=sys.stderr)
+    return Device("cpu", "/CPU:0")
+
+
+@contextlib.contextmanager
+def _silent_stderr():
+    """Keep what TensorFlow's C++ parts say while starting, which no setting silences, off the terminal."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)

@@ -1,0 +1,78 @@
+"""Files that appear whole or not at all, and names that fit into a line of text."""
+
+import contextlib
+import hashlib
+import os
+import re
+
+_ESCAPES = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
+_ESCAPED = re.compile(r"[\\\x00-\x1f\x7f\udc80-\udcff]")
+_UNESCAPED = re.compile(r"\\(x[0-9a-f]{2}|.)", re.DOTALL)
+
+
+@contextlib.contextmanager
+def whole_file(path, mode="w", **options):
+    """Open a temporary file beside `path` for writing; when the block ends well it becomes `path`, else it goes.
+
+    A reader sees the former file or the new one, never a part. What is written reaches the disk before the name does.
+
+    Args:
+        path: the file to write.
+        mode, **options: as of `open`; text is UTF-8 with unchanged newlines unless told otherwise.
+
+    Raises:
+        OSError: the folder is not there or can't be written to, or the disk is full; `path` is as it was.
+    """
+    path = os.fspath(path)
+    if "b" not in mode:
+        options = dict({"encoding": "utf-8", "newline": ""}, **options)
+    temporary = f"{path}.{os.getpid()}.tmp"
+    try:
+        with open(temporary, mode, **options) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+
+
+def checksum(path):
+    """The SHA-256 of a file's content, in hexadecimal."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        for block in iter(lambda: file.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def escape_name(name):
+    r"""A file name as text of one line without tabs, which `unescape_name` turns back.
+
+    A backslash becomes `\\`, a tab `\t`, the line ends `\n` and `\r`; other control characters, and bytes that are not
+    UTF-8, become `\x` and two hexadecimal digits for each byte.
+
+    Args:
+        name: a path as Python has it, bytes that are not UTF-8 as surrogates.
+    """
+
+    def escaped(match):
+        character = match.group()
+        return _ESCAPES.get(character) or f"\\x{ord(character) & 0xFF:02x}"
+
+    return _ESCAPED.sub(escaped, name)
+
+
+def unescape_name(text):
+    """The path that `escape_name` was given."""
+
+    def character(match):
+        code = match.group(1)
+        if len(code) == 3:
+            value = int(code[1:], 16)
+            return chr(value if value < 0x80 else 0xDC00 + value)
+        return {"t": "\t", "n": "\n", "r": "\r"}.get(code, code)
+
+    return _UNESCAPED.sub(character, text)

@@ -1,0 +1,245 @@
+"""How a picture becomes pixels. Every stage that reads an image file reads it here.
+
+What is read is decided by a file's content, never by its name. See `read_image` for what happens to the pixels.
+"""
+
+import contextlib
+import functools
+import os
+import stat
+import threading
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+# Names that end like this, in any case, are taken for images.
+# fmt: off
+ENDINGS = frozenset([
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".bmp", ".dib", ".gif", ".tif", ".tiff", ".webp",
+    ".jp2", ".j2k", ".jpf", ".jpx", ".j2c", ".jpc",
+])
+# fmt: on
+
+# Pillow's names of what is read. An MPO is opened as the JPEG that it begins with. What else Pillow can open is left
+# out: nobody's scans, and some of it runs other programs.
+FORMATS = ("JPEG", "PNG", "BMP", "DIB", "GIF", "TIFF", "WEBP", "JPEG2000")
+
+MAX_PIXELS = 500_000_000
+
+# A JPEG is shrunk in its decoder as long as its shorter side keeps this many pixels: on labelled scans the shrunken
+# picture is categorised as well as the whole one, and a scan of 24 megapixels costs a third less time.
+SHORTER_SIDE = 512
+
+# From this many pixels on, rows are fetched one by one rather than copying the whole picture out of the decoder.
+ROWWISE_PIXELS = 3_000_000
+
+# What decoding may take at once: a picture that would exceed it waits until the others are read. By the core, so that
+# machines of any size keep working.
+DECODING_BYTES = 200_000_000 * (os.cpu_count() or 1)
+
+# Pillow's own guard refuses from 179 million pixels on; `max_pixels` is the guard here, and it can be set.
+Image.MAX_IMAGE_PIXELS = None
+
+
+class ImageError(Exception):
+    """One file is no picture that can be read whole; the message is the reason, without the file's name."""
+
+
+class _Budget:
+    """Memory that threads share: who needs more than is left waits, unless nobody has any."""
+
+    def __init__(self, total):
+        self._total, self._used = total, 0
+        self._changed = threading.Condition()
+
+    @contextlib.contextmanager
+    def use(self, amount):
+        with self._changed:
+            self._changed.wait_for(lambda: self._used == 0 or self._used + amount <= self._total)
+            self._used += amount
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._used -= amount
+                self._changed.notify_all()
+
+
+_DECODING = _Budget(DECODING_BYTES)
+
+
+def is_image_name(name):
+    """Whether a file's name ends like an image's, in any case."""
+    return os.path.splitext(name)[1].lower() in ENDINGS
+
+
+def read_image(path, size, exact=False, max_pixels=MAX_PIXELS):
+    """Read an image file as the pixels that a model is given.
+
+    The picture is turned as its EXIF orientation says; a JPEG is shrunk inside the decoder to the smallest of 1/1,
+    1/2, 1/4 and 1/8 of its size whose shorter side is at least 512 pixels; 16 bits are scaled to 0-255, transparent
+    pixels lie on white, of an animation or a multi-page file the first picture counts. Then comes bilinear resizing
+    without antialiasing, the aspect not kept: the published models were trained on such pixels, and antialiased ones
+    ruin their answers.
+
+    Args:
+        path: the file.
+        size: height and width of the result in pixels.
+        exact: the published pipeline's pixels instead: TensorFlow's decoder at full size, EXIF orientation and
+            transparency ignored. What that decoder does not know is read by Pillow, at full size.
+        max_pixels: a picture with more pixels than this is refused before it is decoded.
+
+    Returns:
+        float32 `(size, size, 3)`, red, green and blue, 0-255.
+
+    Raises:
+        ImageError: not a regular file, no image, cut short, too large, or anything else that keeps it from being
+            read whole.
+    """
+    try:
+        status = os.stat(path)
+        if stat.S_ISDIR(status.st_mode):
+            raise ImageError("a directory, not a file")
+        if not stat.S_ISREG(status.st_mode):
+            raise ImageError("not a regular file")
+        if status.st_size == 0:
+            raise ImageError("an empty file")
+        with open(path, "rb") as file:
+            image = Image.open(file, formats=FORMATS)
+            if image.width * image.height > max_pixels:
+                raise ImageError(
+                    f"{image.width} x {image.height} pixels are more than the {max_pixels} allowed (--max-pixels)"
+                )
+            if exact:
+                with _DECODING.use(4 * image.width * image.height):
+                    return _exact_pixels(file, image, size)
+            pixels = image.width * image.height
+            image.draft(None, (SHORTER_SIDE, SHORTER_SIDE))
+            with _DECODING.use(_decoding_bytes(image, pixels)):
+                image.load()
+                return _turn(_resize(image, size), _orientation(image))
+    except ImageError:
+        raise
+    except FileNotFoundError:
+        link = os.path.islink(path)
+        raise ImageError("a link to a file that is not there" if link else "the file is not there") from None
+    except UnidentifiedImageError:
+        raise ImageError("not an image that can be read (JPEG, PNG, BMP, GIF, TIFF, WebP or JPEG 2000)") from None
+    except MemoryError:
+        raise ImageError("more memory needed than there is") from None
+    except Exception as error:  # Decoders raise what they like on a bad file: struct.error, KeyError, SyntaxError, …
+        raise ImageError(f"can't be read whole: {str(error) or type(error).__name__}") from error
+
+
+def _decoding_bytes(image, pixels):
+    """About how much memory decoding takes: a Pillow image after `draft`, and its pixels before."""
+    if image.format == "JPEG" or image.format == "MPO":
+        # A progressive JPEG is held whole as coefficients of 2 bytes, whatever it is shrunk to.
+        return 4 * image.width * image.height + (6 * pixels if image.info.get("progressive") else 0)
+    return (4 if image.format in ("PNG", "BMP", "DIB") else 8) * pixels
+
+
+def _resize(image, size):
+    """Pillow image, decoded -> float32 `(size, size, 3)`, 0-255: bilinear, no antialiasing, aspect not kept."""
+    rows, row_weights = _lattice(image.height, size)
+    columns, column_weights = _lattice(image.width, size)
+    corners = _rgb(_pick(image, rows, columns), image).reshape(2 * size, 6 * size)
+    # First along the rows, then along the columns, as TensorFlow does; in place and flat, since that is twice as fast.
+    before, behind = corners[:, : 3 * size], corners[:, 3 * size :]
+    lines = behind - before
+    lines *= np.repeat(column_weights, 3)
+    lines += before
+    before, behind = lines[:size], lines[size:]
+    pixels = behind - before
+    pixels *= row_weights[:, None]
+    pixels += before
+    return pixels.reshape(size, size, 3)
+
+
+@functools.lru_cache(maxsize=4096)
+def _lattice(length, size):
+    """Where bilinear resizing with half-pixel centres looks along one axis of `length` pixels, in float32 as
+    TensorFlow computes it.
+
+    Returns:
+        int64 `(2 * size,)`: for each output pixel the input pixel before it, then for each the one behind it; and
+        float32 `(size,)`: the weight of the one behind.
+    """
+    scale = np.float32(length) / np.float32(size)
+    position = (np.arange(size, dtype="float32") + np.float32(0.5)) * scale - np.float32(0.5)
+    before = np.floor(position)
+    behind = np.minimum(np.ceil(position), length - 1).astype("int64")
+    return np.concatenate([np.minimum(np.maximum(before.astype("int64"), 0), behind), behind]), position - before
+
+
+def _pick(image, rows, columns):
+    """The pixels of a Pillow image where `rows` and `columns` cross, in the image's own mode, as an array."""
+    if image.mode == "1":
+        image = image.convert("L")
+    if image.width * image.height < ROWWISE_PIXELS:
+        return np.asarray(image).take(rows, axis=0).take(columns, axis=1)
+    lines = {}
+    for row in rows.tolist():
+        if row not in lines:
+            lines[row] = np.asarray(image.crop((0, row, image.width, row + 1)))[0].take(columns, axis=0)
+    return np.stack([lines[row] for row in rows.tolist()])
+
+
+def _rgb(pixels, image):
+    """Pixels in the mode of the Pillow image they were picked from -> float32 RGB, 0-255, on white."""
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return pixels.astype("float32")
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
+        grey = pixels.astype("float32") / 257  # 65535 becomes 255
+        return np.repeat(grey[:, :, None], 3, axis=2)
+    if image.mode in ("I", "F"):
+        # 32 bits have no agreed range: the picture's own darkest and brightest pixel become 0 and 255.
+        darkest, brightest = image.getextrema()
+        grey = (pixels.astype("float64") - darkest) * (255 / ((brightest - darkest) or 1))
+        return np.repeat(grey.astype("float32")[:, :, None], 3, axis=2)
+    mode = "L" if image.mode == "1" else image.mode
+    part = Image.frombytes(mode, pixels.shape[1::-1], np.ascontiguousarray(pixels).tobytes())
+    if image.palette is not None and mode in ("P", "PA"):
+        part.putpalette(image.palette)
+    if "transparency" in image.info:
+        part.info["transparency"] = image.info["transparency"]
+    if mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in part.info:
+        part = part.convert("LA") if mode == "La" else part
+        colours = np.asarray(part.convert("RGBA"), dtype="float32")
+        return 255 + (colours[:, :, :3] - 255) * (colours[:, :, 3:] / 255)
+    return np.asarray(part.convert("RGB"), dtype="float32")
+
+
+def _orientation(image):
+    """The EXIF orientation of a loaded Pillow image, 1-8; 1 where there is none or it can't be read."""
+    try:
+        # After `load`, since newer Pillows turn a TIFF by themselves while loading and then drop the tag.
+        return image.getexif().get(0x0112, 1)
+    except Exception:  # A broken EXIF block is no reason to refuse a picture.
+        return 1
+
+
+def _turn(pixels, orientation):
+    """Turn square pixels `(size, size, 3)` as the EXIF orientation says. Resizing to a square commutes with it."""
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.transpose(1, 0, 2)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return np.ascontiguousarray(pixels)
+
+
+def _exact_pixels(file, image, size):
+    """The published pipeline's pixels of an open file, whose header Pillow has read as `image`."""
+    import tensorflow as tf  # Here, since nothing else of this module needs it.
+
+    if image.format in ("JPEG", "MPO", "PNG", "BMP", "DIB", "GIF"):
+        file.seek(0)
+        try:
+            decoded = tf.io.decode_image(file.read(), channels=3, expand_animations=False)
+            return tf.image.resize(decoded, (size, size)).numpy()
+        except tf.errors.InvalidArgumentError:
+            pass  # Such as a JPEG in CMYK. If the file is cut short, Pillow says so in the next line, too.
+    image.load()
+    return _resize(image, size)

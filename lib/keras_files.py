@@ -1,0 +1,250 @@
+"""`.keras` files of any Keras since 2.12, opened and written by the Keras that runs."""
+
+import io
+import json
+import os
+import re
+import tempfile
+import zipfile
+
+import h5py
+import keras
+
+from lib import keras_graphs
+from lib.errors import UsageError
+from lib.files import whole_file
+
+# The groups of a weights file that hold a training's state, not a model's.
+_TRAINING_STATE = ("optimizer", "metrics", "compile_metrics", "_metrics")
+
+
+def load_model(path, outputs=None):
+    """Open a `.keras` file.
+
+    Any Keras since 2.12 may have written it (2.12 writes HDF5 under that ending, which is opened, too). Its logits
+    are those that Keras 2.13 computes, and the penalties of frozen layers are part of the model's `losses`.
+
+    Args:
+        path: the file.
+        outputs: how many outputs the model must have; None for any number.
+
+    Returns:
+        A functional Keras model, not compiled. For the project's models: float32 `(batch, height, width, bands)`,
+        0-255, to logits `(batch, outputs)`.
+
+    Raises:
+        UsageError: no such file, not a Keras file, cut short, holding other things than plain layers (a Lambda, a
+            class of somebody's own), or with another number of outputs.
+    """
+    path = os.fspath(path)
+    try:
+        description, weights = _read(path)
+        with h5py.File(io.BytesIO(weights), "r") as file:
+            model, parts = keras_graphs.build_model(description or _hdf5_description(file))
+            if description is None:
+                _restore_hdf5(model, file["model_weights"])
+            else:
+                _restore_parts(parts, file)
+    except keras_graphs.GraphError as error:
+        raise UsageError(f"{path} {error}.") from error
+    except FileNotFoundError:
+        raise UsageError(f"{path} is not there; give an existing .keras file.") from None
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
+        raise UsageError(f"{path} is not a whole .keras file ({_one_line(error)}).") from error
+    check_outputs(model, outputs, path)
+    return model
+
+
+def save_model(model, path):
+    """Write a model as a `.keras` file that holds its layers and weights and no state of a training.
+
+    The file appears whole or not at all. The same model gives the same bytes.
+
+    Args:
+        model: a functional or sequential Keras model.
+        path: where to write; should end in `.keras`.
+
+    Raises:
+        OSError: the folder is not there or can't be written to, or the disk is full; a former file is as it was.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        # Keras writes to names that end in .keras alone, and beside the target such a name would look like a model.
+        draft = os.path.join(folder, "model.keras")
+        model.save(draft)
+        with zipfile.ZipFile(draft) as archive:
+            description = keras_graphs.plain_description(json.loads(archive.read("config.json")))
+            metadata = {"keras_version": json.loads(archive.read("metadata.json"))["keras_version"]}
+            weights = _without_training_state(archive.read("model.weights.h5"))
+        with whole_file(path, "wb") as file, zipfile.ZipFile(file, "w") as archive:
+            for name, content in (
+                ("metadata.json", json.dumps(metadata)),
+                ("config.json", json.dumps(description)),
+                ("model.weights.h5", weights),
+            ):
+                archive.writestr(zipfile.ZipInfo(name), content)  # with no date: the same bytes each time
+
+
+def check_outputs(model, outputs, path):
+    """Raise UsageError unless the model of a file has one output of `outputs` logits; None for any number."""
+    shape = getattr(model.output, "shape", None)
+    if shape is None or len(shape) != 2 or shape[-1] is None:
+        raise UsageError(f"{path} does not give one row of logits for an image.")
+    if outputs is not None and shape[-1] != outputs:
+        raise UsageError(f"{path} has {shape[-1]} outputs where {outputs} are needed.")
+
+
+def _read(path):
+    """A file's parsed description and its weights as HDF5; None as the description where the HDF5 holds it, too."""
+    with open(path, "rb") as file:
+        if file.read(8) == b"\x89HDF\r\n\x1a\n":
+            file.seek(0)
+            return None, file.read()
+        if not zipfile.is_zipfile(file):
+            raise ValueError("it is not a zip, or cut short")
+        with zipfile.ZipFile(file) as archive:
+            names = archive.namelist()
+            if "config.json" not in names or "model.weights.h5" not in names:
+                raise ValueError("it is a zip without config.json and model.weights.h5")
+            description = json.loads(archive.read("config.json"))
+            if not isinstance(description, dict):
+                raise ValueError("its config.json describes no model")
+            return description, archive.read("model.weights.h5")
+
+
+def _hdf5_description(file):
+    if "model_config" not in file.attrs:
+        raise ValueError("it is HDF5 without a model's description")
+    return json.loads(file.attrs["model_config"])
+
+
+def _one_line(error):
+    return " ".join(str(error.args[0] if error.args else error).split()) or type(error).__name__
+
+
+def _restore_hdf5(model, group):
+    """Give a model the weights of an HDF5 file, where each layer's lie under its name in their order."""
+    for layer in model.layers:
+        if not _needs_values(layer):
+            continue
+        stored = _group(group, layer.name)
+        names = [name.decode() if isinstance(name, bytes) else name for name in stored.attrs["weight_names"]]
+        weights = list(layer.trainable_weights) + list(layer.non_trainable_weights)
+        if len(names) != len(weights):
+            raise ValueError(f"it holds {len(names)} weights for the layer {layer.name!r}")
+        for weight, name in zip(weights, names):
+            weight.assign(_values(stored, name))
+
+
+def _restore_parts(parts, group):
+    """Give the layers of a model the weights from its group of a weights file.
+
+    A layer's weights lie under its class's name in snake case and, from the second on, a number. How the numbers run
+    differs (Keras 2.13 counts each layer twice), their order is that of the layers in every Keras.
+    """
+    for container in ("layers", "_layer_checkpoint_dependencies"):
+        if container in group:
+            _restore_in_order(parts, _group(group, container))
+            return
+    if any(_needs_values(part.layer) for part in parts):
+        raise ValueError("its weights are not where any Keras keeps them")
+
+
+def _restore_in_order(parts, group):
+    places = {}
+    for name in group:
+        match = re.fullmatch(r"(.*?)(?:_(\d+))?", name)
+        if _holds_values(_group(group, name)):
+            places.setdefault(match.group(1), []).append((int(match.group(2) or 0), name))
+    places = {kind: [name for _, name in sorted(numbered)] for kind, numbered in places.items()}
+    for part in parts:
+        if not _needs_values(part.layer):
+            continue
+        waiting = places.get(keras_graphs.snake_case(part.class_name))
+        if not waiting:
+            raise ValueError(f"it holds no weights for the layer {part.layer.name!r}")
+        stored = _group(group, waiting.pop(0))
+        if part.parts is None:
+            _restore_layer(part.layer, stored)
+        else:
+            _restore_parts(part.parts, stored)
+    left = [name for names in places.values() for name in names]
+    if left:
+        raise ValueError("it holds weights that belong to no layer ({})".format(", ".join(sorted(left)[:3])))
+
+
+def _restore_layer(layer, group):
+    """Give one layer, and the layers that it holds as attributes, their weights."""
+    if "vars" in group:
+        stored = _group(group, "vars")
+        if len(stored):
+            try:
+                layer.load_own_variables({name: _values(stored, name) for name in stored})
+            except ValueError as error:
+                raise ValueError(f"the weights of {layer.name!r} don't fit: {_one_line(error)}") from error
+    for name in group:
+        if name == "vars" or not _holds_values(_group(group, name)):
+            continue
+        # Keras 2 writes the attribute's name as it is, Keras 3 without its underscore.
+        held = next((getattr(layer, known) for known in (name, "_" + name) if hasattr(layer, known)), None)
+        if isinstance(held, keras.layers.Layer):
+            _restore_layer(held, _group(group, name))
+        elif isinstance(held, (list, tuple)):
+            parts = [keras_graphs.Part(type(item).__name__, item, None) for item in held]
+            _restore_in_order(parts, _group(group, name))
+        else:
+            raise ValueError(f"it holds weights for a part {name!r} that {layer.name!r} does not have")
+
+
+def _needs_values(layer):
+    """Whether a layer has weights to be read from a file: the state of a random generator is none."""
+    return any("float" in str(weight.dtype) for weight in getattr(layer, "weights", ()))
+
+
+def _holds_values(group):
+    """Whether there is any weight below a group of a weights file, the state of random generators aside."""
+    for name in group:
+        if "generator" in name:
+            continue
+        item = _member(group, name)
+        if isinstance(item, h5py.Dataset) or _holds_values(item):
+            return True
+    return False
+
+
+def _group(group, name):
+    item = _member(group, name)
+    if not isinstance(item, h5py.Group):
+        raise ValueError(f"{item.name} is not a group of weights")
+    return item
+
+
+def _values(group, name):
+    dataset = _member(group, name)
+    if not isinstance(dataset, h5py.Dataset):
+        raise ValueError(f"{dataset.name} is not an array")
+    return dataset[()]
+
+
+def _member(group, path):
+    """A member of a group that lies in the same file: HDF5 can point to others, which no model needs."""
+    item = group
+    for name in path.split("/"):
+        if not isinstance(item.get(name, getlink=True), h5py.HardLink):
+            raise ValueError(f"{name} in {item.name} is not there or points elsewhere")
+        item = item[name]
+    if isinstance(item, h5py.Dataset) and (item.external or item.is_virtual):
+        raise ValueError(f"{item.name} keeps its numbers in another file")
+    return item
+
+
+def _without_training_state(weights):
+    """A weights file's bytes without the state of an optimizer or of metrics."""
+    with h5py.File(io.BytesIO(weights), "r") as source:
+        if not any(name in source for name in _TRAINING_STATE):
+            return weights
+        clean = io.BytesIO()
+        with h5py.File(clean, "w") as target:
+            for name in source:
+                if name not in _TRAINING_STATE:
+                    source.copy(name, target)
+        return clean.getvalue()

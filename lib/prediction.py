@@ -1,0 +1,336 @@
+"""Categorising the images of a folder: from files to a table of categories and probabilities."""
+
+import collections
+import concurrent.futures
+import json
+import os
+import threading
+import zipfile
+
+import numpy as np
+
+from lib.categories import LABELS, read_labels
+from lib.errors import UsageError, WorkError
+from lib.files import checksum, escape_name, whole_file
+from lib.images import MAX_PIXELS, ImageError, is_image_name, read_image
+from lib.progress import progress
+from lib.published import MODELS, find_model
+from lib.tables import ResumableTable
+
+# How many images the model is given at once: more is slower on a CPU, whose caches then overflow. An image's place in
+# such a step follows from its place in the folder alone, so that a resumed run computes the very same numbers.
+STEP = 32
+
+# What the published models were trained on; taken for models that accept any size.
+DEFAULT_SIZE = 96
+
+
+def list_images(directory):
+    """Find the images below a directory, by the endings of their names, symbolic links followed.
+
+    Returns:
+        The paths, each `directory` as given joined with the path below it, sorted byte by byte; and a dictionary of
+        what can't be listed: path -> reason. A directory whose name ends like an image's is both listed (it will fail
+        to be read) and descended into.
+    """
+    paths, problems = [], {}
+    status = os.stat(directory)
+    waiting = [(directory, ((status.st_dev, status.st_ino),))]
+    while waiting:
+        folder, ancestors = waiting.pop()
+        try:
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    if is_image_name(entry.name):
+                        paths.append(entry.path)
+                    if entry.is_dir():
+                        status = entry.stat()
+                        identity = (status.st_dev, status.st_ino)
+                        if identity not in ancestors:  # else a link in a circle
+                            waiting.append((entry.path, (*ancestors, identity)))
+        except OSError as error:
+            problems[folder] = f"the directory can't be listed: {error.strerror}"
+    return sorted(paths, key=os.fsencode), problems
+
+
+def labels_of(model, path, labels_file=None):
+    """The labels of a model's outputs: of `--labels`, of a `categories.tsv` beside a model given as a path, or the 17.
+
+    Args:
+        model: the `-m` value.
+        path: the model's file.
+        labels_file: the `--labels` value.
+
+    Returns:
+        The labels and what they come from, for messages.
+    """
+    if labels_file is None and model not in MODELS:
+        beside = os.path.join(os.path.dirname(path), "categories.tsv")
+        labels_file = beside if os.path.isfile(beside) else None
+    if labels_file is None:
+        return LABELS, "the published categories"
+    return read_labels(labels_file), labels_file
+
+
+def input_size(path):
+    """The side length in pixels of the images that a model's file asks for; 96 where it accepts any.
+
+    Read without Keras, so that images can be read while it is imported; what is no model is found out afterwards.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            config = json.loads(archive.read("config.json"))["config"]
+        first = config["layers"][0]["config"]
+        side = (first.get("batch_shape") or first.get("batch_input_shape"))[1]
+    except (OSError, ValueError, KeyError, TypeError, IndexError, zipfile.BadZipFile):
+        side = None
+    return side if isinstance(side, int) and side > 0 else DEFAULT_SIZE
+
+
+def columns_of(labels, top=1, probabilities=False):
+    """The names of the table's columns."""
+    columns = ["MODEL", "FILE", "PREDICTION", "PROBABILITY"]
+    for rank in range(2, top + 1):
+        columns += [f"PREDICTION_{rank}", f"PROBABILITY_{rank}"]
+    if probabilities:
+        columns += [f"PROBABILITY_{label}" for label in labels]
+    return columns
+
+
+def predict(
+    data,
+    model,
+    output,
+    models=None,
+    labels_file=None,
+    batch=1024,
+    exact=False,
+    max_pixels=MAX_PIXELS,
+    top=1,
+    probabilities=False,
+    overwrite=False,
+    cpu=False,
+    gpu=0,
+    processors=None,
+    report=print,
+):
+    """Categorise the images of a folder and write the table; go on where an earlier call was stopped.
+
+    Args:
+        data: the folder, searched with all below it.
+        model: a published model's name or the path of a `.keras` file.
+        output: the table to write, `.tsv`, `.csv` or `.jsonl`.
+        models: where published models are kept; None for the default.
+        labels_file: a table of labels; None for the default of `labels_of`.
+        batch: at most how many images are held in memory at once.
+        exact: the published pipeline's pixels, see `lib.images.read_image`.
+        max_pixels: the largest picture that is decoded.
+        top: for how many categories of an image the table has columns.
+        probabilities: whether it has a column for each category.
+        overwrite: start anew though there be a table.
+        cpu, gpu, processors: see `lib.device.select_device`.
+        report: called with each message for the user.
+
+    Returns:
+        How many files of the folder are in the table, and the errors: path -> reason.
+
+    Raises:
+        UsageError: no images, no such model, labels that don't match it, or a table of other settings.
+        WorkError: the model can't be fetched or the table not be written.
+    """
+    path = find_model(model, models)
+    labels, source = labels_of(model, path, labels_file)
+    if top > len(labels):
+        raise UsageError(f"--top: {top} is more than the {len(labels)} categories there are.")
+    paths, errors = list_images(data)
+    if not paths:
+        raise UsageError(f"-d/--data: there is no image in {data} (JPEG, PNG, BMP, GIF, TIFF, WebP, …).")
+    names = [escape_name(name) for name in paths]
+    settings = {
+        "-m/--model": escape_name(model),
+        "the model's SHA-256": checksum(path),
+        "-d/--data": escape_name(data),
+        "the labels": list(labels),
+        "--exact": exact,
+        "--top": top,
+        "--probabilities": probabilities,
+    }
+    with ResumableTable(output, columns_of(labels, top, probabilities), settings, overwrite) as table:
+        todo = [number for number, name in enumerate(names) if name not in table]
+        if len(todo) < len(paths):
+            report(f"{len(paths) - len(todo):,} of {len(paths):,} images are done already.")
+        versions = {}
+        if todo:
+
+            def load():
+                function, found = _load(path, len(labels), source, min(STEP, batch), cpu, gpu, processors)
+                versions.update(found)
+                return function
+
+            read = _Reader(paths, input_size(path), exact, max_pixels)
+            with progress(len(todo), "images") as advance:
+                for numbers, logits, failed in _answers(todo, read, load, batch, processors):
+                    rows = []
+                    for number, row in zip(numbers, _softmax(logits)):
+                        if number in failed:
+                            errors[paths[number]] = failed[number]
+                        else:
+                            rows.append([escape_name(model), names[number], *_answer(row, labels, top, probabilities)])
+                    table.append(rows)
+                    advance(len(numbers))
+        table.finish(versions)
+    _write_errors(output + ".errors.tsv", errors)
+    return len(paths) - sum(path in errors for path in paths), errors
+
+
+def _answer(chances, labels, top, probabilities):
+    """The table's values for one image's probabilities `(categories,)`."""
+    values = []
+    for index in np.argsort(-chances, kind="stable")[:top]:
+        values += [labels[index], float(chances[index])]
+    return values + ([float(chance) for chance in chances] if probabilities else [])
+
+
+def _softmax(logits):
+    """float32 logits `(images, categories)` -> float64 probabilities."""
+    exponentials = np.exp(logits.astype("float64") - logits.max(axis=1, keepdims=True))
+    return exponentials / exponentials.sum(axis=1, keepdims=True)
+
+
+def _load(path, outputs, source, step, cpu, gpu, processors):
+    """Start TensorFlow and open the model.
+
+    Returns:
+        A function from float32 pixels `(step, size, size, 3)` to float32 logits `(step, outputs)`, which several
+        threads may call at once; and the versions of what computes them.
+    """
+    from lib.device import select_device
+
+    # One core for each operation: several steps run side by side instead, which is twice as fast.
+    select_device(cpu, gpu, processors or _cores(), threads_per_operation=1)
+
+    import keras
+    import tensorflow as tf
+
+    from lib.keras_files import load_model
+
+    try:
+        model = load_model(path, outputs)
+    except UsageError as error:
+        if "outputs where" in str(error):
+            raise UsageError(f"{error} The labels are {source}; --labels names others.") from error
+        raise
+    if model.input_shape[-1] != 3:
+        raise UsageError(f"{path} takes images of {model.input_shape[-1]} bands; it must take 3.")
+    size = input_size(path)
+
+    @tf.function(input_signature=[tf.TensorSpec((step, size, size, 3), tf.float32)], autograph=False)
+    def logits(pixels):
+        return model(pixels, training=False)
+
+    logits.get_concrete_function()
+    return lambda pixels: logits(tf.constant(pixels)).numpy(), {
+        "tensorflow": tf.__version__,
+        "keras": keras.__version__,
+        "numpy": np.__version__,
+    }
+
+
+class _Reader:
+    """Reads steps of images; a callable with settings, which can be told to stop."""
+
+    def __init__(self, paths, size, exact, max_pixels):
+        self.exact = exact
+        self._paths, self._size, self._max_pixels = paths, size, max_pixels
+        self.stopped = threading.Event()
+
+    def __call__(self, numbers, step):
+        """Read the images of the given numbers into their places of a step.
+
+        Returns:
+            float32 `(step, size, size, 3)`, zero where there is no image, and a dictionary: number -> reason why
+            that image could not be read.
+        """
+        pixels = np.zeros((step, self._size, self._size, 3), "float32")
+        failed = {}
+        for number in numbers:
+            if self.stopped.is_set():
+                raise concurrent.futures.CancelledError
+            try:
+                pixels[number % step] = read_image(self._paths[number], self._size, self.exact, self._max_pixels)
+            except ImageError as error:
+                failed[number] = str(error)
+        return pixels, failed
+
+
+def _answers(todo, read, load, batch, processors):
+    """Read and answer images on all cores.
+
+    Reading begins at once; importing TensorFlow and opening the model take seconds and go on beside it.
+
+    Args:
+        todo: the ascending numbers of the images.
+        read: a `_Reader`.
+        load: called in this thread for the function from pixels to logits.
+        batch: how many images may wait for the model.
+        processors: how many threads read and answer; None for one for each core.
+
+    Yields:
+        In order: a list of numbers, their float32 logits `(images, categories)`, and the dictionary of those that
+        could not be read: number -> reason.
+    """
+    step = min(STEP, batch)
+    groups = collections.OrderedDict()
+    for number in todo:
+        groups.setdefault(number // step, []).append(number)
+    waiting = collections.deque(groups.values())
+    running = collections.deque()
+    threads = processors or _cores()
+    model = []
+
+    def work(numbers):
+        pixels, failed = read(numbers, step)
+        return (model[0](pixels) if model else None), pixels, failed
+
+    with concurrent.futures.ThreadPoolExecutor(threads) as pool:
+
+        def start(limit):
+            while waiting and len(running) < limit:
+                numbers = waiting.popleft()
+                running.append((numbers, pool.submit(work, numbers)))
+
+        try:
+            if not read.exact:  # those pixels need TensorFlow, which `load` has to start
+                start(max(batch // step, 1))
+            model.append(load())
+            start(2 * threads)
+            while running:
+                numbers, future = running.popleft()
+                logits, pixels, failed = future.result()
+                if logits is None:  # read before there was a model
+                    logits = model[0](pixels)
+                start(2 * threads)
+                yield numbers, logits[[number % step for number in numbers]], failed
+        finally:
+            read.stopped.set()
+            for _, future in running:
+                future.cancel()
+
+
+def _cores():
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _write_errors(path, errors):
+    """Write the table of files that could not be categorised; without any, remove a former one."""
+    try:
+        if errors:
+            with whole_file(path) as file:
+                file.write("FILE\tERROR\n")
+                for name in sorted(errors, key=os.fsencode):
+                    file.write(f"{escape_name(name)}\t{escape_name(errors[name])}\n")
+        elif os.path.exists(path):
+            os.unlink(path)
+    except OSError as error:
+        raise WorkError(f"{path} can't be written ({error.strerror}).") from error

@@ -1,0 +1,253 @@
+"""A table of results that is written row by row, survives being killed, and appears sorted and whole at the end."""
+
+import contextlib
+import csv
+import fcntl
+import io
+import json
+import os
+
+from lib.errors import UsageError, WorkError
+from lib.files import unescape_name, whole_file
+
+KINDS = {".tsv": "tsv", ".csv": "csv", ".jsonl": "jsonl"}
+
+
+def table_kind(path):
+    """How a table is written, by the ending of its name: `tsv` (also of any other ending), `csv` or `jsonl`."""
+    return KINDS.get(os.path.splitext(path)[1].lower(), "tsv")
+
+
+def format_row(kind, columns, values):
+    """One row as a line. Numbers are fractions, written with four decimals.
+
+    Args:
+        kind: `tsv`, `csv` or `jsonl`.
+        columns: the names, used by `jsonl`.
+        values: strings without tabs and line ends, or floats.
+    """
+    if kind == "jsonl":
+        numbers = [round(value, 4) if isinstance(value, float) else value for value in values]
+        return json.dumps(dict(zip(columns, numbers)), ensure_ascii=False) + "\n"
+    texts = [f"{value:.4f}" if isinstance(value, float) else value for value in values]
+    if kind == "csv":
+        line = io.StringIO()
+        csv.writer(line, lineterminator="\n").writerow(texts)
+        return line.getvalue()
+    return "\t".join(texts) + "\n"
+
+
+def _header(kind, columns):
+    return "" if kind == "jsonl" else format_row(kind, columns, columns)
+
+
+def _parse_row(kind, columns, line):
+    """The values of a line that `format_row` made; ValueError if it is none."""
+    if not line.endswith("\n"):
+        raise ValueError("cut short")
+    if kind == "jsonl":
+        values = json.loads(line)
+        if not isinstance(values, dict) or list(values) != list(columns):
+            raise ValueError("other columns")
+        return list(values.values())
+    values = next(csv.reader([line])) if kind == "csv" else line[:-1].split("\t")
+    if len(values) != len(columns):
+        raise ValueError("other columns")
+    return values
+
+
+class ResumableTable:
+    """Rows, one for each file, in `PATH`; while the work goes on, in `PATH.partial`.
+
+    Each row is in the partial file as soon as `append` returns. `finish` merges what earlier runs wrote with it, sorts
+    the rows by their files' paths (byte by byte), and lets `PATH` appear whole. `PATH.settings.json` remembers what the
+    rows depend on; rows of other settings are never mixed.
+
+    Args:
+        path: the table to write; its ending says how.
+        columns: the names of the columns, among them `FILE`.
+        settings: what the rows depend on, a dictionary that JSON can hold, its keys named as a user would.
+        overwrite: start anew, whatever there is. Until `finish`, a former table stays as it was.
+
+    Raises:
+        UsageError: there is a table of other settings, one that something else wrote, or one that another process is
+            writing.
+        WorkError: it can't be written.
+    """
+
+    def __init__(self, path, columns, settings, overwrite=False):
+        self._path, self._columns, self._settings = path, list(columns), settings
+        self._kind = table_kind(path)
+        self._file_column = self._columns.index("FILE")
+        self._header = _header(self._kind, self._columns).encode()
+        self._partial = path + ".partial"
+        self._rows = {}  # FILE -> twice the offset of its line, plus 1 if that is in the partial file
+        try:
+            self._journal = self._open_locked()
+            try:
+                self._start(overwrite)
+            except BaseException:
+                self._leave()
+                raise
+        except OSError as error:
+            raise self._failure(error) from error
+
+    def __contains__(self, file):
+        """Whether there is a row for a file, its name escaped as in the table."""
+        return file in self._rows
+
+    def __len__(self):
+        return len(self._rows)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        if self._journal is not None:
+            self._leave()
+
+    def append(self, rows):
+        """Add rows, each a list of values in the order of the columns, for files that have none yet."""
+        lines, offset = [], self._end
+        for values in rows:
+            line = format_row(self._kind, self._columns, values).encode()
+            self._rows[values[self._file_column]] = 2 * offset + 1
+            offset += len(line)
+            lines.append(line)
+        try:
+            self._journal.write(b"".join(lines))
+            self._journal.flush()
+        except OSError as error:
+            raise self._failure(error) from error
+        self._end = offset
+
+    def finish(self, versions):
+        """Let the table and its settings appear, and remove the partial file.
+
+        Args:
+            versions: what computed the rows, a dictionary for people to read.
+        """
+        try:
+            if self._end > self._start_of_rows or self._fresh:
+                with whole_file(self._path, "wb") as target:
+                    self._merge(target)
+                with whole_file(self._path + ".settings.json") as file:
+                    json.dump({"settings": self._settings, "versions": versions}, file, indent=2, ensure_ascii=False)
+                    file.write("\n")
+            os.unlink(self._partial)
+        except OSError as error:
+            raise self._failure(error) from error
+        self._journal.close()
+        self._journal = None
+
+    def _open_locked(self):
+        """Open the partial file; one process at a time may have it."""
+        while True:
+            journal = open(self._partial, "a+b")  # noqa: SIM115 - open as long as the table is
+            try:
+                fcntl.flock(journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                journal.close()
+                raise UsageError(f"{self._path} is being written by another process.") from None
+            except OSError:
+                return journal  # a file system without locks
+            try:
+                if os.path.samestat(os.fstat(journal.fileno()), os.stat(self._partial)):
+                    return journal
+            except FileNotFoundError:
+                pass
+            journal.close()  # the process that had it finished between opening and locking
+
+    def _start(self, overwrite):
+        """Read the partial file's first line, or write it, and index all rows there are."""
+        self._journal.seek(0)
+        first = self._journal.readline()
+        if overwrite or not first.endswith(b"\n"):
+            self._fresh = overwrite or not os.path.exists(self._path)
+            if not self._fresh:
+                self._compare(self._recorded_settings())
+            self._journal.truncate(0)
+            first = json.dumps({"settings": self._settings, "fresh": self._fresh}).encode() + b"\n"
+            self._journal.write(first)
+            self._journal.flush()
+        else:
+            started = json.loads(first)
+            self._compare(started["settings"])
+            self._fresh = started["fresh"]
+        self._start_of_rows = len(first)
+        if not self._fresh:
+            with open(self._path, "rb") as table:
+                if table.readline() != self._header and self._header:
+                    raise self._foreign("has another header")
+                table.seek(len(self._header))
+                broken = self._index(table, len(self._header), 0)
+            if broken is not None:
+                raise self._foreign(f"holds a line that is no row of it, after {broken} bytes")
+        self._journal.seek(self._start_of_rows)
+        broken = self._index(self._journal, self._start_of_rows, 1)
+        self._end = self._journal.seek(0, os.SEEK_END) if broken is None else broken
+        self._journal.truncate(self._end)  # a row that was being written when the process was killed
+
+    def _index(self, file, offset, source):
+        """Note where the row of each file begins; the offset of the first line that is no row, if any."""
+        for line in file:
+            try:
+                name = _parse_row(self._kind, self._columns, line.decode())[self._file_column]
+            except (ValueError, csv.Error):
+                return offset
+            self._rows[name] = 2 * offset + source
+            offset += len(line)
+        return None
+
+    def _merge(self, target):
+        """Write all rows in the order of their files' paths."""
+        target.write(self._header)
+        with contextlib.ExitStack() as stack:
+            former = None if self._fresh else stack.enter_context(open(self._path, "rb"))
+            for name in sorted(self._rows, key=lambda name: os.fsencode(unescape_name(name))):
+                place = self._rows[name]
+                source = self._journal if place % 2 else former
+                source.seek(place // 2)
+                target.write(source.readline())
+
+    def _recorded_settings(self):
+        try:
+            with open(self._path + ".settings.json", encoding="utf-8") as file:
+                return json.load(file)["settings"]
+        except (OSError, ValueError, KeyError, TypeError):
+            raise self._foreign(f"has no {os.path.basename(self._path)}.settings.json beside it") from None
+
+    def _compare(self, recorded):
+        ours = json.loads(json.dumps(self._settings))
+        for key in ours:
+            if recorded.get(key) != ours[key]:
+                raise UsageError(
+                    f"{self._path} was begun with {key} {_short(recorded.get(key))}, this call has "
+                    f"{_short(ours[key])}; call as before, give another -o, or --overwrite."
+                )
+
+    def _foreign(self, reason):
+        return UsageError(f"{self._path} {reason}, so it can't be continued; give another -o, or --overwrite.")
+
+    def _failure(self, error):
+        return WorkError(
+            f"{self._path} can't be written ({error.strerror or error}); what was written is kept, and the same "
+            "command goes on from there."
+        )
+
+    def _leave(self):
+        """Close the partial file, and remove it if it holds nothing."""
+        if getattr(self, "_end", 0) <= getattr(self, "_start_of_rows", 0) and self._holds_no_rows():
+            os.unlink(self._partial)
+        self._journal.close()
+        self._journal = None
+
+    def _holds_no_rows(self):
+        self._journal.seek(0)
+        self._journal.readline()
+        return not self._journal.read(1)
+
+
+def _short(value):
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else text[:57] + "…"

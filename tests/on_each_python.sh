@@ -1,0 +1,26 @@
+#!/bin/sh
+# Run the tests on every supported Python that this machine has: on the PATH, or under pyenv. `make test-all` calls it.
+set -eu
+
+found=""
+for version in 3.8 3.11 3.12 3.13; do
+    interpreter=""
+    for candidate in "python$version" "${PYENV_ROOT:-$HOME/.pyenv}/versions/$version".*/bin/python; do
+        if "$candidate" -c "import sys; sys.exit('%d.%d' % sys.version_info[:2] != '$version')" 2> /dev/null; then
+            interpreter=$candidate
+            break
+        fi
+    done
+    if [ -z "$interpreter" ]; then
+        echo "=== Python $version: NOT TESTED, this machine has none"
+        continue
+    fi
+    echo "=== Python $version"
+    make test PYTHON="$interpreter" VENV=".venv-$version"
+    found="$found $version"
+done
+if [ -z "$found" ]; then
+    echo "No Python from 3.8 to 3.13 was found." >&2
+    exit 1
+fi
+echo "=== Passed on Python$found"
