@@ -10,6 +10,7 @@ import stat
 import threading
 
 import numpy as np
+import simplejpeg
 from PIL import Image, UnidentifiedImageError
 
 # Names that end like this, in any case, are taken for images.
@@ -113,11 +114,13 @@ def read_image(path, size, exact=False, max_pixels=MAX_PIXELS):
             if exact:
                 with _DECODING.use(4 * image.width * image.height):
                     return _exact_pixels(file, image, size)
-            pixels = image.width * image.height
-            image.draft(None, (SHORTER_SIDE, SHORTER_SIDE))
-            with _DECODING.use(_decoding_bytes(image, pixels)):
-                image.load()
-                return _turn(_resize(image, size), _orientation(image))
+            with _DECODING.use(_decoding_bytes(image)):
+                decoded = _decode_jpeg(file, image)
+                if decoded is None:
+                    image.draft(None, (SHORTER_SIDE, SHORTER_SIDE))
+                    image.load()
+                    decoded = image
+                return _turn(_resize(decoded, size), _orientation(image))
     except ImageError:
         raise
     except FileNotFoundError:
@@ -131,19 +134,53 @@ def read_image(path, size, exact=False, max_pixels=MAX_PIXELS):
         raise ImageError(f"can't be read whole: {str(error) or type(error).__name__}") from error
 
 
-def _decoding_bytes(image, pixels):
-    """About how much memory decoding takes: a Pillow image after `draft`, and its pixels before."""
-    if image.format == "JPEG" or image.format == "MPO":
+def _shrinking(image):
+    """By how much a JPEG is shrunk in its decoder: 1, 2, 4 or 8."""
+    most = min(image.width, image.height) // SHORTER_SIDE
+    return next(factor for factor in (8, 4, 2, 1) if most >= factor or factor == 1)
+
+
+def _decoding_bytes(image):
+    """About how much memory decoding a Pillow image takes."""
+    pixels = image.width * image.height
+    if image.format in ("JPEG", "MPO"):
         # A progressive JPEG is held whole as coefficients of 2 bytes, whatever it is shrunk to.
-        return 4 * image.width * image.height + (6 * pixels if image.info.get("progressive") else 0)
+        return 4 * pixels // _shrinking(image) ** 2 + (6 * pixels if image.info.get("progressive") else 0)
     return (4 if image.format in ("PNG", "BMP", "DIB") else 8) * pixels
 
 
-def _resize(image, size):
-    """Pillow image, decoded -> float32 `(size, size, 3)`, 0-255: bilinear, no antialiasing, aspect not kept."""
-    rows, row_weights = _lattice(image.height, size)
-    columns, column_weights = _lattice(image.width, size)
-    corners = _rgb(_pick(image, rows, columns), image).reshape(2 * size, 6 * size)
+def _decode_jpeg(file, image):
+    """Decode an ordinary JPEG, whose header Pillow has read as `image`, faster than Pillow does and with equal pixels.
+
+    Returns:
+        uint8 `(height, width, 3)`, shrunk; None for what is not an ordinary JPEG or not whole: Pillow decides on it.
+    """
+    if image.format not in ("JPEG", "MPO") or image.mode not in ("L", "RGB"):
+        return None
+    factor = _shrinking(image)
+    width, height = -(-image.width // factor), -(-image.height // factor)
+    file.seek(0)
+    try:
+        pixels = simplejpeg.decode_jpeg(file.read(), "RGB", min_height=height, min_width=width, strict=True)
+    except ValueError:
+        return None
+    return pixels if pixels.shape == (height, width, 3) else None
+
+
+def _resize(decoded, size):
+    """Decoded Pillow image or uint8 `(height, width, 3)` -> float32 `(size, size, 3)`, 0-255.
+
+    Bilinear, without antialiasing, the aspect not kept.
+    """
+    whole = isinstance(decoded, np.ndarray)
+    height, width = decoded.shape[:2] if whole else (decoded.height, decoded.width)
+    rows, row_weights = _lattice(height, size)
+    columns, column_weights = _lattice(width, size)
+    if whole:
+        corners = decoded.take(rows, axis=0).take(columns, axis=1).astype("float32")
+    else:
+        corners = _rgb(_pick(decoded, rows, columns), decoded)
+    corners = corners.reshape(2 * size, 6 * size)
     # First along the rows, then along the columns, as TensorFlow does; in place and flat, since that is twice as fast.
     before, behind = corners[:, : 3 * size], corners[:, 3 * size :]
     lines = behind - before

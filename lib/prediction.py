@@ -212,6 +212,7 @@ def _load(path, outputs, source, step, cpu, gpu, processors):
     import keras
     import tensorflow as tf
 
+    from lib.inference import compile_logits
     from lib.keras_files import load_model
 
     try:
@@ -223,12 +224,7 @@ def _load(path, outputs, source, step, cpu, gpu, processors):
     if model.input_shape[-1] != 3:
         raise UsageError(f"{path} takes images of {model.input_shape[-1]} bands; it must take 3.")
     size = input_size(path)
-
-    @tf.function(input_signature=[tf.TensorSpec((step, size, size, 3), tf.float32)], autograph=False)
-    def logits(pixels):
-        return model(pixels, training=False)
-
-    logits.get_concrete_function()
+    logits = compile_logits(model, (step, size, size, 3))
     return lambda pixels: logits(tf.constant(pixels)).numpy(), {
         "tensorflow": tf.__version__,
         "keras": keras.__version__,

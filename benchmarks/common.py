@@ -1,0 +1,56 @@
+"""What the benchmarks share: whole processes measured from outside, and the machine in words."""
+
+import os
+import platform
+import subprocess
+import sys
+import time
+from typing import NamedTuple
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
+class Measured(NamedTuple):
+    """A process: seconds from start to end, peak memory in MiB (the largest of the process and its children)."""
+
+    seconds: float
+    peak_mib: float
+
+
+def measure(command, **options):
+    """Run a command to its end and measure it; its output goes to stderr. RuntimeError if it fails."""
+    environment = dict(os.environ, PYTHONPATH=ROOT, TF_CPP_MIN_LOG_LEVEL="3", CUDA_VISIBLE_DEVICES="-1")
+    start = time.perf_counter()
+    process = subprocess.Popen(command, env=environment, stdout=sys.stderr, **options)
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - start
+    process.returncode = os.waitstatus_to_exitcode(status) if sys.version_info >= (3, 9) else status
+    if status:
+        raise RuntimeError(f"{' '.join(command)} failed")
+    return Measured(seconds, usage.ru_maxrss / 1024)
+
+
+def machine():
+    """The machine and the versions, in a line."""
+    from importlib import metadata
+
+    processor = platform.processor() or platform.machine()
+    with open("/proc/cpuinfo") as file:
+        names = [line.split(":")[1].strip() for line in file if line.startswith("model name")]
+    versions = []
+    for package in ("tensorflow-cpu", "tensorflow", "keras", "pillow", "numpy"):
+        try:
+            versions.append(f"{package} {metadata.version(package)}")
+        except metadata.PackageNotFoundError:
+            continue
+    return "{}, {} cores; Python {}; {}".format(
+        names[0] if names else processor, os.cpu_count(), platform.python_version(), ", ".join(versions)
+    )
+
+
+def print_table(header, rows):
+    """Print rows of strings as a Markdown table."""
+    print("| " + " | ".join(header) + " |")
+    print("| " + " | ".join("---" for _ in header) + " |")
+    for row in rows:
+        print("| " + " | ".join(row) + " |")

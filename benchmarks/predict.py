@@ -1,0 +1,97 @@
+#!/usr/bin/env python3
+"""Measure predictImages.py against the plain Keras way and against the bare decoder: whole processes, the same files.
+
+    .venv/bin/python benchmarks/predict.py [--quick]
+
+The pictures are drawn here: 50 different small ones and 8 different scans, the rest hard links to them. `--quick` takes
+a tenth of them, to see that it works. Prints the tables of benchmarks/README.md.
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+
+import numpy as np
+from PIL import Image, ImageFilter
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+from benchmarks.common import ROOT, machine, measure, print_table
+from lib.published import find_model
+
+
+def draw(path, width, height, seed):
+    """Draw a picture about as detailed as a photographed sheet and save it as a JPEG of quality 85."""
+    rng = np.random.default_rng(seed)
+    picture = np.full((height, width, 3), (236, 230, 215), "float32")
+    for scale, strength in ((8, 12), (64, 40), (400, 60)):
+        coarse = rng.normal(0, strength, (height // scale + 2, width // scale + 2, 3)).astype("float32")
+        image = [Image.fromarray(coarse[:, :, band]) for band in range(3)]
+        picture += np.stack([np.asarray(band.resize((width, height), Image.BICUBIC)) for band in image], axis=-1)
+    image = Image.fromarray(np.clip(picture, 0, 255).astype("uint8")).filter(ImageFilter.SHARPEN)
+    image.save(path, quality=85)
+
+
+def folder_of(parent, name, count, different, width, height):
+    """A folder of `count` JPEGs, `different` of them drawn, the others hard links."""
+    folder = os.path.join(parent, name)
+    os.mkdir(folder)
+    for number in range(count):
+        path = os.path.join(folder, f"{number:06d}.jpg")
+        if number < different:
+            draw(path, width, height, number)
+        else:
+            os.link(os.path.join(folder, f"{number % different:06d}.jpg"), path)
+    return folder
+
+
+def ours(folder, output, *more):
+    """Measure predictImages.py."""
+    command = [sys.executable, os.path.join(ROOT, "predictImages.py"), "-d", folder, "-o", output, "-c", *more]
+    return measure(command)
+
+
+def main():
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="a tenth of the images")
+    share = 10 if parser.parse_args().quick else 1
+    model = find_model("ConvNeXt-N")
+    here = os.path.join(ROOT, "benchmarks")
+    with tempfile.TemporaryDirectory() as scratch:
+        workloads = [
+            ("5,000 JPEGs of 320 × 240", folder_of(scratch, "few", 5000 // share, 50, 320, 240), False),
+            ("20,000 JPEGs of 320 × 240", folder_of(scratch, "many", 20000 // share, 50, 320, 240), False),
+            ("600 scans of 24 megapixels", folder_of(scratch, "scans", 600 // share, 8, 6000, 4000), True),
+            ("200 scans of 64 megapixels", folder_of(scratch, "large", 200 // share, 4, 8000, 8000), True),
+        ]
+        rows = []
+        for name, folder, scans in workloads:
+            count = len(os.listdir(folder))
+            fast = ours(folder, os.path.join(scratch, "ours.tsv"), "-b", "1024", "--overwrite")
+            plain_output = os.path.join(scratch, "plain.tsv")
+            plain = measure([sys.executable, os.path.join(here, "plain_predict.py"), model, folder, plain_output])
+            floor = measure([sys.executable, os.path.join(here, "bare_decoder.py"), folder]) if scans else None
+            rows.append(
+                [
+                    name,
+                    f"{count / fast.seconds:.0f}/s",
+                    f"{count / plain.seconds:.0f}/s",
+                    f"{plain.seconds / fast.seconds:.2f}",
+                    f"{fast.peak_mib:.0f} MiB",
+                    f"{plain.peak_mib:.0f} MiB",
+                    f"{count / floor.seconds:.0f}/s" if floor else "",
+                    f"{100 * floor.seconds / fast.seconds:.0f} %" if floor else "",
+                ]
+            )
+            print(rows[-1], file=sys.stderr)
+    print(machine() + "\n")
+    print_table(
+        ["images", "here", "plain", "ratio", "peak here", "peak plain", "bare decoder", "of it reached"],
+        rows,
+    )
+
+
+if __name__ == "__main__":
+    main()
