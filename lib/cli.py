@@ -98,7 +98,7 @@ def run(options, work, argv=None):
     except UsageError as error:
         return _complain(options, error, 2)
     except (WorkError, MemoryError) as error:
-        return _complain(options, error or "there is not enough memory", 1)
+        return _complain(options, str(error) or "there is not enough memory.", 1)
     except OSError as error:
         return _complain(options, f"{error.filename}: {error.strerror}." if error.filename else error, 1)
     except KeyboardInterrupt:

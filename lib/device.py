@@ -16,7 +16,8 @@ class Device(NamedTuple):
 
 
 def select_device(cpu=False, gpu=0, processors=None, threads_per_operation=None):
-    """Import TensorFlow and bind it to one device. To be called once, before anything else uses TensorFlow.
+    """Import TensorFlow and bind it to one device. To be called before anything else uses TensorFlow, which
+    takes no other settings once it has started.
 
     Without any GPU the CPU is used, with a warning on stderr unless it was asked for.
 
@@ -43,13 +44,13 @@ def select_device(cpu=False, gpu=0, processors=None, threads_per_operation=None)
                 gpu, f" to {len(gpus) - 1}" if len(gpus) > 1 else ""
             )
         )
-    with _silent_stderr():
-        if processors or threads_per_operation:
-            tf.config.threading.set_intra_op_parallelism_threads(threads_per_operation or processors)
-            tf.config.threading.set_inter_op_parallelism_threads(processors or 0)
+    with _silent_stderr(), contextlib.suppress(RuntimeError):  # which says that TensorFlow has started already
         if gpus:
             tf.config.set_visible_devices(gpus[gpu], "GPU")
             tf.config.experimental.set_memory_growth(gpus[gpu], True)
+        if processors or threads_per_operation:
+            tf.config.threading.set_intra_op_parallelism_threads(threads_per_operation or processors)
+            tf.config.threading.set_inter_op_parallelism_threads(processors or 0)
         tf.config.list_logical_devices()  # starts TensorFlow's runtime, which has something to say, too
     if gpus:
         return Device("gpu", "/GPU:0")

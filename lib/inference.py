@@ -151,4 +151,4 @@ def _convolve(layer, value, following):
 def _array(weight):
     """A weight's values, also while a function is being traced."""
     with tf.init_scope():
-        return np.array(keras.backend.get_value(weight) if hasattr(keras.backend, "get_value") else weight)
+        return np.array(weight.numpy())

@@ -11,7 +11,7 @@ Two models, with the same weights in every version:
 * `nested` holds what other people's Keras models hold: a model in a model, a Sequential, a layer used twice, batch
   normalisation, attention, layers with several inputs.
 
-Keras 2.13 also writes `expected.npz`: the logits of both models on `test_images(height, width)` at four sizes, and
+Keras 2.13 also writes `expected.npz`: the logits of both models on `smooth_images(height, width)` at four sizes, and
 their L2 penalty with every layer frozen. Whatever Keras wrote a file, and whatever Keras reads it, has to agree.
 """
 
@@ -33,7 +33,7 @@ SIZES = ((64, 64), (96, 96), (128, 96), (80, 120))
 WIDTH = 4
 
 
-def test_images(height, width):
+def smooth_images(height, width):
     """Two images, float32 `(2, height, width, 3)`, 0-255, smooth enough that resizing keeps them."""
     y, x = np.meshgrid(np.linspace(0, 1, height), np.linspace(0, 1, width), indexing="ij")
     waves = [np.sin(2 * np.pi * (a * x + b * y)) for a, b in ((1, 0), (0, 2), (2, 1))]
@@ -191,7 +191,7 @@ def write_here(directory):
             model.save(str(path))
         compress(path)
         for height, width in SIZES:
-            logits = model(tf.constant(test_images(height, width)), training=False)
+            logits = model(tf.constant(smooth_images(height, width)), training=False)
             expected[f"{name}-{height}x{width}"] = np.asarray(logits)
         model.trainable = False
         expected[name + "-penalty"] = np.float32(sum(np.asarray(loss) for loss in model.losses))

@@ -1,0 +1,42 @@
+"""Choosing the device. There is no GPU here: TensorFlow's list of them is replaced."""
+
+import sys
+
+import pytest
+import tensorflow as tf
+
+from lib.device import select_device
+from lib.errors import UsageError
+
+
+def test_without_a_gpu_there_is_one_line_and_the_cpu(capfd):
+    assert select_device(gpu=3).kind == "cpu"
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert err.splitlines() == ["There is no GPU that TensorFlow can use: using the CPU."]
+
+
+def test_the_cpu_is_taken_silently_when_asked_for(capfd):
+    assert select_device(cpu=True) == ("cpu", "/CPU:0")
+    assert capfd.readouterr().err == ""
+
+
+def test_a_gpu_that_is_not_there_is_a_wrong_call(monkeypatch):
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None: ["GPU:0", "GPU:1"])
+    with pytest.raises(UsageError, match="no GPU 2; give 0 to 1, or -c"):
+        select_device(gpu=2)
+
+
+def test_the_gpu_that_is_asked_for_is_used(monkeypatch):
+    used = []
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None: ["GPU:0", "GPU:1"])
+    monkeypatch.setattr(tf.config, "set_visible_devices", lambda *given: used.append(given))
+    monkeypatch.setattr(tf.config.experimental, "set_memory_growth", lambda *given: used.append(given))
+    assert select_device(gpu=1) == ("gpu", "/GPU:0")
+    assert used == [("GPU:1", "GPU"), ("GPU:1", True)]
+
+
+def test_stderr_is_back_afterwards(capfd):
+    select_device(cpu=True)
+    print("still here", file=sys.stderr)
+    assert "still here" in capfd.readouterr().err
