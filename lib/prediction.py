@@ -149,7 +149,7 @@ def predict(
     settings = {
         "-m/--model": escape_name(model),
         "the model's SHA-256": checksum(path),
-        "-d/--data": escape_name(data),
+        "-d/--data": escape_name(os.path.join(data, "")),
         "the labels": list(labels),
         "--exact": exact,
         "--top": top,

@@ -236,16 +236,15 @@ class ResumableTable:
         )
 
     def _leave(self):
-        """Close the partial file, and remove it if it holds nothing."""
-        if getattr(self, "_end", 0) <= getattr(self, "_start_of_rows", 0) and self._holds_no_rows():
-            os.unlink(self._partial)
-        self._journal.close()
+        """Close the partial file, and remove it if it holds no rows."""
+        with contextlib.suppress(OSError):  # a full disk, of which `append` has told
+            self._journal.seek(0)
+            self._journal.readline()
+            if not self._journal.read(1):
+                os.unlink(self._partial)
+        with contextlib.suppress(OSError):
+            self._journal.close()
         self._journal = None
-
-    def _holds_no_rows(self):
-        self._journal.seek(0)
-        self._journal.readline()
-        return not self._journal.read(1)
 
 
 def _short(value):

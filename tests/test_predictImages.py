@@ -1,0 +1,411 @@
+"""predictImages.py as its users call it."""
+
+import csv
+import json
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas
+import pytest
+from conftest import FIXTURES, ROOT, script
+from PIL import Image
+
+import predictImages
+from lib import prediction
+from lib.categories import LABELS
+
+MODEL = str(FIXTURES / "keras" / "reference-2.13.keras")
+FIVE = "CATEGORY\tINDEX\tLABEL\n" + "".join(f"{name}\t{index}\t{name}\n" for index, name in enumerate("ABCDE"))
+
+
+def draw(path, seed, width=120, height=90):
+    """A picture of its own for each seed."""
+    rng = np.random.default_rng(seed)
+    small = Image.fromarray(rng.integers(0, 255, (6, 8, 3), dtype="uint8"))
+    small.resize((width, height), Image.BICUBIC).save(path)
+
+
+def table(path):
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A working directory with a folder of 70 images, a model of five outputs and its labels."""
+    monkeypatch.chdir(tmp_path)
+    os.makedirs("scans/below/deep")
+    for number in range(70):
+        draw(f"scans/{['', 'below/', 'below/deep/'][number % 3]}{number:02d}.{['jpg', 'PNG'][number % 2]}", number)
+    shutil.copy(MODEL, "model.keras")
+    (tmp_path / "categories.tsv").write_text(FIVE)
+    return tmp_path
+
+
+def run(*arguments):
+    return predictImages.main(["-c", "-d", "scans", "-o", "t.tsv", "-m", "model.keras", *arguments])
+
+
+def test_a_folder_becomes_a_table(folder, capsys):
+    assert run() == 0
+    rows = table("t.tsv")
+    assert list(rows[0]) == ["MODEL", "FILE", "PREDICTION", "PROBABILITY"]
+    assert len(rows) == 70
+    files = [row["FILE"] for row in rows]
+    assert files == sorted(files, key=os.fsencode)
+    assert "scans/below/deep/02.jpg" in files and "scans/below/01.PNG" in files
+    assert {row["MODEL"] for row in rows} == {"model.keras"}
+    assert {row["PREDICTION"] for row in rows} <= set("ABCDE")
+    assert all(0.2 <= float(row["PROBABILITY"]) <= 1 for row in rows)
+    assert capsys.readouterr().err.splitlines()[-1] == "70 images categorised, no errors."
+    assert sorted(os.listdir(".")) == ["categories.tsv", "model.keras", "scans", "t.tsv", "t.tsv.settings.json"]
+
+
+def test_each_file_has_its_own_answer(folder):
+    from lib.images import read_image
+    from lib.keras_files import load_model
+
+    (folder / "scans" / "33b.jpg").write_bytes(b"broken")
+    run("--probabilities")
+    model = load_model("model.keras")
+    for row in table("t.tsv"):
+        logits = np.asarray(model(read_image(row["FILE"], 96)[None], training=False))[0].astype("float64")
+        chances = np.exp(logits) / np.exp(logits).sum()
+        np.testing.assert_allclose([float(row[f"PROBABILITY_{label}"]) for label in "ABCDE"], chances, atol=2e-4)
+        assert row["PREDICTION"] == "ABCDE"[chances.argmax()]
+        assert float(row["PROBABILITY"]) == pytest.approx(chances.max(), abs=2e-4)
+
+
+def test_further_columns(folder):
+    run("--top", "3", "--probabilities")
+    row = table("t.tsv")[0]
+    assert list(row)[4:8] == ["PREDICTION_2", "PROBABILITY_2", "PREDICTION_3", "PROBABILITY_3"]
+    assert list(row)[8:] == [f"PROBABILITY_{label}" for label in "ABCDE"]
+    ranked = sorted("ABCDE", key=lambda label: -float(row[f"PROBABILITY_{label}"]))
+    assert [row["PREDICTION"], row["PREDICTION_2"], row["PREDICTION_3"]] == ranked[:3]
+    assert sum(float(row[f"PROBABILITY_{label}"]) for label in "ABCDE") == pytest.approx(1, abs=3e-4)
+
+
+def test_csv_and_jsonl_hold_what_the_tsv_holds(folder):
+    run()
+    expected = table("t.tsv")
+    assert run("-o", "t.csv") == 0 and run("-o", "t.jsonl") == 0
+    with open("t.csv", newline="") as file:
+        assert list(csv.DictReader(file)) == expected
+    with open("t.jsonl") as file:
+        lines = [json.loads(line) for line in file]
+    assert [dict(line, PROBABILITY=f"{line['PROBABILITY']:.4f}") for line in lines] == expected
+
+
+@pytest.mark.parametrize("more", [["-p", "1"], ["-p", "7"], ["-b", "40"], ["-b", "100000"]])
+def test_threads_and_batch_change_nothing(folder, more):
+    run()
+    assert run("-o", "u.tsv", *more) == 0
+    assert (folder / "u.tsv").read_bytes() == (folder / "t.tsv").read_bytes()
+
+
+def test_bad_files_are_listed_and_harm_no_other(folder, capsys):
+    run()
+    good = table("t.tsv")
+    scans = folder / "scans"
+    (scans / "05b.jpg").write_text("no picture")
+    (scans / "07b.TIF").write_bytes(b"")
+    whole = (scans / "02.jpg").read_bytes() if (scans / "02.jpg").exists() else (scans / "06.jpg").read_bytes()
+    (scans / "09b.jpg").write_bytes(whole[: len(whole) // 2])
+    (scans / "folder.jpg").mkdir()
+    draw(scans / "folder.jpg" / "inside.jpg", 99)
+    (scans / "link.png").symlink_to("nowhere")
+    (scans / "notes.txt").write_text("not mentioned")
+    (scans / "circle").symlink_to(scans)
+    capsys.readouterr()
+    assert run("-o", "u.tsv") == 0
+    rows = table("u.tsv")
+    assert [row for row in rows if "inside" not in row["FILE"]] == good
+    assert [row["FILE"] for row in rows if "inside" in row["FILE"]] == ["scans/folder.jpg/inside.jpg"]
+    errors = {row["FILE"]: row["ERROR"] for row in table("u.tsv.errors.tsv")}
+    assert list(errors) == [
+        "scans/05b.jpg",
+        "scans/07b.TIF",
+        "scans/09b.jpg",
+        "scans/folder.jpg",
+        "scans/link.png",
+    ]
+    assert errors["scans/07b.TIF"] == "an empty file"
+    assert capsys.readouterr().err.splitlines()[-1] == "71 images categorised, 5 errors, listed in u.tsv.errors.tsv."
+    assert run("-o", "v.tsv", "--strict") == 1
+    assert (folder / "v.tsv").read_bytes() == (folder / "u.tsv").read_bytes()
+
+
+def test_the_same_command_goes_on(folder, capsys, monkeypatch):
+    (folder / "scans" / "05b.jpg").write_text("not yet a picture")
+    run()
+    assert (folder / "t.tsv.errors.tsv").exists()
+    draw(folder / "scans" / "05b.jpg", 5)
+    draw(folder / "scans" / "00new.jpg", 6)
+    read = []
+    reader = prediction.read_image
+    monkeypatch.setattr(prediction, "read_image", lambda path, *rest: read.append(path) or reader(path, *rest))
+    capsys.readouterr()
+    assert run() == 0
+    assert sorted(read) == ["scans/00new.jpg", "scans/05b.jpg"]
+    assert "70 of 72 images are done already." in capsys.readouterr().err
+    assert not (folder / "t.tsv.errors.tsv").exists()
+    before = (folder / "t.tsv").read_bytes()
+    assert run() == 0 and len(read) == 2
+    assert (folder / "t.tsv").read_bytes() == before
+    assert run("-o", "u.tsv") == 0
+    assert (folder / "u.tsv").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        ["--exact"],
+        ["--top", "2"],
+        ["--probabilities"],
+        ["-m", "./model.keras"],
+        ["-d", "./scans"],
+        ["--labels", "other.tsv"],
+    ],
+    ids=" ".join,
+)
+def test_another_call_over_the_same_table_is_refused(folder, capsys, more):
+    (folder / "other.tsv").write_text(FIVE.replace("\tE\n", "\tOther\n"))
+    run()
+    before = (folder / "t.tsv").read_bytes()
+    capsys.readouterr()
+    assert run(*more) == 2
+    error = capsys.readouterr().err
+    assert "t.tsv was begun with" in error and "--overwrite" in error and error.count("\n") == 1
+    assert (folder / "t.tsv").read_bytes() == before
+    assert run("-d", "scans/") == 0  # which means the same
+    assert run(*more, "--overwrite") == 0
+    assert run(*more) == 0
+
+
+def test_another_model_under_the_same_name_is_refused(folder, capsys):
+    run()
+    from lib.keras_files import load_model, save_model
+
+    model = load_model("model.keras")
+    model.set_weights([weight * 0.5 for weight in model.get_weights()])
+    save_model(model, "model.keras")
+    assert run() == 2
+    assert "SHA-256" in capsys.readouterr().err
+
+
+def test_names_with_any_bytes(folder):
+    shutil.rmtree("scans")
+    names = [b"tab\t.jpg", b"line\nend.jpg", b"caf\xe9.jpg", "Ähre\\.jpg".encode(), b"' \".jpg", b"-o.jpg"]
+    os.makedirs("scans")
+    for number, name in enumerate(names):
+        draw("first.jpg", number)
+        os.rename(b"first.jpg", b"scans/" + name)
+    for output in ("t.tsv", "t.csv", "t.jsonl"):
+        assert run("-o", output) == 0
+    from lib.files import unescape_name
+
+    files = [row["FILE"] for row in table("t.tsv")]
+    assert [os.fsencode(unescape_name(file)) for file in files] == sorted(b"scans/" + name for name in names)
+    assert "scans/caf\\xe9.jpg" in files and "scans/tab\\t.jpg" in files
+    before = (folder / "t.tsv").read_bytes()
+    assert run() == 0  # all are found to be done
+    assert (folder / "t.tsv").read_bytes() == before
+
+
+def test_pandas_reads_the_tables_as_they_stand(folder):
+    draw('scans/a "quoted", name.jpg', 1)
+    for output in ("t.tsv", "t.csv", "t.jsonl"):
+        assert run("-o", output, "--top", "2") == 0
+    tables = [
+        pandas.read_csv("t.tsv", sep="\t", quoting=csv.QUOTE_NONE),
+        pandas.read_csv("t.csv"),
+        pandas.read_json("t.jsonl", lines=True),
+    ]
+    for other in tables[1:]:
+        pandas.testing.assert_frame_equal(tables[0], other)
+    assert (tables[0]["PROBABILITY"] >= tables[0]["PROBABILITY_2"]).all()
+    assert 'scans/a "quoted", name.jpg' in set(tables[0]["FILE"])
+
+
+def test_labels(folder, capsys):
+    os.rename("categories.tsv", "mine.tsv")
+    assert run() == 2
+    error = capsys.readouterr().err
+    assert "has 5 outputs where 17 are needed" in error and "--labels" in error
+    assert not (folder / "t.tsv.partial").exists()
+    assert run("--labels", "mine.tsv") == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        ([], ["-d/--data", "-o/--output"]),
+        (["-d", "missing", "-o", "t.tsv"], ["-d/--data", "'missing'"]),
+        (["-d", "scans", "-o", "no/t.tsv"], ["-o/--output", "'no'"]),
+        (["-d", "scans", "-o", "t.tsv", "-m", "ConvNeXt-X"], ["-m/--model", "ConvNeXt-X"]),
+        (["-d", "scans", "-o", "t.tsv", "-m", "ConvNeXt-T"], ["-m/--model", "put it there"]),
+        (["-d", "scans", "-o", "t.tsv", "-b", "0"], ["-b/--batch", "1 or more"]),
+        (["-d", "scans", "-o", "t.tsv", "-g", "-1"], ["-g/--gpu"]),
+        (["-d", "scans", "-o", "t.tsv", "--labels", "none"], ["--labels"]),
+    ],
+)
+def test_a_wrong_call_answers_in_one_line_before_tensorflow(folder, environment, arguments, parts):
+    tripwire = folder / "tripwire"
+    tripwire.mkdir()
+    for name in ("tensorflow", "keras"):
+        (tripwire / f"{name}.py").write_text("raise SystemExit('imported')\n")
+    process = subprocess.run(
+        script("predictImages.py") + arguments,
+        capture_output=True,
+        text=True,
+        env=dict(environment, PYTHONPATH=str(tripwire)),
+        check=False,
+    )
+    assert process.returncode == 2 and process.stdout == ""
+    assert process.stderr.count("\n") == 1
+    assert all(part in process.stderr for part in parts), process.stderr
+
+
+def test_other_wrong_calls(folder, capsys):
+    assert run("--top", "6") == 2
+    assert "--top" in capsys.readouterr().err
+    os.makedirs("empty")
+    assert run("-d", "empty") == 2
+    assert "-d/--data" in capsys.readouterr().err
+    (folder / "categories.tsv").write_text("nonsense")
+    assert run() == 2
+    assert "categories.tsv" in capsys.readouterr().err
+    (folder / "model.keras").write_text("nonsense")
+    os.unlink("categories.tsv")
+    assert run() == 2
+    assert "is not a whole .keras file" in capsys.readouterr().err
+    assert sorted(os.listdir(".")) == ["empty", "model.keras", "scans"]
+
+
+def test_help_names_every_option(capsys):
+    with pytest.raises(SystemExit) as exit_:
+        predictImages.main(["--help"])
+    assert exit_.value.code == 0
+    text = capsys.readouterr().out
+    for option in ("--batch", "--cpu", "--data", "--gpu", "--model", "--output", "--processors", "--exact", "--strict"):
+        assert option in text
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory):
+    """A folder that takes seconds to categorise, and the table that an undisturbed run makes."""
+    parent = tmp_path_factory.mktemp("large")
+    (parent / "scans").mkdir()
+    for number in range(12):
+        draw(parent / "scans" / f"{number:04d}.jpg", number, 1500, 1000)
+    for number in range(12, 900):
+        os.link(parent / "scans" / f"{number % 12:04d}.jpg", parent / "scans" / f"{number:04d}.jpg")
+    (parent / "scans" / "0500b.jpg").write_text("no picture")
+    shutil.copy(MODEL, parent / "model.keras")
+    (parent / "categories.tsv").write_text(FIVE)
+    subprocess.run(command("whole.tsv"), cwd=parent, check=True, capture_output=True)
+    return parent
+
+
+def command(output):
+    return [*script("predictImages.py"), "-c", "-d", "scans", "-m", "model.keras", "-o", output, "--top", "5"]
+
+
+def test_killed_at_any_moment_the_result_is_that_of_an_undisturbed_run(large):
+    rng = random.Random(os.getpid())
+    partial = large / "killed.tsv.partial"
+    killed = 0
+    for _ in range(4):
+        process = subprocess.Popen(command("killed.tsv"), cwd=large, stderr=subprocess.DEVNULL)
+        before = partial.stat().st_size if partial.exists() else 0
+        threshold = before + rng.randrange(12000)
+        while process.poll() is None:
+            if partial.exists() and partial.stat().st_size > threshold:
+                time.sleep(rng.random() / 50)
+                process.send_signal(signal.SIGKILL)
+                break
+            time.sleep(0.002)
+        killed += process.wait() == -signal.SIGKILL
+        if killed and not (large / "killed.tsv").exists():
+            with open(partial, "r+b") as file:  # as if the kill had come within a line
+                file.truncate(max(partial.stat().st_size - rng.randrange(60), 0))
+    assert killed
+    process = subprocess.run(command("killed.tsv"), cwd=large, check=True, capture_output=True, text=True)
+    assert process.stderr.splitlines()[-1].startswith("900 images categorised, 1 errors")
+    for ending in ("", ".errors.tsv"):
+        assert (large / f"killed.tsv{ending}").read_bytes() == (large / f"whole.tsv{ending}").read_bytes()
+    assert not partial.exists()
+
+
+def test_a_full_disk_is_an_error_and_what_was_written_stays(large):
+    process = subprocess.run(
+        command("full.tsv"),
+        cwd=large,
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000)),
+    )
+    assert process.returncode == 1
+    assert "full.tsv can't be written" in process.stderr and "Traceback" not in process.stderr
+    assert (large / "full.tsv.partial").stat().st_size == 20000
+    assert not (large / "full.tsv").exists()
+    process = subprocess.run(command("full.tsv"), cwd=large, check=True, capture_output=True, text=True)
+    assert "images are done already" in process.stderr
+    assert (large / "full.tsv").read_bytes() == (large / "whole.tsv").read_bytes()
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_stops_at_once_and_in_order(large, number, status):
+    output = f"signal{status}.tsv"
+    process = subprocess.Popen(command(output), cwd=large, stderr=subprocess.PIPE, text=True)
+    deadline = time.time() + 100
+    while not (large / f"{output}.partial").exists() or (large / f"{output}.partial").stat().st_size < 6000:
+        assert time.time() < deadline and process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(number)
+    errors = process.communicate(timeout=20)[1]
+    assert process.returncode == status
+    assert "Traceback" not in errors
+
+
+def test_the_golden_labels(shared, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    arguments = ["-c", "-d", str(shared / "images"), "--models", str(shared / "models"), "-b", "1024", "-p", "4"]
+    assert predictImages.main([*arguments, "-o", "exact.tsv", "--exact"]) == 0
+    golden = table(shared / "golden" / "predictions.tsv")
+    ours = {os.path.relpath(row["FILE"], shared / "images"): row["PREDICTION"] for row in table("exact.tsv")}
+    assert ours == {row["FILE"]: row["PREDICTION"] for row in golden}
+    assert predictImages.main([*arguments, "-o", "default.tsv"]) == 0
+    default = {os.path.relpath(row["FILE"], shared / "images"): row["PREDICTION"] for row in table("default.tsv")}
+    truth = {row["FILE"]: row["CATEGORY"] for row in golden}
+
+    def right(answers):
+        return sum(answers[file] == truth[file] for file in truth)
+
+    assert set(default.values()) <= set(LABELS)
+    assert right(default) >= right(ours)  # the default pixels are there because they are no worse
+
+
+def test_the_published_line_runs_without_a_gpu(shared, tmp_path):
+    (tmp_path / "image-directory").mkdir()
+    shutil.copy(next((shared / "images" / "ordinary").iterdir()), tmp_path / "image-directory")
+    line = f"{ROOT}/predictImages.py -b 1024 -g $GPU -d $UNKNOWN -m ConvNeXt-N -o $OUTPUT -p 4"
+    path = os.path.dirname(sys.executable) + os.pathsep + os.environ["PATH"]
+    environment = dict(os.environ, PATH=path, HERBARIOGRAPH_MODELS=str(shared / "models"))
+    environment.update(GPU="0", UNKNOWN="image-directory", OUTPUT="file.tsv")
+    shell = ["bash", "-c", line]
+    process = subprocess.run(shell, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    assert process.stderr.splitlines() == [
+        "There is no GPU that TensorFlow can use: using the CPU.",
+        "1 images categorised, no errors.",
+    ]
+    assert len(table(tmp_path / "file.tsv")) == 1

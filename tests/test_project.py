@@ -1,0 +1,101 @@
+"""The project's own rules: imports go down, scripts start at once, the documentation matches the options."""
+
+import ast
+import re
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import ROOT, script
+
+SCRIPTS = sorted(path.name for path in ROOT.glob("*.py"))
+
+# From the ground up; a module may import from those of lower floors, and from its own up to the parts.
+FLOORS = {
+    "ground": ["errors", "cli", "categories", "files", "progress", "published", "tables"],
+    "parts": ["device", "images", "layers", "keras_graphs", "keras_files", "inference"],
+    "stages": ["prediction"],
+}
+
+
+def imports_of(path):
+    """What a module imports, anywhere in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            found.update([node.module] if node.module != "lib" else [f"lib.{alias.name}" for alias in node.names])
+    return found
+
+
+def test_every_module_has_a_floor():
+    modules = {path.stem for path in (ROOT / "lib").glob("*.py")} - {"__init__"}
+    assert modules == {name for floor in FLOORS.values() for name in floor}
+
+
+def test_imports_go_down_only():
+    floors = list(FLOORS)
+    for height, floor in enumerate(floors):
+        above = {f"lib.{name}" for higher in floors[height + 1 :] for name in FLOORS[higher]}
+        for name in FLOORS[floor]:
+            imported = imports_of(ROOT / "lib" / f"{name}.py")
+            assert not imported & above, name
+            if floor == "stages":  # which don't know each other
+                assert not imported & {f"lib.{other}" for other in FLOORS["stages"]}, name
+            if floor == "ground":
+                assert not {package.split(".")[0] for package in imported} & {"tensorflow", "keras", "numpy", "PIL"}
+
+
+def test_nothing_in_lib_ends_the_process_or_reads_its_arguments():
+    for path in (ROOT / "lib").glob("*.py"):
+        assert not re.search(r"sys\.(exit|argv)", path.read_text()), path.name
+
+
+def fastest(command, times=5):
+    """The shortest of several runs in seconds: the machine's other work must not count."""
+    best = float("inf")
+    for _ in range(times):
+        start = time.perf_counter()
+        subprocess.run(command, capture_output=True, check=False)
+        best = min(best, time.perf_counter() - start)
+    return best
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_help_and_a_wrong_call_answer_at_once(name):
+    assert fastest([*script(name), "--help"]) < 0.3
+    assert fastest([*script(name), "--no-such-option"]) < 0.3
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_script_can_be_run_and_imported(name):
+    assert (ROOT / name).stat().st_mode & 0o111
+    assert (ROOT / name).read_text().startswith("#!/usr/bin/env python3\n")
+    assert len((ROOT / name).read_text().splitlines()) <= 130
+    code = f"import sys, {name[:-3]}; sys.exit('tensorflow' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_the_readme_has_every_option(name):
+    readme = (ROOT / "README.md").read_text()
+    section = readme[readme.index(f"## {name}") :].split("\n## ")[0] if f"## {name}" in readme else ""
+    text = subprocess.run([*script(name), "--help"], capture_output=True, text=True, check=True).stdout
+    options = set(re.findall(r"--[a-z][a-z-]*", text)) - {"--help"}
+    assert options and options == set(re.findall(r"`(?:-\w )?(--[a-z][a-z-]*)", section))
+
+
+def test_every_dependency_has_its_reason_in_the_readme():
+    readme = (ROOT / "README.md").read_text()
+    for name in ("requirements.txt", "requirements-tensorflow.txt", "requirements-test.txt", "requirements-lint.txt"):
+        for line in (ROOT / name).read_text().splitlines():
+            if line and not line.startswith("#"):
+                package = re.match(r"[\w-]+", line).group()
+                assert re.search(rf"^\| {package} \|", readme, re.MULTILINE), package
+
+
+def test_readme_links_lead_somewhere():
+    for target in re.findall(r"\]\((?!http)([^)#]+)", (ROOT / "README.md").read_text()):
+        assert (ROOT / target).exists(), target
