@@ -24,7 +24,7 @@ def measure(command, **options):
     process = subprocess.Popen(command, env=environment, stdout=sys.stderr, **options)
     _, status, usage = os.wait4(process.pid, 0)
     seconds = time.perf_counter() - start
-    process.returncode = os.waitstatus_to_exitcode(status) if sys.version_info >= (3, 9) else status
+    process.returncode = status
     if status:
         raise RuntimeError(f"{' '.join(command)} failed")
     return Measured(seconds, usage.ru_maxrss / 1024)
