@@ -269,7 +269,7 @@ def _answers(todo, read, load, batch, processors):
         read: a `_Reader`.
         load: called in this thread for the function from pixels to logits.
         batch: how many images may wait for the model.
-        processors: how many threads read and answer; None for one for each core.
+        processors: on how many cores images are read and answered; None for all.
 
     Yields:
         In order: a list of numbers, their float32 logits `(images, categories)`, and the dictionary of those that
@@ -281,7 +281,7 @@ def _answers(todo, read, load, batch, processors):
         groups.setdefault(number // step, []).append(number)
     waiting = collections.deque(groups.values())
     running = collections.deque()
-    threads = processors or _cores()
+    threads = (processors or _cores()) + 2  # since some always wait for Python's lock
     model = []
 
     def work(numbers):
