@@ -1,5 +1,6 @@
 """What the benchmarks share: whole processes measured from outside, and the machine in words."""
 
+import contextlib
 import os
 import platform
 import subprocess
@@ -11,23 +12,27 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
 class Measured(NamedTuple):
-    """A process: seconds from start to end, peak memory in MiB (the largest of the process and its children)."""
+    """A process: seconds from start to end, peak memory in MiB."""
 
     seconds: float
     peak_mib: float
 
 
-def measure(command, **options):
+def measure(command):
     """Run a command to its end and measure it; its output goes to stderr. RuntimeError if it fails."""
     environment = dict(os.environ, PYTHONPATH=ROOT, TF_CPP_MIN_LOG_LEVEL="3", CUDA_VISIBLE_DEVICES="-1")
     start = time.perf_counter()
-    process = subprocess.Popen(command, env=environment, stdout=sys.stderr, **options)
-    _, status, usage = os.wait4(process.pid, 0)
+    process = subprocess.Popen(command, env=environment, stdout=sys.stderr)
+    peak = 0
+    while process.poll() is None:
+        # Not the usage that is known when it has ended: that counts what this process had when it started it.
+        with contextlib.suppress(OSError), open(f"/proc/{process.pid}/status") as file:
+            peak = max([peak] + [int(line.split()[1]) for line in file if line.startswith("VmHWM")])
+        time.sleep(0.02)
     seconds = time.perf_counter() - start
-    process.returncode = status
-    if status:
+    if process.returncode:
         raise RuntimeError(f"{' '.join(command)} failed")
-    return Measured(seconds, usage.ru_maxrss / 1024)
+    return Measured(seconds, peak / 1024)
 
 
 def machine():

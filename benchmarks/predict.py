@@ -64,6 +64,7 @@ def main():
             ("5,000 JPEGs of 320 × 240", folder_of(scratch, "few", 5000 // share, 50, 320, 240), False),
             ("20,000 JPEGs of 320 × 240", folder_of(scratch, "many", 20000 // share, 50, 320, 240), False),
             ("600 scans of 24 megapixels", folder_of(scratch, "scans", 600 // share, 8, 6000, 4000), True),
+            ("2,400 scans of 24 megapixels", folder_of(scratch, "more", 2400 // share, 8, 6000, 4000), True),
             ("200 scans of 64 megapixels", folder_of(scratch, "large", 200 // share, 4, 8000, 8000), True),
         ]
         rows = []
