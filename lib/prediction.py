@@ -23,6 +23,7 @@ STEP = 32
 
 # What the published models were trained on; taken for models that accept any size.
 DEFAULT_SIZE = 96
+LARGEST_SIZE = 4096
 
 
 def list_images(directory):
@@ -82,9 +83,9 @@ def input_size(path):
             config = json.loads(archive.read("config.json"))["config"]
         first = config["layers"][0]["config"]
         side = (first.get("batch_shape") or first.get("batch_input_shape"))[1]
-    except (OSError, ValueError, KeyError, TypeError, IndexError, zipfile.BadZipFile):
+    except Exception:  # whatever a damaged file makes zipfile and json raise; opening the model tells of it
         side = None
-    return side if isinstance(side, int) and side > 0 else DEFAULT_SIZE
+    return side if isinstance(side, int) and 0 < side <= LARGEST_SIZE else DEFAULT_SIZE
 
 
 def columns_of(labels, top=1, probabilities=False):
@@ -221,10 +222,14 @@ def _load(path, outputs, source, step, cpu, gpu, processors):
         if "outputs where" in str(error):
             raise UsageError(f"{error} The labels are {source}; --labels names others.") from error
         raise
-    if model.input_shape[-1] != 3:
-        raise UsageError(f"{path} takes images of {model.input_shape[-1]} bands; it must take 3.")
     size = input_size(path)
-    logits = compile_logits(model, (step, size, size, 3))
+    shape = model.input_shape if isinstance(model.input_shape, tuple) else ()
+    if len(shape) != 4 or shape[3] != 3 or any(side not in (None, size) for side in shape[1:3]):
+        raise UsageError(f"{path} takes {shape or 'several inputs'}; it must take square images of 3 bands.")
+    try:
+        logits = compile_logits(model, (step, size, size, 3))
+    except (ValueError, TypeError, tf.errors.OpError) as error:
+        raise UsageError(f"{path} can't be applied to images of {size} x {size} pixels.") from error
     return lambda pixels: logits(tf.constant(pixels)).numpy(), {
         "tensorflow": tf.__version__,
         "keras": keras.__version__,

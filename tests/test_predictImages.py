@@ -290,6 +290,28 @@ def test_other_wrong_calls(folder, capsys):
     assert sorted(os.listdir(".")) == ["empty", "model.keras", "scans"]
 
 
+@pytest.mark.parametrize("shape", [(64, 96, 3), (None, None, 1), (3,), (None, 40, 3)])
+def test_a_model_that_takes_no_square_colour_images_is_refused(folder, capsys, shape):
+    import keras
+
+    inputs = keras.Input(shape)
+    x = inputs if len(shape) == 1 else keras.layers.GlobalAveragePooling2D()(inputs)
+    keras.Model(inputs, keras.layers.Dense(5)(x)).save("model.keras")
+    assert run() == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "square images of 3 bands" in error
+    assert not (folder / "t.tsv.partial").exists()
+
+
+def test_a_model_of_a_fixed_size_gets_images_of_that_size(folder):
+    import keras
+
+    inputs = keras.Input((40, 40, 3))
+    keras.Model(inputs, keras.layers.Dense(5)(keras.layers.Flatten()(inputs))).save("model.keras")
+    assert run() == 0
+    assert len(table("t.tsv")) == 70
+
+
 def test_help_names_every_option(capsys):
     with pytest.raises(SystemExit) as exit_:
         predictImages.main(["--help"])
