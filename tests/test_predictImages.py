@@ -388,7 +388,14 @@ def test_a_full_disk_is_an_error_and_what_was_written_stays(large):
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_stops_at_once_and_in_order(large, number, status):
     output = f"signal{status}.tsv"
-    process = subprocess.Popen(command(output), cwd=large, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command(output),
+        cwd=large,
+        stderr=subprocess.PIPE,
+        text=True,
+        # What a shell runs in the background ignores Ctrl-C, and so would this process then.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     deadline = time.time() + 100
     while not (large / f"{output}.partial").exists() or (large / f"{output}.partial").stat().st_size < 6000:
         assert time.time() < deadline and process.poll() is None
