@@ -41,6 +41,9 @@ DECODING_BYTES = 200_000_000 * (os.cpu_count() or 1)
 # Pillow's own guard refuses from 179 million pixels on; `max_pixels` is the guard here, and it can be set.
 Image.MAX_IMAGE_PIXELS = None
 
+# Pillow imports its decoders when the first file is opened. Threads that do so at once can wait for each other for ever.
+Image.init()
+
 
 class ImageError(Exception):
     """One file is no picture that can be read whole; the message is the reason, without the file's name."""

@@ -76,7 +76,7 @@ def labels_of(model, path, labels_file=None):
 def input_size(path):
     """The side length in pixels of the images that a model's file asks for; 96 where it accepts any.
 
-    Read without Keras, so that images can be read while it is imported; what is no model is found out afterwards.
+    Read without Keras; what is no model is found out when it is opened.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -162,15 +162,11 @@ def predict(
             report(f"{len(paths) - len(todo):,} of {len(paths):,} images are done already.")
         versions = {}
         if todo:
-
-            def load():
-                function, found = _load(path, len(labels), source, min(STEP, batch), cpu, gpu, processors)
-                versions.update(found)
-                return function
-
+            # Before any thread starts: threads that import modules at once can wait for each other for ever.
+            compute, versions = _load(path, len(labels), source, min(STEP, batch), cpu, gpu, processors)
             read = _Reader(paths, input_size(path), exact, max_pixels)
             with progress(len(todo), "images") as advance:
-                for numbers, logits, failed in _answers(todo, read, load, batch, processors):
+                for numbers, logits, failed in _answers(todo, read, compute, batch, processors):
                     rows = []
                     for number, row in zip(numbers, _softmax(logits)):
                         if number in failed:
@@ -241,8 +237,7 @@ class _Reader:
     """Reads steps of images; a callable with settings, which can be told to stop."""
 
     def __init__(self, paths, size, exact, max_pixels):
-        self.exact = exact
-        self._paths, self._size, self._max_pixels = paths, size, max_pixels
+        self._paths, self._size, self._exact, self._max_pixels = paths, size, exact, max_pixels
         self.stopped = threading.Event()
 
     def __call__(self, numbers, step):
@@ -258,22 +253,20 @@ class _Reader:
             if self.stopped.is_set():
                 raise concurrent.futures.CancelledError
             try:
-                pixels[number % step] = read_image(self._paths[number], self._size, self.exact, self._max_pixels)
+                pixels[number % step] = read_image(self._paths[number], self._size, self._exact, self._max_pixels)
             except ImageError as error:
                 failed[number] = str(error)
         return pixels, failed
 
 
-def _answers(todo, read, load, batch, processors):
+def _answers(todo, read, compute, batch, processors):
     """Read and answer images on all cores.
-
-    Reading begins at once; importing TensorFlow and opening the model take seconds and go on beside it.
 
     Args:
         todo: the ascending numbers of the images.
         read: a `_Reader`.
-        load: called in this thread for the function from pixels to logits.
-        batch: how many images may wait for the model.
+        compute: from float32 pixels `(step, size, size, 3)` to float32 logits `(step, categories)`.
+        batch: at most how many images are held in memory.
         processors: on how many cores images are read and answered; None for all.
 
     Yields:
@@ -287,31 +280,26 @@ def _answers(todo, read, load, batch, processors):
     waiting = collections.deque(groups.values())
     running = collections.deque()
     threads = (processors or _cores()) + 2  # since some always wait for Python's lock
-    model = []
+    limit = max(1, min(2 * threads, batch // step))
 
     def work(numbers):
         pixels, failed = read(numbers, step)
-        return (model[0](pixels) if model else None), pixels, failed
+        return compute(pixels)[[number % step for number in numbers]], failed
 
     with concurrent.futures.ThreadPoolExecutor(threads) as pool:
 
-        def start(limit):
+        def start():
             while waiting and len(running) < limit:
                 numbers = waiting.popleft()
                 running.append((numbers, pool.submit(work, numbers)))
 
         try:
-            if not read.exact:  # those pixels need TensorFlow, which `load` has to start
-                start(max(batch // step, 1))
-            model.append(load())
-            start(2 * threads)
+            start()
             while running:
                 numbers, future = running.popleft()
-                logits, pixels, failed = future.result()
-                if logits is None:  # read before there was a model
-                    logits = model[0](pixels)
-                start(2 * threads)
-                yield numbers, logits[[number % step for number in numbers]], failed
+                logits, failed = future.result()
+                start()
+                yield numbers, logits, failed
         finally:
             read.stopped.set()
             for _, future in running:
