@@ -41,7 +41,7 @@ DECODING_BYTES = 200_000_000 * (os.cpu_count() or 1)
 # Pillow's own guard refuses from 179 million pixels on; `max_pixels` is the guard here, and it can be set.
 Image.MAX_IMAGE_PIXELS = None
 
-# Pillow imports its decoders when the first file is opened. Threads that do so at once can wait for each other for ever.
+# Otherwise Pillow imports its decoders when the first file is opened, and threads that import at once can lock up.
 Image.init()
 
 
