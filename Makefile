@@ -11,14 +11,16 @@ VENV ?= .venv
 OPTIONS ?=
 TESTS ?=
 
-# Passed to commands as environment variables, so that any character may be in a name.
+# Passed to commands as environment variables and taken as they stand, so that any character may be in a name.
+override DATA := $(value DATA)
+override OUTPUT := $(value OUTPUT)
 export DATA OUTPUT PYTHON VENV
 
 READY = $(VENV)/.ready
 TEST_READY = $(VENV)/.ready-test
 LINT_READY = .venv-lint/.ready
 
-.PHONY: help setup predict test test-all lint bench clean
+.PHONY: help setup predict names-are-given test test-all lint bench clean
 .DELETE_ON_ERROR:
 
 help:
@@ -26,9 +28,11 @@ help:
 
 setup: $(READY)
 
-predict: $(READY)
-	@test -n "$$DATA" && test -n "$$OUTPUT" || { echo "make predict: give DATA=FOLDER and OUTPUT=FILE.tsv" >&2; exit 2; }
+predict: names-are-given $(READY)
 	@"$$VENV"/bin/python predictImages.py -d "$$DATA" -o "$$OUTPUT" $(OPTIONS)
+
+names-are-given:
+	@test -n "$$DATA" && test -n "$$OUTPUT" || { echo "make predict: give DATA=FOLDER and OUTPUT=FILE.tsv" >&2; exit 2; }
 
 test: $(TEST_READY)
 	"$$VENV"/bin/python -m pytest $(TESTS)
@@ -53,7 +57,7 @@ $(READY): requirements.txt requirements-tensorflow.txt
 	@"$$PYTHON" -c 'import sys; sys.exit(not (3, 8) <= sys.version_info[:2] <= (3, 13))' || \
 		{ echo "make: $$PYTHON is not a Python from 3.8 to 3.13; name one with PYTHON=…" >&2; exit 2; }
 	@echo "Setting up $$VENV for $$("$$PYTHON" --version); the first time this takes minutes." >&2
-	@if "$$PYTHON" -c 'import tensorflow as tf; assert tf.__version__ >= "2.13"' 2> /dev/null; then \
+	@if "$$PYTHON" -c 'import tensorflow as tf; assert tuple(map(int, tf.__version__.split(".")[:2])) >= (2, 13)' 2> /dev/null; then \
 		"$$PYTHON" -m venv --clear --system-site-packages "$$VENV" && \
 		"$$VENV"/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt; \
 	else \

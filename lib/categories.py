@@ -63,7 +63,7 @@ def read_labels(path):
     index, label = rows[0].index("INDEX"), rows[0].index("LABEL")
     labels = {}
     for number, row in enumerate(rows[1:], start=2):
-        if len(row) <= max(index, label) or not row[index].isdigit() or not row[label]:
+        if len(row) <= max(index, label) or not (row[index].isascii() and row[index].isdecimal()) or not row[label]:
             raise UsageError(f"{path} line {number} needs a whole number as INDEX and a LABEL.")
         if int(row[index]) in labels:
             raise UsageError(f"{path} line {number} repeats the INDEX {row[index]}.")

@@ -75,8 +75,8 @@ def output_file(text):
     folder = os.path.dirname(text) or "."
     if not os.path.isdir(folder):
         raise argparse.ArgumentTypeError(f"{text!r} would lie in {folder!r}, which is not a directory")
-    if os.path.isdir(text) or not os.path.basename(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is a directory, not a file to write")
+    if not os.path.basename(text) or (os.path.exists(text) and not os.path.isfile(text)):
+        raise argparse.ArgumentTypeError(f"{text!r} is no file, so it can't be written as one")
     return text
 
 
@@ -91,6 +91,7 @@ def run(options, work, argv=None):
     Returns:
         The exit status: 0, 1 for work that failed, 2 for a wrong call, 128 + the signal's number after a signal.
     """
+    _open_standard_streams()
     arguments = options.parse_args(argv)
     former = signal.signal(signal.SIGTERM, _interrupt)
     try:
@@ -107,6 +108,17 @@ def run(options, work, argv=None):
         return _complain(options, "told to stop.", 128 + signal.SIGTERM)
     finally:
         signal.signal(signal.SIGTERM, former)
+
+
+def _open_standard_streams():
+    """Open what of stdin, stdout and stderr is closed: otherwise the first files to be opened would be taken for them."""
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number, which is this one
+    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
 
 
 def _interrupt(number, frame):

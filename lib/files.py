@@ -6,7 +6,7 @@ import os
 import re
 
 _ESCAPES = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
-_ESCAPED = re.compile(r"[\\\x00-\x1f\x7f\udc80-\udcff]")
+_ESCAPED = re.compile("[\\\\\x00-\x1f\x7f-\x9f\u2028\u2029\udc80-\udcff]")
 _UNESCAPED = re.compile(r"\\(x[0-9a-f]{2}|.)", re.DOTALL)
 
 
@@ -23,7 +23,7 @@ def whole_file(path, mode="w", **options):
     Raises:
         OSError: the folder is not there or can't be written to, or the disk is full; `path` is as it was.
     """
-    path = os.fspath(path)
+    path = os.path.realpath(path)  # of a link, what it leads to is written
     if "b" not in mode:
         options = dict({"encoding": "utf-8", "newline": ""}, **options)
     temporary = f"{path}.{os.getpid()}.tmp"
@@ -51,8 +51,8 @@ def checksum(path):
 def escape_name(name):
     r"""A file name as text of one line without tabs, which `unescape_name` turns back.
 
-    A backslash becomes `\\`, a tab `\t`, the line ends `\n` and `\r`; other control characters, and bytes that are not
-    UTF-8, become `\x` and two hexadecimal digits for each byte.
+    A backslash becomes `\\`, a tab `\t`, the line ends `\n` and `\r`; other control characters and line ends, and bytes
+    that are not UTF-8, become `\x` and two hexadecimal digits for each byte.
 
     Args:
         name: a path as Python has it, bytes that are not UTF-8 as surrogates.
@@ -60,7 +60,7 @@ def escape_name(name):
 
     def escaped(match):
         character = match.group()
-        return _ESCAPES.get(character) or f"\\x{ord(character) & 0xFF:02x}"
+        return _ESCAPES.get(character) or "".join(f"\\x{byte:02x}" for byte in os.fsencode(character))
 
     return _ESCAPED.sub(escaped, name)
 
@@ -75,4 +75,4 @@ def unescape_name(text):
             return chr(value if value < 0x80 else 0xDC00 + value)
         return {"t": "\t", "n": "\n", "r": "\r"}.get(code, code)
 
-    return _UNESCAPED.sub(character, text)
+    return os.fsdecode(os.fsencode(_UNESCAPED.sub(character, text)))  # bytes that together are UTF-8 joined

@@ -41,6 +41,8 @@ DECODING_BYTES = 200_000_000 * (os.cpu_count() or 1)
 # Pillow's own guard refuses from 179 million pixels on; `max_pixels` is the guard here, and it can be set.
 Image.MAX_IMAGE_PIXELS = None
 
+_TIFF_BITS_PER_SAMPLE, _TIFF_PHOTOMETRIC = 258, 262
+
 # Otherwise Pillow imports its decoders when the first file is opened, and threads that import at once can lock up.
 Image.init()
 
@@ -230,12 +232,22 @@ def _rgb(pixels, image):
     if image.mode == "RGB" and "transparency" not in image.info:
         return pixels.astype("float32")
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
-        grey = pixels.astype("float32") / 257  # 65535 becomes 255
+        tags = getattr(image, "tag_v2", {})
+        bits = max(tags.get(_TIFF_BITS_PER_SAMPLE, (16,)))
+        grey = pixels.astype("float32") * np.float32(255 / (2**bits - 1))
+        if tags.get(_TIFF_PHOTOMETRIC) == 0:  # white is zero, which Pillow heeds up to 8 bits only
+            grey = 255 - grey
         return np.repeat(grey[:, :, None], 3, axis=2)
     if image.mode in ("I", "F"):
-        # 32 bits have no agreed range: the picture's own darkest and brightest pixel become 0 and 255.
-        darkest, brightest = image.getextrema()
-        grey = (pixels.astype("float64") - darkest) * (255 / ((brightest - darkest) or 1))
+        # 32 bits have no agreed range: the picture's own darkest and brightest pixel become 0 and 255. What is no
+        # number, as where nothing was measured, is dark.
+        whole = np.asarray(image)
+        numbers = whole[np.isfinite(whole)]
+        if not numbers.size:
+            raise ImageError("no pixel is a number")
+        darkest, brightest = float(numbers.min()), float(numbers.max())
+        values = np.where(np.isfinite(pixels), pixels, darkest).astype("float64")
+        grey = (values - darkest) * (255 / ((brightest - darkest) or 1))
         return np.repeat(grey.astype("float32")[:, :, None], 3, axis=2)
     mode = "L" if image.mode == "1" else image.mode
     part = Image.frombytes(mode, pixels.shape[1::-1], np.ascontiguousarray(pixels).tobytes())

@@ -14,6 +14,10 @@ from lib import keras_graphs
 from lib.errors import UsageError
 from lib.files import whole_file
 
+# A member of a file that was shrunk more than this is refused if it is larger than that.
+LARGEST_SHRINKING = 20
+SMALL_BYTES = 32 << 20
+
 # The groups of a weights file that hold a training's state, not a model's.
 _TRAINING_STATE = ("optimizer", "metrics", "compile_metrics", "_metrics")
 
@@ -45,6 +49,8 @@ def load_model(path, outputs=None):
                 _restore_hdf5(model, file["model_weights"])
             else:
                 _restore_parts(parts, file)
+    except MemoryError:
+        raise
     except keras_graphs.GraphError as error:
         raise UsageError(f"{path} {error}.") from error
     except FileNotFoundError:
@@ -105,10 +111,18 @@ def _read(path):
             names = archive.namelist()
             if "config.json" not in names or "model.weights.h5" not in names:
                 raise ValueError("it is a zip without config.json and model.weights.h5")
-            description = json.loads(archive.read("config.json"))
+            description = json.loads(_inflate(archive, "config.json"))
             if not isinstance(description, dict):
                 raise ValueError("its config.json describes no model")
-            return description, archive.read("model.weights.h5")
+            return description, _inflate(archive, "model.weights.h5")
+
+
+def _inflate(archive, name):
+    """A member of a zip, unless it is one that is made to fill the memory: no model shrinks that much."""
+    member = archive.getinfo(name)
+    if member.file_size > max(LARGEST_SHRINKING * member.compress_size, SMALL_BYTES):
+        raise ValueError(f"its {name} would take {member.file_size:,} bytes")
+    return archive.read(name)
 
 
 def _hdf5_description(file):

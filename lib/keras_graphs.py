@@ -105,7 +105,7 @@ def build_model(description):
     """
     try:
         model, parts = _build(description, PlainModel)
-    except GraphError:
+    except (GraphError, MemoryError):
         raise
     except Exception as error:  # A description by nobody's Keras makes the running one raise whatever it likes.
         raise GraphError(f"describes its model in a way that no Keras does ({error!r})") from error

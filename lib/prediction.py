@@ -2,10 +2,11 @@
 
 import collections
 import concurrent.futures
-import json
+import contextlib
 import os
 import threading
-import zipfile
+import warnings
+from importlib import metadata
 
 import numpy as np
 
@@ -23,7 +24,8 @@ STEP = 32
 
 # What the published models were trained on; taken for models that accept any size.
 DEFAULT_SIZE = 96
-LARGEST_SIZE = 4096
+
+ERRORS_HEADER = "FILE\tERROR\n"
 
 
 def list_images(directory):
@@ -44,11 +46,17 @@ def list_images(directory):
                 for entry in entries:
                     if is_image_name(entry.name):
                         paths.append(entry.path)
-                    if entry.is_dir():
+                    try:
+                        if not entry.is_dir():
+                            continue
                         status = entry.stat()
-                        identity = (status.st_dev, status.st_ino)
-                        if identity not in ancestors:  # else a link in a circle
-                            waiting.append((entry.path, (*ancestors, identity)))
+                    except OSError as error:  # such as a link to itself
+                        if not is_image_name(entry.name):
+                            problems[entry.path] = f"can't be looked at: {error.strerror}"
+                        continue
+                    identity = (status.st_dev, status.st_ino)
+                    if identity not in ancestors:  # else a link in a circle
+                        waiting.append((entry.path, (*ancestors, identity)))
         except OSError as error:
             problems[folder] = f"the directory can't be listed: {error.strerror}"
     return sorted(paths, key=os.fsencode), problems
@@ -71,21 +79,6 @@ def labels_of(model, path, labels_file=None):
     if labels_file is None:
         return LABELS, "the published categories"
     return read_labels(labels_file), labels_file
-
-
-def input_size(path):
-    """The side length in pixels of the images that a model's file asks for; 96 where it accepts any.
-
-    Read without Keras; what is no model is found out when it is opened.
-    """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            config = json.loads(archive.read("config.json"))["config"]
-        first = config["layers"][0]["config"]
-        side = (first.get("batch_shape") or first.get("batch_input_shape"))[1]
-    except Exception:  # whatever a damaged file makes zipfile and json raise; opening the model tells of it
-        side = None
-    return side if isinstance(side, int) and 0 < side <= LARGEST_SIZE else DEFAULT_SIZE
 
 
 def columns_of(labels, top=1, probabilities=False):
@@ -139,11 +132,16 @@ def predict(
         UsageError: no images, no such model, labels that don't match it, or a table of other settings.
         WorkError: the model can't be fetched or the table not be written.
     """
+    if is_image_name(output):
+        raise UsageError(f"-o/--output: {output} ends like an image's name; give a .tsv, .csv or .jsonl.")
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # about files, but without their names
     path = find_model(model, models)
     labels, source = labels_of(model, path, labels_file)
     if top > len(labels):
         raise UsageError(f"--top: {top} is more than the {len(labels)} categories there are.")
     paths, errors = list_images(data)
+    if not paths and errors:
+        raise UsageError("-d/--data: {} {}.".format(*next(iter(errors.items()))))
     if not paths:
         raise UsageError(f"-d/--data: there is no image in {data} (JPEG, PNG, BMP, GIF, TIFF, WebP, …).")
     names = [escape_name(name) for name in paths]
@@ -156,26 +154,28 @@ def predict(
         "--top": top,
         "--probabilities": probabilities,
     }
+    _check_errors_file(output + ".errors.tsv")
     with ResumableTable(output, columns_of(labels, top, probabilities), settings, overwrite) as table:
         todo = [number for number, name in enumerate(names) if name not in table]
         if len(todo) < len(paths):
             report(f"{len(paths) - len(todo):,} of {len(paths):,} images are done already.")
-        versions = {}
         if todo:
             # Before any thread starts: threads that import modules at once can wait for each other for ever.
-            compute, versions = _load(path, len(labels), source, min(STEP, batch), cpu, gpu, processors)
-            read = _Reader(paths, input_size(path), exact, max_pixels)
+            compute, size = _load(path, len(labels), source, min(STEP, batch), cpu, gpu, processors)
+            read = _Reader(paths, size, exact, max_pixels)
             with progress(len(todo), "images") as advance:
                 for numbers, logits, failed in _answers(todo, read, compute, batch, processors):
                     rows = []
                     for number, row in zip(numbers, _softmax(logits)):
                         if number in failed:
                             errors[paths[number]] = failed[number]
+                        elif not np.isfinite(row).all():
+                            errors[paths[number]] = "the model's answer is no number"
                         else:
                             rows.append([escape_name(model), names[number], *_answer(row, labels, top, probabilities)])
                     table.append(rows)
                     advance(len(numbers))
-        table.finish(versions)
+        table.finish(_versions())
     _write_errors(output + ".errors.tsv", errors)
     return len(paths) - sum(path in errors for path in paths), errors
 
@@ -199,14 +199,13 @@ def _load(path, outputs, source, step, cpu, gpu, processors):
 
     Returns:
         A function from float32 pixels `(step, size, size, 3)` to float32 logits `(step, outputs)`, which several
-        threads may call at once; and the versions of what computes them.
+        threads may call at once; and the size.
     """
     from lib.device import select_device
 
     # One core for each operation: several steps run side by side instead, which is twice as fast.
     select_device(cpu, gpu, processors or _cores(), threads_per_operation=1)
 
-    import keras
     import tensorflow as tf
 
     from lib.inference import compile_logits
@@ -218,19 +217,25 @@ def _load(path, outputs, source, step, cpu, gpu, processors):
         if "outputs where" in str(error):
             raise UsageError(f"{error} The labels are {source}; --labels names others.") from error
         raise
-    size = input_size(path)
     shape = model.input_shape if isinstance(model.input_shape, tuple) else ()
-    if len(shape) != 4 or shape[3] != 3 or any(side not in (None, size) for side in shape[1:3]):
+    sides = {side for side in shape[1:3] if side is not None}
+    if len(shape) != 4 or shape[3] != 3 or len(sides) > 1:
         raise UsageError(f"{path} takes {shape or 'several inputs'}; it must take square images of 3 bands.")
+    size = sides.pop() if sides else DEFAULT_SIZE
     try:
         logits = compile_logits(model, (step, size, size, 3))
     except (ValueError, TypeError, tf.errors.OpError) as error:
         raise UsageError(f"{path} can't be applied to images of {size} x {size} pixels.") from error
-    return lambda pixels: logits(tf.constant(pixels)).numpy(), {
-        "tensorflow": tf.__version__,
-        "keras": keras.__version__,
-        "numpy": np.__version__,
-    }
+    return lambda pixels: logits(tf.constant(pixels)).numpy(), size
+
+
+def _versions():
+    """The versions of the packages that an answer depends on, without importing them."""
+    found = {}
+    for package in ("tensorflow", "tensorflow-cpu", "keras", "numpy", "pillow", "simplejpeg"):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[package] = metadata.version(package)
+    return found
 
 
 class _Reader:
@@ -279,7 +284,9 @@ def _answers(todo, read, compute, batch, processors):
         groups.setdefault(number // step, []).append(number)
     waiting = collections.deque(groups.values())
     running = collections.deque()
-    threads = (processors or _cores()) + 2  # since some always wait for Python's lock
+    threads = min(processors or _cores(), _cores())
+    if threads == _cores():
+        threads += 2  # since some always wait for Python's lock
     limit = max(1, min(2 * threads, batch // step))
 
     def work(numbers):
@@ -311,12 +318,20 @@ def _cores():
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def _check_errors_file(path):
+    """Raise UsageError if a file that is no table of errors lies where that table goes."""
+    if os.path.exists(path):
+        with open(path, encoding="utf-8", errors="replace") as file:
+            if file.readline() != ERRORS_HEADER:
+                raise UsageError(f"{path} is something else than a table of errors; move it, or give another -o.")
+
+
 def _write_errors(path, errors):
     """Write the table of files that could not be categorised; without any, remove a former one."""
     try:
         if errors:
             with whole_file(path) as file:
-                file.write("FILE\tERROR\n")
+                file.write(ERRORS_HEADER)
                 for name in sorted(errors, key=os.fsencode):
                     file.write(f"{escape_name(name)}\t{escape_name(errors[name])}\n")
         elif os.path.exists(path):

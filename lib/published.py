@@ -1,6 +1,7 @@
 """The published models: what their files are called, and where they are kept and come from."""
 
 import hashlib
+import http.client
 import os
 import urllib.error
 import urllib.request
@@ -103,7 +104,7 @@ def _fetch(published, path):
                 raise WorkError(
                     f"what came from {published.url} is not the published file; {path} is still missing: {advice}."
                 )
-    except OSError as error:  # urllib.error.URLError is one, too
+    except (OSError, http.client.HTTPException) as error:  # urllib.error.URLError is an OSError, too
         cause = error.reason if isinstance(getattr(error, "reason", None), OSError) else error
-        reason = cause.strerror or cause
+        reason = getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
         raise WorkError(f"{path} is missing and can't be fetched ({reason}); {advice}.") from error

@@ -10,6 +10,9 @@ import os
 from lib.errors import UsageError, WorkError
 from lib.files import unescape_name, whole_file
 
+# How a partial file begins, before the settings, so that somebody's own file is not taken for one.
+_JOURNAL_START = b"herbariograph "
+
 KINDS = {".tsv": "tsv", ".csv": "csv", ".jsonl": "jsonl"}
 
 
@@ -162,16 +165,16 @@ class ResumableTable:
         """Read the partial file's first line, or write it, and index all rows there are."""
         self._journal.seek(0)
         first = self._journal.readline()
-        if overwrite or not first.endswith(b"\n"):
+        started = self._parse_start(first)
+        if overwrite or started is None:
             self._fresh = overwrite or not os.path.exists(self._path)
             if not self._fresh:
                 self._compare(self._recorded_settings())
             self._journal.truncate(0)
-            first = json.dumps({"settings": self._settings, "fresh": self._fresh}).encode() + b"\n"
+            first = _JOURNAL_START + json.dumps({"settings": self._settings, "fresh": self._fresh}).encode() + b"\n"
             self._journal.write(first)
             self._journal.flush()
         else:
-            started = json.loads(first)
             self._compare(started["settings"])
             self._fresh = started["fresh"]
         self._start_of_rows = len(first)
@@ -187,6 +190,17 @@ class ResumableTable:
         broken = self._index(self._journal, self._start_of_rows, 1)
         self._end = self._journal.seek(0, os.SEEK_END) if broken is None else broken
         self._journal.truncate(self._end)  # a row that was being written when the process was killed
+
+    def _parse_start(self, first):
+        """The partial file's parsed first line; None if the process was killed while writing it."""
+        if first.startswith(_JOURNAL_START) and first.endswith(b"\n"):
+            with contextlib.suppress(ValueError):
+                started = json.loads(first[len(_JOURNAL_START) :])
+                if isinstance(started, dict) and isinstance(started.get("settings"), dict) and "fresh" in started:
+                    return started
+        elif _JOURNAL_START.startswith(first) or (first.startswith(_JOURNAL_START) and not first.endswith(b"\n")):
+            return None
+        raise UsageError(f"{self._partial} is no table that was begun here; move it, or give another -o.")
 
     def _index(self, file, offset, source):
         """Note where the row of each file begins; the offset of the first line that is no row, if any."""
@@ -213,9 +227,12 @@ class ResumableTable:
     def _recorded_settings(self):
         try:
             with open(self._path + ".settings.json", encoding="utf-8") as file:
-                return json.load(file)["settings"]
+                recorded = json.load(file)["settings"]
+            if not isinstance(recorded, dict):
+                raise TypeError
+            return recorded
         except (OSError, ValueError, KeyError, TypeError):
-            raise self._foreign(f"has no {os.path.basename(self._path)}.settings.json beside it") from None
+            raise self._foreign(f"has no sound {os.path.basename(self._path)}.settings.json beside it") from None
 
     def _compare(self, recorded):
         ours = json.loads(json.dumps(self._settings))
@@ -239,8 +256,8 @@ class ResumableTable:
         """Close the partial file, and remove it if it holds no rows."""
         with contextlib.suppress(OSError):  # a full disk, of which `append` has told
             self._journal.seek(0)
-            self._journal.readline()
-            if not self._journal.read(1):
+            first = self._journal.readline()
+            if _JOURNAL_START.startswith(first[: len(_JOURNAL_START)]) and not self._journal.read(1):
                 os.unlink(self._partial)
         with contextlib.suppress(OSError):
             self._journal.close()

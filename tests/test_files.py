@@ -16,6 +16,7 @@ from lib.files import checksum, escape_name, unescape_name, whole_file
         ("back\\slash", "back\\\\slash"),
         (os.fsdecode(b"caf\xe9.jpg"), "caf\\xe9.jpg"),
         ("bell\x07\x7f", "bell\\x07\\x7f"),
+        ("next\x85line\u2028", "next\\xc2\\x85line\\xe2\\x80\\xa8"),
         ("Ähre 🌾", "Ähre 🌾"),
     ],
 )
@@ -52,6 +53,15 @@ def test_a_failed_write_leaves_the_former_file(tmp_path):
         raise RuntimeError
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["table.tsv"]
+
+
+def test_of_a_link_the_file_it_leads_to_is_written(tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "folder" / "table.tsv")
+    with whole_file(tmp_path / "link") as file:
+        file.write("new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "folder" / "table.tsv").read_text() == "new"
 
 
 def test_checksum_is_sha256(tmp_path):

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import struct
 import threading
 import zlib
 
@@ -148,6 +149,39 @@ def test_thirty_two_bits_are_stretched_to_the_range_of_the_picture(tmp_path):
     assert pixels.min() == pytest.approx(0, abs=0.01) and pixels.max() == pytest.approx(255, abs=0.01)
     flat = saved(tmp_path, Image.fromarray(np.full((8, 8), 7, "float32")), "b.tif")
     assert np.isfinite(read_image(flat, 8)).all()
+
+
+def tiff(path, bits, photometric, data, side):
+    """Write a grey TIFF of one strip, little-endian, as cameras and scanners do and Pillow does not."""
+    tags = [(256, side), (257, side), (258, bits), (259, 1), (262, photometric), (273, 8), (277, 1), (278, side)]
+    tags.append((279, len(data)))
+    entries = b"".join(struct.pack("<HHII", tag, 4 if tag in (273, 279) else 3, 1, value) for tag, value in tags)
+    directory = struct.pack("<H", len(tags)) + entries + struct.pack("<I", 0)
+    path.write_bytes(struct.pack("<2sHI", b"II", 42, 8 + len(data)) + data + directory)
+    return path
+
+
+def test_a_tiff_says_how_many_bits_are_white_and_whether_white_is_zero(tmp_path):
+    values = np.linspace(0, 65535, 64 * 64).reshape(64, 64).astype("uint16")
+    grey = bilinear((values / 257.0)[:, :, None].repeat(3, 2), 32)
+    black_is_zero = tiff(tmp_path / "a.tif", 16, 1, values.tobytes(), 64)
+    white_is_zero = tiff(tmp_path / "b.tif", 16, 0, values.tobytes(), 64)
+    np.testing.assert_allclose(read_image(black_is_zero, 32), grey, atol=0.01)
+    np.testing.assert_allclose(read_image(white_is_zero, 32), 255 - grey, atol=0.01)
+    twelve = (values >> 4).reshape(-1, 2).astype("uint32")
+    packed = (twelve[:, 0] << 12) | twelve[:, 1]
+    data = np.stack([packed >> 16, packed >> 8, packed], axis=1).astype("uint8").tobytes()
+    np.testing.assert_allclose(read_image(tiff(tmp_path / "c.tif", 12, 1, data, 64), 32), grey, atol=0.1)
+
+
+def test_what_is_no_number_is_dark(tmp_path):
+    values = np.linspace(10, 20, 64).reshape(8, 8).astype("float32")
+    values[0, 0], values[0, 1] = np.nan, np.inf
+    pixels = read_image(saved(tmp_path, Image.fromarray(values), "a.tif"), 8)
+    assert np.isfinite(pixels).all() and pixels[0, :2].max() == 0 and pixels.max() == pytest.approx(255)
+    nothing = saved(tmp_path, Image.fromarray(np.full((8, 8), np.nan, "float32")), "b.tif")
+    with pytest.raises(ImageError, match="no pixel is a number"):
+        read_image(nothing, 8)
 
 
 def test_one_bit_grey_palette_and_cmyk(tmp_path):

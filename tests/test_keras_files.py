@@ -296,6 +296,25 @@ def test_weights_must_fit_and_lie_in_the_file(tmp_path):
             load_model(with_weights(tmp_path / "a.keras", change))
 
 
+def test_a_file_made_to_fill_the_memory_is_refused_unread(tmp_path):
+    for name in ("config.json", "model.weights.h5"):
+        with zipfile.ZipFile(tmp_path / "a.keras", "w", zipfile.ZIP_DEFLATED) as archive:
+            for member in ("config.json", "model.weights.h5"):
+                archive.writestr(member, b" " * (50 << 20) if member == name else b"{}")
+        with pytest.raises(UsageError, match=f"its {name} would take 52,428,800 bytes"):
+            load_model(tmp_path / "a.keras")
+
+
+@pytest.mark.skipif(not KERAS_2, reason="Keras 3 writes no HDF5 under the ending .keras")
+def test_hdf5_under_the_ending_keras(tmp_path):
+    model = tiny_model()
+    model.save(tmp_path / "a.h5")
+    os.rename(tmp_path / "a.h5", tmp_path / "a.keras")
+    images = smooth_images(16, 16)
+    opened = load_model(tmp_path / "a.keras", outputs=4)
+    np.testing.assert_array_equal(np.asarray(opened(images)), np.asarray(model(images)))
+
+
 def test_the_number_of_outputs_is_checked():
     with pytest.raises(UsageError, match="has 5 outputs where 17 are needed"):
         load("reference-2.13.keras", outputs=17)

@@ -3,6 +3,7 @@
 import hashlib
 import http.server
 import os
+import socket
 import threading
 
 import pytest
@@ -82,6 +83,23 @@ def test_without_a_network_one_sentence_says_where_the_file_goes(server, tmp_pat
         published.find_model("ConvNeXt-N", str(tmp_path))
     assert str(tmp_path / "ConvNeXt-distilled.keras") in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_proxy_that_answers_nonsense_is_said_in_a_sentence(monkeypatch, tmp_path):
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def answer():
+        connection, _ = listener.accept()
+        connection.recv(1000)
+        connection.sendall(b"nonsense\r\n\r\n")
+        connection.close()
+
+    threading.Thread(target=answer, daemon=True).start()
+    entry = published.MODELS["ConvNeXt-N"]._replace(url=f"http://127.0.0.1:{listener.getsockname()[1]}/model")
+    monkeypatch.setitem(published.MODELS, "ConvNeXt-N", entry)
+    with pytest.raises(WorkError, match="put it there"):
+        published.find_model("ConvNeXt-N", str(tmp_path))
+    listener.close()
 
 
 def test_a_spoilt_model_is_refused(server, tmp_path):

@@ -67,7 +67,7 @@ def test_a_killed_table_goes_on_where_it_stopped(tmp_path, ending, cut):
 
 
 def test_a_table_killed_in_its_first_line_starts_again(tmp_path):
-    (tmp_path / "t.tsv.partial").write_bytes(b'{"settings": {"-m/')
+    (tmp_path / "t.tsv.partial").write_bytes(b'herbariograph {"settings": {"-m/')
     write(tmp_path / "t.tsv", "a")
     assert "a" in (tmp_path / "t.tsv").read_text()
 
@@ -142,6 +142,26 @@ def test_a_table_that_something_else_wrote_is_left_alone(tmp_path, spoil):
         ResumableTable(str(path), COLUMNS, SETTINGS)
     assert path.read_bytes() == before
     assert not (tmp_path / "t.tsv.partial").exists()
+
+
+@pytest.mark.parametrize(
+    "content", ["my notes\n", "my notes", '{"a": 1}\n', "herbariograph []\n", "herbariograph {}\n"]
+)
+def test_somebody_elses_partial_file_is_left_alone(tmp_path, content):
+    (tmp_path / "t.tsv.partial").write_text(content)
+    with pytest.raises(UsageError, match="no table that was begun here"):
+        write(tmp_path / "t.tsv", "a")
+    assert (tmp_path / "t.tsv.partial").read_text() == content
+    assert os.listdir(tmp_path) == ["t.tsv.partial"]
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"settings": []}', "nonsense"])
+def test_damaged_settings_are_said_in_a_sentence(tmp_path, content):
+    path = tmp_path / "t.tsv"
+    write(path, "a")
+    (tmp_path / "t.tsv.settings.json").write_text(content)
+    with pytest.raises(UsageError, match="--overwrite"):
+        ResumableTable(str(path), COLUMNS, SETTINGS)
 
 
 def test_two_processes_can_not_write_one_table(tmp_path):
