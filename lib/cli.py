@@ -111,7 +111,7 @@ def run(options, work, argv=None):
 
 
 def _open_standard_streams():
-    """Open what of stdin, stdout and stderr is closed: otherwise the first files to be opened would be taken for them."""
+    """Open what of stdin, stdout and stderr is closed: else the first files to be opened would be taken for them."""
     for descriptor in (0, 1, 2):
         try:
             os.fstat(descriptor)

@@ -145,7 +145,7 @@ def test_a_table_that_something_else_wrote_is_left_alone(tmp_path, spoil):
 
 
 @pytest.mark.parametrize(
-    "content", ["my notes\n", "my notes", '{"a": 1}\n', "herbariograph []\n", "herbariograph {}\n"]
+    "content", ["my notes\n", "my notes", '{"a": 1}\n', "herbariograph []\nrow\n", "herbariograph {}\nrow\n"]
 )
 def test_somebody_elses_partial_file_is_left_alone(tmp_path, content):
     (tmp_path / "t.tsv.partial").write_text(content)
