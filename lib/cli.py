@@ -4,6 +4,8 @@ Nothing here imports more than Python's own modules, so that `--help` and a wron
 """
 
 import argparse
+import contextlib
+import glob
 import os
 import signal
 import sys
@@ -28,9 +30,9 @@ def parser(documentation):
     return Parser(description=summary, epilog=rest, formatter_class=argparse.RawDescriptionHelpFormatter)
 
 
-def add_device_options(options):
-    """Add `-c`, `-g` and `-p`, which most stages have."""
-    group = options.add_argument_group("device")
+def add_device_options(options, computes=True):
+    """Add `-c`, `-g` and `-p`, which most stages have; one that computes nothing accepts them."""
+    group = options.add_argument_group("device", None if computes else "accepted as by the other stages, to no effect")
     group.add_argument("-c", "--cpu", action="store_true", help="use the CPU only")
     group.add_argument(
         "-g", "--gpu", type=whole_number(0), default=0, metavar="INDEX", help="the GPU to use, if there is one (0)"
@@ -38,6 +40,26 @@ def add_device_options(options):
     group.add_argument(
         "-p", "--processors", type=whole_number(1), metavar="COUNT", help="how many processor cores to use (all)"
     )
+
+
+def add_duplicates_option(options):
+    """Add `--duplicates`: the number of bits, None for off."""
+
+    def bits(text):
+        return None if text == "off" else whole_number(0, 10)(text)
+
+    options.add_argument(
+        "--duplicates",
+        type=bits,
+        default=4,
+        metavar="BITS",
+        help="images whose dHashes of 64 bits differ in at most so many are nearly the same: 0 to 10, or off (4)",
+    )
+
+
+def add_skip_option(options):
+    """Add `--skip-bad`."""
+    options.add_argument("--skip-bad", action="store_true", help="leave out bad records instead of stopping at one")
 
 
 def whole_number(lowest, highest=None):
@@ -70,6 +92,19 @@ def existing_directory(text):
     return text
 
 
+def record_files(text):
+    """An option's type: record files, as a path, a glob, or a list of both with commas between them."""
+    if os.path.isfile(text):
+        return (text,)
+    found = []
+    for part in text.split(","):
+        matching = [part] if os.path.isfile(part) else sorted(filter(os.path.isfile, glob.glob(part)))
+        if not matching:
+            raise argparse.ArgumentTypeError(f"{part!r} is not an existing file and matches none")
+        found.extend(matching)
+    return tuple(dict.fromkeys(found))
+
+
 def output_file(text):
     """An option's type: a file to be written, in a directory that is there."""
     folder = os.path.dirname(text) or "."
@@ -78,6 +113,32 @@ def output_file(text):
     if not os.path.basename(text) or (os.path.exists(text) and not os.path.isfile(text)):
         raise argparse.ArgumentTypeError(f"{text!r} is no file, so it can't be written as one")
     return text
+
+
+def output_prefix(text):
+    """An option's type: how the names of files to be written begin, in a directory that is there."""
+    folder = os.path.dirname(text) or "."
+    if not os.path.isdir(folder):
+        raise argparse.ArgumentTypeError(f"{text!r} would lie in {folder!r}, which is not a directory")
+    if not os.path.basename(text):
+        raise argparse.ArgumentTypeError(f"{text!r} needs the beginning of a name after the last slash")
+    return text
+
+
+def output_model(text):
+    """An option's type: a `.keras` file to be written, in a directory that is there."""
+    if not text.endswith(".keras"):
+        raise argparse.ArgumentTypeError(f"{text!r} must end in .keras")
+    return output_file(text)
+
+
+@contextlib.contextmanager
+def naming(option):
+    """Put an option's name before what is wrong with its value."""
+    try:
+        yield
+    except UsageError as error:
+        raise UsageError(f"{option}: {error}") from error
 
 
 def run(options, work, argv=None):

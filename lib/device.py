@@ -15,6 +15,14 @@ class Device(NamedTuple):
     name: str
 
 
+def import_tensorflow():
+    """Import TensorFlow without what its C++ parts say about themselves, and return it."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with _silent_stderr():
+        import tensorflow
+    return tensorflow
+
+
 def select_device(cpu=False, gpu=0, processors=None, threads_per_operation=None):
     """Import TensorFlow and bind it to one device. To be called before anything else uses TensorFlow, which
     takes no other settings once it has started.
@@ -31,12 +39,10 @@ def select_device(cpu=False, gpu=0, processors=None, threads_per_operation=None)
     Raises:
         UsageError: there are GPUs, but not that one.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if cpu:
         os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+    tf = import_tensorflow()
     with _silent_stderr():
-        import tensorflow as tf
-
         gpus = [] if cpu else tf.config.list_physical_devices("GPU")
     if gpus and gpu >= len(gpus):
         raise UsageError(
@@ -57,6 +63,17 @@ def select_device(cpu=False, gpu=0, processors=None, threads_per_operation=None)
     if not cpu:
         print("There is no GPU that TensorFlow can use: using the CPU.", file=sys.stderr)
     return Device("cpu", "/CPU:0")
+
+
+@contextlib.contextmanager
+def enough_memory(advice):
+    """Raise MemoryError with advice, such as "give fewer", where TensorFlow says in its own way that memory is full."""
+    import tensorflow as tf
+
+    try:
+        yield
+    except tf.errors.ResourceExhaustedError as error:
+        raise MemoryError(f"there is not enough memory; {advice}.") from error
 
 
 @contextlib.contextmanager

@@ -1,9 +1,12 @@
 """`.keras` files of any Keras since 2.12, opened and written by the Keras that runs."""
 
+import errno
 import io
 import json
+import math
 import os
 import re
+import shutil
 import tempfile
 import zipfile
 
@@ -34,7 +37,8 @@ def load_model(path, outputs=None):
 
     Returns:
         A functional Keras model, not compiled. For the project's models: float32 `(batch, height, width, bands)`,
-        0-255, to logits `(batch, outputs)`.
+        0-255, to logits `(batch, outputs)`. Its attribute `image_size` is the side in pixels of the images that it was
+        made for, None if the file doesn't say.
 
     Raises:
         UsageError: no such file, not a Keras file, cut short, holding other things than plain layers (a Lambda, a
@@ -42,7 +46,7 @@ def load_model(path, outputs=None):
     """
     path = os.fspath(path)
     try:
-        description, weights = _read(path)
+        description, weights, image_size = _read(path)
         with h5py.File(io.BytesIO(weights), "r") as file:
             model, parts = keras_graphs.build_model(description or _hdf5_description(file))
             if description is None:
@@ -58,6 +62,7 @@ def load_model(path, outputs=None):
     except Exception as error:  # A damaged file makes zipfile, zlib, json, h5py and Keras raise whatever they like.
         raise UsageError(f"{path} is not a whole .keras file ({_one_line(error)}).") from error
     check_outputs(model, outputs, path)
+    model.image_size = image_size
     return model
 
 
@@ -67,27 +72,29 @@ def save_model(model, path):
     The file appears whole or not at all. The same model gives the same bytes.
 
     Args:
-        model: a functional or sequential Keras model.
+        model: a functional or sequential Keras model; its attribute `image_size`, if it has one, is recorded.
         path: where to write; should end in `.keras`.
 
     Raises:
         OSError: the folder is not there or can't be written to, or the disk is full; a former file is as it was.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        # Keras writes to names that end in .keras alone, and beside the target such a name would look like a model.
-        draft = os.path.join(folder, "model.keras")
-        model.save(draft)
-        with zipfile.ZipFile(draft) as archive:
-            description = keras_graphs.plain_description(json.loads(archive.read("config.json")))
-            metadata = {"keras_version": json.loads(archive.read("metadata.json"))["keras_version"]}
-            weights = _without_training_state(archive.read("model.weights.h5"))
+    description = keras_graphs.plain_description(keras.saving.serialize_keras_object(model))
+    metadata = {"keras_version": keras.__version__}
+    if getattr(model, "image_size", None) is not None:
+        metadata["image_size"] = model.image_size
+    path = os.path.realpath(path)
+    _check_room(model, path)
+    with tempfile.TemporaryDirectory(prefix=f".{os.path.basename(path)}.", dir=os.path.dirname(path)) as folder:
+        weights = os.path.join(folder, "model.weights.h5")
+        model.save_weights(weights)
+        _drop_training_state(weights)
         with whole_file(path, "wb") as file, zipfile.ZipFile(file, "w") as archive:
-            for name, content in (
-                ("metadata.json", json.dumps(metadata)),
-                ("config.json", json.dumps(description)),
-                ("model.weights.h5", weights),
-            ):
-                archive.writestr(zipfile.ZipInfo(name), content)  # with no date: the same bytes each time
+            for name, content in (("metadata.json", metadata), ("config.json", description)):
+                archive.writestr(zipfile.ZipInfo(name), json.dumps(content))  # with no date: the same bytes each time
+            member = zipfile.ZipInfo("model.weights.h5")
+            member.file_size = os.path.getsize(weights)
+            with open(weights, "rb") as source, archive.open(member, "w") as target:
+                shutil.copyfileobj(source, target, 1 << 20)
 
 
 def check_outputs(model, outputs, path):
@@ -100,11 +107,14 @@ def check_outputs(model, outputs, path):
 
 
 def _read(path):
-    """A file's parsed description and its weights as HDF5; None as the description where the HDF5 holds it, too."""
+    """A file's parsed description, its weights as HDF5, and its recorded image size.
+
+    The description is None where the HDF5 holds it, too; the size where there is none.
+    """
     with open(path, "rb") as file:
         if file.read(8) == b"\x89HDF\r\n\x1a\n":
             file.seek(0)
-            return None, file.read()
+            return None, file.read(), None
         if not zipfile.is_zipfile(file):
             raise ValueError("it is not a zip, or cut short")
         with zipfile.ZipFile(file) as archive:
@@ -114,7 +124,15 @@ def _read(path):
             description = json.loads(_inflate(archive, "config.json"))
             if not isinstance(description, dict):
                 raise ValueError("its config.json describes no model")
-            return description, _inflate(archive, "model.weights.h5")
+            size = _image_size(_inflate(archive, "metadata.json")) if "metadata.json" in names else None
+            return description, _inflate(archive, "model.weights.h5"), size
+
+
+def _image_size(metadata):
+    """The size that `save_model` recorded; None if there is none, or something else in its place."""
+    recorded = json.loads(metadata)
+    size = recorded.get("image_size") if isinstance(recorded, dict) else None
+    return size if type(size) is int and 0 < size <= 8192 else None
 
 
 def _inflate(archive, name):
@@ -251,14 +269,20 @@ def _member(group, path):
     return item
 
 
-def _without_training_state(weights):
-    """A weights file's bytes without the state of an optimizer or of metrics."""
-    with h5py.File(io.BytesIO(weights), "r") as source:
+def _check_room(model, path):
+    """Raise OSError unless the disk takes a model twice: HDF5 kills the process when it finds the disk full."""
+    need = 2 * 4 * sum(math.prod(weight.shape) for weight in model.weights) + (4 << 20)
+    if shutil.disk_usage(os.path.dirname(path)).free < need:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+
+
+def _drop_training_state(path):
+    """Remove the state of an optimizer or of metrics from a weights file."""
+    with h5py.File(path, "r") as source:
         if not any(name in source for name in _TRAINING_STATE):
-            return weights
-        clean = io.BytesIO()
-        with h5py.File(clean, "w") as target:
+            return
+        with h5py.File(path + ".clean", "w") as target:
             for name in source:
                 if name not in _TRAINING_STATE:
                     source.copy(name, target)
-        return clean.getvalue()
+    os.replace(path + ".clean", path)

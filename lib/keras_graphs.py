@@ -117,7 +117,7 @@ def plain_description(description):
 
     So a file can be opened by a Keras that doesn't know this project.
     """
-    if isinstance(description, list):
+    if isinstance(description, (list, tuple)):
         return [plain_description(item) for item in description]
     if not isinstance(description, dict):
         return description

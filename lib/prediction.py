@@ -11,55 +11,20 @@ from importlib import metadata
 import numpy as np
 
 from lib.categories import LABELS, read_labels
-from lib.errors import UsageError, WorkError
-from lib.files import checksum, escape_name, whole_file
-from lib.images import MAX_PIXELS, ImageError, is_image_name, read_image
+from lib.errors import UsageError
+from lib.files import checksum, escape_name
+from lib.images import MAX_PIXELS, ImageError, is_image_name, list_images, read_image
+from lib.parallel import cores, in_order, reading_threads
 from lib.progress import progress
 from lib.published import MODELS, find_model
-from lib.tables import ResumableTable
+from lib.tables import ResumableTable, check_errors_table, write_errors_table
 
 # How many images the model is given at once: more is slower on a CPU, whose caches then overflow. An image's place in
 # such a step follows from its place in the folder alone, so that a resumed run computes the very same numbers.
 STEP = 32
 
-# What the published models were trained on; taken for models that accept any size.
+# What the published models were trained on; taken for models that accept any size and don't say theirs.
 DEFAULT_SIZE = 96
-
-ERRORS_HEADER = "FILE\tERROR\n"
-
-
-def list_images(directory):
-    """Find the images below a directory, by the endings of their names, symbolic links followed.
-
-    Returns:
-        The paths, each `directory` as given joined with the path below it, sorted byte by byte; and a dictionary of
-        what can't be listed: path -> reason. A directory whose name ends like an image's is both listed (it will fail
-        to be read) and descended into.
-    """
-    paths, problems = [], {}
-    status = os.stat(directory)
-    waiting = [(directory, ((status.st_dev, status.st_ino),))]
-    while waiting:
-        folder, ancestors = waiting.pop()
-        try:
-            with os.scandir(folder) as entries:
-                for entry in entries:
-                    if is_image_name(entry.name):
-                        paths.append(entry.path)
-                    try:
-                        if not entry.is_dir():
-                            continue
-                        status = entry.stat()
-                    except OSError as error:  # such as a link to itself
-                        if not is_image_name(entry.name):
-                            problems[entry.path] = f"can't be looked at: {error.strerror}"
-                        continue
-                    identity = (status.st_dev, status.st_ino)
-                    if identity not in ancestors:  # else a link in a circle
-                        waiting.append((entry.path, (*ancestors, identity)))
-        except OSError as error:
-            problems[folder] = f"the directory can't be listed: {error.strerror}"
-    return sorted(paths, key=os.fsencode), problems
 
 
 def labels_of(model, path, labels_file=None):
@@ -154,7 +119,7 @@ def predict(
         "--top": top,
         "--probabilities": probabilities,
     }
-    _check_errors_file(output + ".errors.tsv")
+    check_errors_table(output + ".errors.tsv", "-o/--output")
     with ResumableTable(output, columns_of(labels, top, probabilities), settings, overwrite) as table:
         todo = [number for number, name in enumerate(names) if name not in table]
         if len(todo) < len(paths):
@@ -176,7 +141,7 @@ def predict(
                     table.append(rows)
                     advance(len(numbers))
         table.finish(_versions())
-    _write_errors(output + ".errors.tsv", errors)
+    write_errors_table(output + ".errors.tsv", errors)
     return len(paths) - sum(path in errors for path in paths), errors
 
 
@@ -204,7 +169,7 @@ def _load(path, outputs, source, step, cpu, gpu, processors):
     from lib.device import select_device
 
     # One core for each operation: several steps run side by side instead, which is twice as fast.
-    select_device(cpu, gpu, processors or _cores(), threads_per_operation=1)
+    select_device(cpu, gpu, processors or cores(), threads_per_operation=1)
 
     import tensorflow as tf
 
@@ -221,7 +186,7 @@ def _load(path, outputs, source, step, cpu, gpu, processors):
     sides = {side for side in shape[1:3] if side is not None}
     if len(shape) != 4 or shape[3] != 3 or len(sides) > 1:
         raise UsageError(f"{path} takes {shape or 'several inputs'}; it must take square images of 3 bands.")
-    size = sides.pop() if sides else DEFAULT_SIZE
+    size = sides.pop() if sides else model.image_size or DEFAULT_SIZE
     try:
         logits = compile_logits(model, (step, size, size, 3))
     except (ValueError, TypeError, tf.errors.OpError) as error:
@@ -282,59 +247,13 @@ def _answers(todo, read, compute, batch, processors):
     groups = collections.OrderedDict()
     for number in todo:
         groups.setdefault(number // step, []).append(number)
-    waiting = collections.deque(groups.values())
-    running = collections.deque()
-    threads = min(processors or _cores(), _cores())
-    if threads == _cores():
-        threads += 2  # since some always wait for Python's lock
-    limit = max(1, min(2 * threads, batch // step))
+    threads = reading_threads(processors)
 
     def work(numbers):
         pixels, failed = read(numbers, step)
         return compute(pixels)[[number % step for number in numbers]], failed
 
-    with concurrent.futures.ThreadPoolExecutor(threads) as pool:
-
-        def start():
-            while waiting and len(running) < limit:
-                numbers = waiting.popleft()
-                running.append((numbers, pool.submit(work, numbers)))
-
-        try:
-            start()
-            while running:
-                numbers, future = running.popleft()
-                logits, failed = future.result()
-                start()
-                yield numbers, logits, failed
-        finally:
-            read.stopped.set()
-            for _, future in running:
-                future.cancel()
-
-
-def _cores():
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _check_errors_file(path):
-    """Raise UsageError if a file that is no table of errors lies where that table goes."""
-    if os.path.exists(path):
-        with open(path, encoding="utf-8", errors="replace") as file:
-            if file.readline() != ERRORS_HEADER:
-                raise UsageError(f"{path} is something else than a table of errors; move it, or give another -o.")
-
-
-def _write_errors(path, errors):
-    """Write the table of files that could not be categorised; without any, remove a former one."""
-    try:
-        if errors:
-            with whole_file(path) as file:
-                file.write(ERRORS_HEADER)
-                for name in sorted(errors, key=os.fsencode):
-                    file.write(f"{escape_name(name)}\t{escape_name(errors[name])}\n")
-        elif os.path.exists(path):
-            os.unlink(path)
-    except OSError as error:
-        raise WorkError(f"{path} can't be written ({error.strerror}).") from error
+    ahead = max(1, min(2 * threads, batch // step))
+    with contextlib.closing(in_order(work, groups.values(), threads, ahead, read.stopped)) as answers:
+        for numbers, (logits, failed) in answers:
+            yield numbers, logits, failed

@@ -1,0 +1,112 @@
+#!/usr/bin/env python3
+"""Make a ConvNeXt with fresh weights: options in, a .keras file out.
+
+Example: ./convnext.py -a 17 -i 96 -n 3:3:9:3 -x 96 -r 89178525 -o ConvNeXt-T.keras
+
+The model takes images of any height and width, 0-255, and gives a logit for each category. The same options and seed
+give the same weights. A summary goes to stderr; the file, its parameters and what one image costs to stdout.
+"""
+
+import argparse
+import dataclasses
+import shutil
+import sys
+
+from lib import cli
+
+MOST_BLOCKS = 120  # with some more Keras, which follows a model from layer to layer, runs into Python's limit
+
+
+def options():
+    """The command line's options."""
+    parser = cli.parser(__doc__)
+    count = {"type": cli.whole_number(1, 1_000_000), "metavar": "COUNT"}
+    flag = {"action": "store_true"}
+    add = parser.add_argument
+    add("-a", "--array", dest="outputs", required=True, help="how many outputs (categories)", **count)
+    add("-o", "--output", type=cli.output_model, required=True, metavar="FILE", help="the .keras file to write")
+    add("-b", "--bands", default=3, help="channels of the images (3)", **count)
+    side = cli.whole_number(4, 8192)
+    add("-i", "--input", type=side, default=256, metavar="PIXELS", help="side of the images it is for, recorded (256)")
+    seed = cli.whole_number(0, 2**32)
+    add("-r", "--random", dest="seed", type=seed, default=123456789, metavar="SEED", help="seed (123456789)")
+    add("--plot", type=picture, metavar="FILE", help="draw the model as .png or .svg; needs Graphviz")
+    add = parser.add_argument_group("size").add_argument
+    add("-x", "--filters", default=96, help="width of the first stage (96)", **count)
+    shape = {"dest": "blocks", "type": blocks, "metavar": "A:B:C:D"}
+    add("-n", "--next", default=(3, 3, 9, 3), help="blocks of each stage (3:3:9:3)", **shape)
+    add("-e", "--expansion", default=4, help="how many times wider a block is inside (4)", **count)
+    add("-p", "--polish", help="width of a dense layer before the output (none)", **count)
+    add = parser.add_argument_group("parts").add_argument
+    names = ["elu", "gelu", "relu", "selu", "swish"]
+    add("-f", "--function", dest="activation", choices=names, default="gelu", help="the activation (gelu)")
+    add("-c", "--channel", dest="excite_channels", help="squeeze and excite channels after down-sampling", **flag)
+    add("-s", "--spatial", dest="excite_space", help="squeeze and excite places after down-sampling", **flag)
+    add("-d", "--depthwise", action="store_false", help="ordinary instead of depthwise convolutions in the blocks")
+    add("-g", "--gaussian", dest="noise", help="noise at the end of each block, in training", **flag)
+    add("-l", "--layer", dest="layer_scale", help="a learnt scale at the end of each block", **flag)
+    add("-m", "--maxpool", dest="max_pool", help="max-pooling instead of strides between stages", **flag)
+    return parser
+
+
+def blocks(text):
+    """An option's type: the blocks of the four stages."""
+    counts = text.split(":")
+    if len(counts) != 4 or not all(count.isascii() and count.isdigit() and int(count) for count in counts):
+        raise argparse.ArgumentTypeError(f"{text!r} is not four whole numbers of 1 or more such as 3:3:9:3")
+    if sum(map(int, counts)) > MOST_BLOCKS:
+        raise argparse.ArgumentTypeError(f"{text!r} is more than {MOST_BLOCKS} blocks together")
+    return tuple(int(count) for count in counts)
+
+
+def picture(text):
+    """An option's type: a picture to be drawn by Graphviz."""
+    if not text.endswith((".png", ".svg")):
+        raise argparse.ArgumentTypeError(f"{text!r} must end in .png or .svg")
+    if shutil.which("dot") is None:
+        raise argparse.ArgumentTypeError("drawing needs Graphviz, whose program dot is not on the PATH")
+    return cli.output_file(text)
+
+
+def main(argv=None):
+    """Run the script; returns its exit status."""
+    return cli.run(options(), work, argv)
+
+
+def work(arguments):
+    """Do what the command line says."""
+    from lib.device import enough_memory, select_device
+
+    select_device(cpu=True)  # a GPU may be busy, and there is nothing to compute
+
+    from lib.architecture import convnext, multiply_adds, summary
+    from lib.files import whole_file
+    from lib.keras_files import save_model
+
+    side = arguments.input
+    with enough_memory("make the model smaller with -a, -b, -e, -n, -p or -x"):
+        model = convnext(settings(arguments))
+    model.image_size = side
+    print(summary(model, side), file=sys.stderr)
+    if arguments.plot:
+        from lib.drawing import draw_model
+
+        picture = draw_model(model, side, arguments.plot[-3:])
+    save_model(model, arguments.output)
+    if arguments.plot:
+        with whole_file(arguments.plot, "wb") as file:
+            file.write(picture)
+    cost = sum(multiply_adds(model, side).values())
+    size = f"{model.count_params():,} parameters, {cost:,} multiply-adds for an image of {side} x {side}"
+    print(f"{arguments.output}: {size}")
+
+
+def settings(arguments):
+    """What the command line says of the model: each setting's option has its name as `dest`."""
+    from lib.architecture import Settings
+
+    return Settings(**{field.name: getattr(arguments, field.name) for field in dataclasses.fields(Settings)})
+
+
+if __name__ == "__main__":
+    sys.exit(main())

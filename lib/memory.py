@@ -1,0 +1,30 @@
+"""How much memory there is."""
+
+import os
+
+
+def free_memory():
+    """About how many bytes this process may still take: what the machine has free and its control group allows."""
+    return min([_machine(), *_control_groups()])
+
+
+def _machine():
+    try:
+        with open("/proc/meminfo") as file:
+            lines = dict(line.split(":", 1) for line in file)
+        return int(lines["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):  # not Linux: half of all there is
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+
+
+def _control_groups():
+    """What the limits of a container or a cluster's job leave, version 2 and version 1."""
+    for limit, used in (
+        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+    ):
+        try:
+            with open(limit) as limit_file, open(used) as used_file:
+                yield max(0, int(limit_file.read()) - int(used_file.read()))
+        except (OSError, ValueError):  # no such file, or "max"
+            continue

@@ -1,0 +1,119 @@
+"""Moving weights from one model into another by the layers' names, and freezing layers by name."""
+
+import difflib
+from typing import NamedTuple, Tuple
+
+from lib.errors import UsageError, WorkError
+
+# What belongs to a task, not to seeing: these layers keep their own weights and are trained.
+KEPT = ("normalization", "output_gap", "output_layerNormalization", "gap_resolve_dense", "output_dense")
+
+POLISH = "gap_resolve_dense"
+HIDDEN = "hidden_output"  # what an encoder may call its own layer of that kind
+
+
+class Transfer(NamedTuple):
+    """What became of the layers that have weights.
+
+    Attributes:
+        moved: names of the model's layers that have an encoder's weights now.
+        fresh: names of those that kept their own.
+        frozen: names of those that will not be trained.
+        unmoved: what could not be moved: name -> the shapes of its weights in the encoder and in the model, None
+            where there is no such layer.
+    """
+
+    moved: Tuple[str, ...]
+    fresh: Tuple[str, ...]
+    frozen: Tuple[str, ...]
+    unmoved: dict
+
+
+def move_weights(encoder, model, standard=False):
+    """Give a model an encoder's weights, layer by layer of the same name, and freeze what has them.
+
+    The layers `KEPT` keep the model's weights and can be trained; so do layers that nothing fits, which are reported.
+
+    Args:
+        encoder: the Keras model to take weights from; left as it is.
+        model: the Keras model to put them into.
+        standard: whether `gap_resolve_dense` keeps its weights, too, when the encoder has a layer `hidden_output`.
+
+    Returns:
+        A `Transfer`.
+    """
+    sources = {layer.name: layer for layer in encoder.layers if layer.weights}
+    hidden = None if standard else sources.get(HIDDEN)
+    moved, unmoved = [], {}
+    model.trainable = True  # else nothing in it would be, whatever its layers say
+    for layer in model.layers:
+        layer.trainable = layer.name in KEPT
+        if not layer.weights:
+            continue
+        if layer.name in KEPT:
+            source = hidden if layer.name == POLISH else None
+            if source is None:
+                continue
+        else:
+            source = sources.get(layer.name)
+        if source is not None and _shapes(source) == _shapes(layer):
+            layer.set_weights(source.get_weights())
+            moved.append(layer.name)
+        else:
+            name = HIDDEN if layer.name == POLISH else layer.name
+            unmoved[name] = (_shapes(source), _shapes(layer))
+            layer.trainable = True
+    names = {layer.name for layer in model.layers}
+    expected = {*names, *KEPT, *([HIDDEN] if standard or POLISH in names else [])}
+    for name, source in sources.items():
+        if name not in expected:
+            unmoved[name] = (_shapes(source), None)
+    weighted = [layer for layer in model.layers if layer.weights]
+    return Transfer(
+        moved=tuple(moved),
+        fresh=tuple(layer.name for layer in weighted if layer.name not in moved),
+        frozen=tuple(layer.name for layer in weighted if not layer.trainable),
+        unmoved=unmoved,
+    )
+
+
+def check_transfer(transfer, encoder, model, partial=False):
+    """Raise WorkError unless every layer could be moved or, if `partial`, any at all; the arguments name the files."""
+    cure = "make the model by convnext.py with the options that the encoder was made with"
+    if not transfer.moved:
+        raise WorkError(f"{encoder} does not fit {model}: no layer can be moved; {cure}.")
+    if transfer.unmoved and not partial:
+        if list(transfer.unmoved) == [HIDDEN]:
+            cure = f"give -s/--standard to leave {POLISH} as it is"
+        raise WorkError(
+            f"{encoder} does not fit {model}: {_count(transfer.unmoved)} can't be moved; {cure}, or give --partial to "
+            "leave out what does not fit."
+        )
+
+
+def freeze_before(model, name):
+    """Freeze the layers before one, in the model's order; that one and all after it are trained.
+
+    Args:
+        model: a Keras model, changed in place.
+        name: of the first layer to be trained.
+
+    Raises:
+        UsageError: the model has no such layer; the message names the nearest ones.
+    """
+    names = [layer.name for layer in model.layers]
+    if name not in names:
+        near = difflib.get_close_matches(name, names, n=3, cutoff=0)
+        raise UsageError(f"-s/--smooth: the model has no layer {name!r}; the nearest are {', '.join(near)}.")
+    first = names.index(name)
+    model.trainable = True  # else nothing in it would be, whatever its layers say
+    for number, layer in enumerate(model.layers):
+        layer.trainable = number >= first
+
+
+def _count(names):
+    return f"the layer {next(iter(names))}" if len(names) == 1 else f"{len(names)} layers"
+
+
+def _shapes(layer):
+    return None if layer is None else [tuple(weight.shape) for weight in layer.weights]
