@@ -48,6 +48,7 @@ lint: $(LINT_READY)
 
 bench: $(TEST_READY)
 	"$$VENV"/bin/python benchmarks/predict.py
+	"$$VENV"/bin/python benchmarks/records.py
 
 clean:
 	rm -rf .venv .venv-*

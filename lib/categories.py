@@ -1,8 +1,10 @@
 """The 17 categories of the published models, and the labels of anybody else's."""
 
+import re
 from typing import NamedTuple
 
 from lib.errors import UsageError
+from lib.files import whole_file
 
 
 class Category(NamedTuple):
@@ -73,3 +75,53 @@ def read_labels(path):
     if len(set(labels.values())) < len(labels):
         raise UsageError(f"{path} gives one LABEL to two categories.")
     return tuple(labels[index] for index in range(len(labels)))
+
+
+def read_categories(path):
+    """Read a table of categories as `write_categories` writes it.
+
+    Args:
+        path: a TSV file as of `read_labels`; a further column `CATEGORY` has the names, the labels by default.
+
+    Returns:
+        A tuple of `Category`.
+
+    Raises:
+        UsageError: as of `read_labels`, or a name twice.
+    """
+    labels = read_labels(path)
+    with open(path, encoding="utf-8-sig") as file:
+        rows = [line.rstrip("\r\n").split("\t") for line in file if line.strip()]
+    column = rows[0].index("CATEGORY") if "CATEGORY" in rows[0] else rows[0].index("LABEL")
+    names = {int(row[rows[0].index("INDEX")]): row[column] if column < len(row) else "" for row in rows[1:]}
+    if len({*names.values()} - {""}) < len(labels):
+        raise UsageError(f"{path} needs a CATEGORY of its own on each line.")
+    return tuple(Category(index, label, names[index]) for index, label in enumerate(labels))
+
+
+def write_categories(path, categories):
+    """Write a table `CATEGORY INDEX LABEL`, which appears whole or not at all."""
+    with whole_file(path) as file:
+        file.write("CATEGORY\tINDEX\tLABEL\n")
+        for category in categories:
+            file.write(f"{category.name}\t{category.index}\t{category.label}\n")
+
+
+def find_category(text, categories):
+    """The category that a text means: by its name or label or, if that leaves one only, by the words in any order.
+
+    So `color_illustration` is the category `Illustrations color`.
+
+    Returns:
+        A `Category`, None if the text means none.
+    """
+    for category in categories:
+        if text in (category.name, category.label):
+            return category
+    meant = [one for one in categories if _words(text) in (_words(one.name), _words(one.label))]
+    return meant[0] if len(meant) == 1 else None
+
+
+def _words(text):
+    """The words of a name in lower case and in the singular."""
+    return frozenset(word[:-1] if word.endswith("s") else word for word in re.findall(r"[^\W_]+", text.lower()))

@@ -79,6 +79,40 @@ def is_image_name(name):
     return os.path.splitext(name)[1].lower() in ENDINGS
 
 
+def list_images(directory):
+    """Find the images below a directory, by the endings of their names, symbolic links followed.
+
+    Returns:
+        The paths, each `directory` as given joined with the path below it, sorted byte by byte; and a dictionary of
+        what can't be listed: path -> reason. A directory whose name ends like an image's is both listed (it will fail
+        to be read) and descended into.
+    """
+    paths, problems = [], {}
+    status = os.stat(directory)
+    waiting = [(directory, ((status.st_dev, status.st_ino),))]
+    while waiting:
+        folder, ancestors = waiting.pop()
+        try:
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    if is_image_name(entry.name):
+                        paths.append(entry.path)
+                    try:
+                        if not entry.is_dir():
+                            continue
+                        status = entry.stat()
+                    except OSError as error:  # such as a link to itself
+                        if not is_image_name(entry.name):
+                            problems[entry.path] = f"can't be looked at: {error.strerror}"
+                        continue
+                    identity = (status.st_dev, status.st_ino)
+                    if identity not in ancestors:  # else a link in a circle
+                        waiting.append((entry.path, (*ancestors, identity)))
+        except OSError as error:
+            problems[folder] = f"the directory can't be listed: {error.strerror}"
+    return sorted(paths, key=os.fsencode), problems
+
+
 def read_image(path, size, exact=False, max_pixels=MAX_PIXELS):
     """Read an image file as the pixels that a model is given.
 

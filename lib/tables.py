@@ -8,12 +8,44 @@ import json
 import os
 
 from lib.errors import UsageError, WorkError
-from lib.files import unescape_name, whole_file
+from lib.files import escape_name, unescape_name, whole_file
 
 # How a partial file begins, before the settings, so that somebody's own file is not taken for one.
 _JOURNAL_START = b"herbariograph "
 
+_ERRORS_HEADER = "FILE\tERROR\n"
+
 KINDS = {".tsv": "tsv", ".csv": "csv", ".jsonl": "jsonl"}
+
+
+def check_errors_table(path, option):
+    """Raise UsageError, naming the option, if a file that is no table of errors lies where that table goes."""
+    if os.path.exists(path):
+        with open(path, encoding="utf-8", errors="replace") as file:
+            if file.readline() != _ERRORS_HEADER:
+                raise UsageError(f"{path} is something else than a table of errors; move it, or give another {option}.")
+
+
+def write_errors_table(path, errors):
+    """Write the table of files that could not be read; without any, remove a former one.
+
+    Args:
+        path: the table, which appears whole or not at all.
+        errors: path -> reason.
+
+    Raises:
+        WorkError: it can't be written.
+    """
+    try:
+        if errors:
+            with whole_file(path) as file:
+                file.write(_ERRORS_HEADER)
+                for name in sorted(errors, key=os.fsencode):
+                    file.write(f"{escape_name(name)}\t{escape_name(errors[name])}\n")
+        elif os.path.exists(path):
+            os.unlink(path)
+    except OSError as error:
+        raise WorkError(f"{path} can't be written ({error.strerror}).") from error
 
 
 def table_kind(path):

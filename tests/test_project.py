@@ -13,9 +13,24 @@ SCRIPTS = sorted(path.name for path in ROOT.glob("*.py"))
 
 # From the ground up; a module may import from those of lower floors, and from its own up to the parts.
 FLOORS = {
-    "ground": ["errors", "cli", "categories", "files", "progress", "published", "tables"],
-    "parts": ["device", "images", "layers", "keras_graphs", "keras_files", "inference"],
-    "stages": ["prediction"],
+    "ground": [
+        "errors",
+        "cli",
+        "categories",
+        "files",
+        "memory",
+        "parallel",
+        "progress",
+        "published",
+        "spool",
+        "tables",
+    ],
+    "parts": [
+        *("device", "images", "duplicates", "splits", "contact_sheet", "records"),
+        *("layers", "architecture", "drawing", "transfer"),
+        *("keras_graphs", "keras_files", "inference", "losses", "schedules"),
+    ],
+    "stages": ["prediction", "conversion", "sample"],
 }
 
 

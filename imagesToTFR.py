@@ -1,0 +1,104 @@
+#!/usr/bin/env python3
+"""Make records for training, validation and test of a collection's images: pictures in, .tfr files out.
+
+Example: ./imagesToTFR.py -d collection -o records/collection --per-class 0.8:0.1:0.1
+
+The collection is a folder with a folder for each category, or a table that says which file has which. Images that are
+nearly the same are never in two splits. Run the same command again to go on where it stopped.
+"""
+
+import argparse
+import sys
+
+from lib import cli
+
+
+def options():
+    """The command line's options."""
+    parser = cli.parser(__doc__)
+    add = parser.add_mutually_exclusive_group(required=True).add_argument
+    add("-d", "--data", type=cli.existing_directory, metavar="DIR", help="a folder with a folder for each category")
+    add("-t", "--table", type=cli.existing_file, metavar="FILE", help="a TSV: FILE CATEGORY, perhaps GROUP and SPLIT")
+    add = parser.add_argument
+    add("-o", "--output", type=cli.output_prefix, required=True, metavar="PREFIX", help="how the files' names begin")
+    add("--herbariograph", action="store_true", help="use the 17 published categories and their numbers")
+    add = parser.add_argument_group("splits").add_argument
+    add(
+        "--per-class",
+        type=per_class,
+        default="0.8:0.1:0.1",
+        metavar="TRAIN:VALIDATION:TEST",
+        help="of each category so many images, such as 1024:128:128, or such shares (0.8:0.1:0.1)",
+    )
+    cli.add_duplicates_option(parser)
+    seed = cli.whole_number(0, 2**32)
+    add("-r", "--random", type=seed, default=123456789, metavar="SEED", help="seed (123456789)")
+    add(
+        "--shards",
+        type=cli.whole_number(1, 4096),
+        default=1,
+        metavar="COUNT",
+        help="files that train is spread over (1)",
+    )
+    add = parser.add_argument_group("images").add_argument
+    add("-s", "--size", type=cli.whole_number(4, 65500), default=96, metavar="PIXELS", help="their side (96)")
+    add("-q", "--quality", type=cli.whole_number(1, 100), default=94, metavar="1-100", help="of the JPEGs (94)")
+    add(
+        "--max-pixels",
+        type=cli.whole_number(1),
+        default=500_000_000,
+        metavar="COUNT",
+        help="refuse larger pictures (500000000)",
+    )
+    cli.add_device_options(parser)
+    return parser
+
+
+def per_class(text):
+    """An option's type: counts or shares of train, validation and test."""
+    from lib.splits import parse_per_class
+
+    try:
+        return parse_per_class(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def main(argv=None):
+    """Run the script; returns its exit status."""
+    return cli.run(options(), work, argv)
+
+
+def work(arguments):
+    """Do what the command line says."""
+    from lib.conversion import convert, items_of_folder, items_of_table
+    from lib.splits import SPLITS
+
+    if arguments.data:
+        items, errors = items_of_folder(arguments.data)
+    else:
+        items, errors = items_of_table(arguments.table), {}
+    made = convert(
+        items,
+        errors,
+        arguments.output,
+        arguments.per_class,
+        size=arguments.size,
+        quality=arguments.quality,
+        seed=arguments.random,
+        shards=arguments.shards,
+        duplicates=arguments.duplicates,
+        herbariograph=arguments.herbariograph,
+        max_pixels=arguments.max_pixels,
+        processors=arguments.processors,
+        report=lambda message: print(message, file=sys.stderr),
+    )
+    print("\t".join(["CATEGORY", *(name.upper() for name in SPLITS), "UNUSED"]))
+    for category, counts in zip(made.categories, made.counts):
+        print("\t".join([category.name, *map(str, counts)]))
+    listed = f"{len(made.errors):,} errors, listed in {arguments.output}-errors.tsv" if made.errors else "no errors"
+    print(f"{made.counts[:, :3].sum():,} images in {len(made.files)} files, {listed}.", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

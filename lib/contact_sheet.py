@@ -1,0 +1,37 @@
+"""Many small pictures on one, to be looked at."""
+
+from PIL import Image, ImageDraw, ImageFont
+
+_MARGIN = 4
+_LINE = 12  # pixels of height for a caption
+
+
+def contact_sheet(rows, side=96):
+    """Lay pictures out in rows.
+
+    Args:
+        rows: pairs of a caption and a list of pictures, uint8 `(height, width, 3)`.
+        side: the height and width of each in the sheet; others are resized.
+
+    Returns:
+        A Pillow image: under each caption its row of pictures.
+    """
+    longest = max((len(pictures) for _, pictures in rows), default=0)
+    width = max(longest * (side + _MARGIN) + _MARGIN, 200)
+    height = len(rows) * (_LINE + side + _MARGIN) + _MARGIN
+    sheet = Image.new("RGB", (width, height), "white")
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default()
+    for number, (caption, pictures) in enumerate(rows):
+        top = _MARGIN + number * (_LINE + side + _MARGIN)
+        pen.text((_MARGIN, top), _printable(caption), fill="black", font=font)
+        for place, pixels in enumerate(pictures):
+            picture = Image.fromarray(pixels)
+            if picture.size != (side, side):
+                picture = picture.resize((side, side), Image.LANCZOS)
+            sheet.paste(picture, (_MARGIN + place * (side + _MARGIN), top + _LINE))
+    return sheet
+
+
+def _printable(text):
+    """A text in the characters that Pillow's own font has."""
+    return text.encode("latin-1", "replace").decode("latin-1")

@@ -1,0 +1,113 @@
+"""Finding pictures that are nearly the same, by hashes that change little when a picture does."""
+
+import itertools
+
+import numpy as np
+from PIL import Image
+
+HASH_BITS = 64
+MOST_BITS = 10  # up to which distance `near_groups` stays fast
+
+# How many parts of a hash have to be equal for two to be compared: more make fewer, but more often, comparisons.
+_EQUAL_PARTS = 3
+
+
+def difference_hash(pixels):
+    """The dHash of a picture: whether each of 8 × 8 places is brighter than the one to its left.
+
+    Args:
+        pixels: uint8 `(height, width, 3)`.
+
+    Returns:
+        A whole number of 64 bits, the upper left place in its highest bit.
+    """
+    small = Image.fromarray(pixels).convert("L").resize((9, 8), Image.BOX)
+    grey = np.asarray(small, dtype="int16")
+    return int.from_bytes(np.packbits(grey[:, 1:] > grey[:, :-1]).tobytes(), "big")
+
+
+def near_groups(hashes, bits):
+    """Group hashes that differ in at most so many bits, directly or over others between them.
+
+    Two hashes that differ in at most `bits` bits agree in at least 3 of any `bits + 3` parts. So for each choice of 3
+    parts only hashes that agree in them are compared, and of those only what is not yet in one group: for hashes that
+    are spread evenly this takes time proportional to their number.
+
+    Args:
+        hashes: uint64 `(count,)`.
+        bits: 0 to `MOST_BITS`.
+
+    Returns:
+        int64 `(count,)`: a number for each hash, the same within a group.
+    """
+    if not len(hashes):
+        return np.empty(0, "int64")
+    different, places = np.unique(hashes, return_inverse=True)
+    groups = np.arange(len(different))
+    parts = bits + _EQUAL_PARTS
+    # Every parts-th bit belongs to a part: neighbouring bits, which belong to neighbouring places, are often alike.
+    masks = [sum(1 << place for place in range(part, HASH_BITS, parts)) for part in range(parts)]
+    for chosen in itertools.combinations(masks, _EQUAL_PARTS):
+        keys = different & np.uint64(sum(chosen))
+        groups = _join_where_equal(different, keys, groups, bits)
+    return groups[places.reshape(-1)]
+
+
+def _join_where_equal(hashes, keys, groups, bits):
+    """Join the groups of hashes that have the same key and differ in at most `bits` bits; the groups then."""
+    order = np.argsort(keys, kind="stable")
+    starts = np.flatnonzero(np.diff(keys[order], prepend=~keys[order[:1]]))
+    ends = np.repeat(np.append(starts[1:], len(keys)), np.diff(np.append(starts, len(keys))))  # of each one's run
+    firsts, distance = np.arange(len(keys)), 0
+    while len(firsts):
+        distance += 1
+        firsts = firsts[firsts + distance < ends[firsts]]
+        if distance & (distance - 1) == 0:  # at 1, 2, 4, …: leave out what lies in a run that is one group by now
+            firsts = firsts[_in_mixed_run(groups[order], starts)[firsts]]
+        ones, others = order[firsts], order[firsts + distance]
+        apart = np.flatnonzero(groups[ones] != groups[others])
+        ones, others = ones[apart], others[apart]
+        near = _set_bits(hashes[ones] ^ hashes[others]) <= bits
+        if near.any():
+            groups = join(groups, np.stack([ones[near], others[near]], axis=1))
+    return groups
+
+
+def _in_mixed_run(groups, starts):
+    """For each of a row of things, whether the run it lies in (they begin at `starts`) has more than one group."""
+    mixed = np.minimum.reduceat(groups, starts) != np.maximum.reduceat(groups, starts)
+    return np.repeat(mixed, np.diff(np.append(starts, len(groups))))
+
+
+def join(groups, pairs):
+    """Join the groups of things that belong together.
+
+    Args:
+        groups: int64 `(count,)`: for each thing the lowest index in its group.
+        pairs: int64 `(pairs, 2)`: indices of things that belong together.
+
+    Returns:
+        The groups then, in the same form.
+    """
+    roots = groups.copy()
+    while len(pairs):
+        ends = np.sort(roots[pairs], axis=1)
+        apart = ends[:, 0] != ends[:, 1]
+        pairs, ends = pairs[apart], ends[apart]
+        np.minimum.at(roots, ends[:, 1], ends[:, 0])
+        while True:
+            jumped = roots[roots]
+            if np.array_equal(jumped, roots):
+                break
+            roots = jumped
+    return roots
+
+
+def _set_bits(values):
+    """How many bits of each uint64 are set."""
+    if hasattr(np, "bitwise_count"):
+        return np.bitwise_count(values)
+    return _SET_BITS[values.view("uint16").reshape(len(values), 4)].sum(axis=1, dtype="uint8")
+
+
+_SET_BITS = np.array([bin(value).count("1") for value in range(1 << 16)], "uint8")

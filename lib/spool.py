@@ -1,0 +1,111 @@
+"""Images that were read already, kept in a file until all are, so that a killed run loses none of them."""
+
+import contextlib
+import json
+import os
+import sqlite3
+from typing import NamedTuple
+
+from lib.errors import UsageError, WorkError
+
+
+class Spooled(NamedTuple):
+    """What is known of an image file, its JPEG aside.
+
+    Attributes:
+        bytes, modified: the file's size and time of modification, in nanoseconds, when it was read.
+        sha256: of its content, in hexadecimal.
+        dhash: see `lib.duplicates.difference_hash`.
+    """
+
+    bytes: int
+    modified: int
+    sha256: str
+    dhash: int
+
+
+class Spool:
+    """Small JPEGs of image files in a database; one process at a time has it.
+
+    Args:
+        path: the database, made when it is not there.
+        settings: what the JPEGs depend on; one of other settings is begun anew.
+
+    Raises:
+        UsageError: another process has it.
+        WorkError: it can't be written, or it is damaged.
+    """
+
+    def __init__(self, path, settings):
+        self._path = path
+        with self._sentences():
+            self._database = sqlite3.connect(path, timeout=0)
+            # The process may be killed at any time; what the machine's own end would lose is only read again.
+            self._database.executescript("PRAGMA locking_mode = EXCLUSIVE; PRAGMA synchronous = OFF;")
+            self._database.execute("CREATE TABLE IF NOT EXISTS settings (text TEXT)")
+            self._database.execute(
+                "CREATE TABLE IF NOT EXISTS images (file BLOB PRIMARY KEY, bytes INTEGER, modified INTEGER,"
+                " sha256 TEXT, dhash TEXT, jpeg BLOB)"
+            )
+            text = json.dumps(settings, sort_keys=True)
+            if self._database.execute("SELECT text FROM settings").fetchall() != [(text,)]:
+                self._database.execute("DELETE FROM settings")
+                self._database.execute("DELETE FROM images")
+                self._database.execute("INSERT INTO settings VALUES (?)", (text,))
+            self._database.commit()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        with contextlib.suppress(sqlite3.Error):
+            self._database.commit()
+        self._database.close()
+        self._remove_journal()
+
+    def known(self):
+        """All there is: path -> `Spooled`."""
+        with self._sentences():
+            rows = self._database.execute("SELECT file, bytes, modified, sha256, dhash FROM images")
+            return {
+                os.fsdecode(file): Spooled(size, time, sha, int(dhash, 16)) for file, size, time, sha, dhash in rows
+            }
+
+    def add(self, path, spooled, jpeg):
+        """Add an image; it is safe from then on or, at the latest, from the next `save`."""
+        row = (os.fsencode(path), *spooled[:3], f"{spooled.dhash:016x}", jpeg)
+        with self._sentences():
+            self._database.execute("INSERT OR REPLACE INTO images VALUES (?, ?, ?, ?, ?, ?)", row)
+
+    def save(self):
+        """Make safe what was added."""
+        with self._sentences():
+            self._database.commit()
+
+    def jpeg(self, path):
+        """An image's JPEG."""
+        with self._sentences():
+            query = "SELECT jpeg FROM images WHERE file = ?"
+            return self._database.execute(query, (os.fsencode(path),)).fetchone()[0]
+
+    def remove(self):
+        """Remove the database: all is done."""
+        self._database.close()
+        os.unlink(self._path)
+        self._remove_journal()
+
+    def _remove_journal(self):
+        """Remove what SQLite leaves, emptied, of a process that had the database for itself."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._path + "-journal")
+
+    @contextlib.contextmanager
+    def _sentences(self):
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            if "locked" in str(error):
+                raise UsageError(f"{self._path} is in use: another process is making the same records.") from error
+            raise WorkError(f"{self._path} can't be written ({error}).") from error
+        except sqlite3.DatabaseError as error:
+            raise WorkError(f"{self._path} is damaged ({error}); remove it to start anew.") from error
