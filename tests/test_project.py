@@ -28,7 +28,7 @@ FLOORS = {
     "parts": [
         *("device", "images", "duplicates", "splits", "contact_sheet", "records"),
         *("layers", "architecture", "drawing", "transfer"),
-        *("keras_graphs", "keras_files", "inference", "losses", "schedules"),
+        *("keras_graphs", "keras_files", "inference", "losses", "schedules", "metrics", "augmentation"),
     ],
     "stages": ["prediction", "conversion", "sample"],
 }

@@ -1,0 +1,118 @@
+"""What is reported of a model on labelled images: loss, accuracy, area under the precision-recall curve, macro F1.
+
+The counts that they follow from are plain tensors, so that they are added on the device, over steps and over replicas,
+and read once an epoch.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+NAMES = ("loss", "accuracy", "auc", "f1")
+THRESHOLDS = 200
+
+
+class Counts(NamedTuple):
+    """Sums over images, float32.
+
+    Attributes:
+        images: `()`: how many.
+        loss: `()`: the sum of their losses.
+        right: `(classes,)`: how many of each class, the label's largest, were answered with it.
+        labels: `(classes,)`: how many have that class.
+        answers: `(classes,)`: how many were answered with it.
+        positive, negative: `(200,)`: how many labels above 0, and how many of 0, there are in each of 200 steps of the
+            sigmoid of their logits.
+    """
+
+    images: Any
+    loss: Any
+    right: Any
+    labels: Any
+    answers: Any
+    positive: Any
+    negative: Any
+
+
+def count(labels, logits, losses, kept=None):
+    """The counts of a batch.
+
+    Args:
+        labels: float `(images, classes)`.
+        logits: float `(images, classes)`.
+        losses: float `(images,)`.
+        kept: float `(images,)`: 1 for an image that counts, 0 for one that only fills the batch; None if all count.
+
+    Returns:
+        `Counts`.
+    """
+    labels, logits = tf.cast(labels, "float32"), tf.cast(logits, "float32")
+    kept = tf.ones_like(losses) if kept is None else kept
+    classes = labels.shape[-1]
+    one_hot = tf.one_hot(tf.argmax(labels, axis=-1), classes) * kept[:, None]
+    answers = tf.one_hot(tf.argmax(logits, axis=-1), classes) * kept[:, None]
+    steps = tf.math.ceil(tf.sigmoid(logits) * (THRESHOLDS - 1)) - 1
+    steps = tf.cast(tf.clip_by_value(steps, 0, THRESHOLDS - 1), "int32")
+
+    def histogram(where):
+        amounts = tf.cast(where, "float32") * kept[:, None]
+        return tf.math.unsorted_segment_sum(tf.reshape(amounts, [-1]), tf.reshape(steps, [-1]), THRESHOLDS)
+
+    return Counts(
+        images=tf.reduce_sum(kept),
+        loss=tf.reduce_sum(losses * kept),
+        right=tf.reduce_sum(one_hot * answers, axis=0),
+        labels=tf.reduce_sum(one_hot, axis=0),
+        answers=tf.reduce_sum(answers, axis=0),
+        positive=histogram(labels > 0),  # a part of a label is one to Keras, too
+        negative=histogram(labels <= 0),
+    )
+
+
+def no_counts(classes):
+    """The counts of no images: what to begin adding with."""
+    one, many, steps = tf.zeros([]), tf.zeros([classes]), tf.zeros([THRESHOLDS])
+    return Counts(one, one, many, many, many, steps, steps)
+
+
+def add(one, other):
+    """The counts of two sets of images together."""
+    return Counts(*(a + b for a, b in zip(one, other)))
+
+
+def summarise(counts):
+    """The metrics that counts give.
+
+    Returns:
+        A dictionary of floats: the mean `loss`; the `accuracy`; the area under the one precision-recall curve over all
+        classes, `auc`, with 200 thresholds and Davis and Goadrich's interpolation, as Keras has it; and `f1`, the mean
+        F1 over all classes, 0 for one that is neither there nor answered.
+    """
+    counts = Counts(*(np.asarray(value, "float64") for value in counts))
+    f1 = _divide(2 * counts.right, counts.labels + counts.answers)
+    return {
+        "loss": float(_divide(counts.loss, counts.images)),
+        "accuracy": float(_divide(counts.right.sum(), counts.images)),
+        "auc": float(_area(counts.positive, counts.negative)),
+        "f1": float(f1.mean()),
+    }
+
+
+def _area(positive, negative):
+    """The area under the precision-recall curve of two histograms over thresholds."""
+    true, false = positive[::-1].cumsum()[::-1], negative[::-1].cumsum()[::-1]  # above each threshold
+    answered = true + false
+    gained, more = true[:-1] - true[1:], np.maximum(answered[:-1] - answered[1:], 0)
+    slope = _divide(gained, more)
+    intercept = true[1:] - slope * answered[1:]
+    both = (answered[:-1] > 0) & (answered[1:] > 0)
+    ratio = np.where(both, _divide(answered[:-1], np.maximum(answered[1:], 0)), 1.0)
+    pieces = _divide(slope * (gained + intercept * np.log(ratio)), np.maximum(positive.sum(), 0))
+    return pieces.sum()
+
+
+def _divide(one, other):
+    """A quotient, 0 where the divisor is."""
+    one, other = np.asarray(one, "float64"), np.asarray(other, "float64")
+    return np.divide(one, other, out=np.zeros(np.broadcast(one, other).shape), where=other != 0)
