@@ -30,12 +30,23 @@ def parser(documentation):
     return Parser(description=summary, epilog=rest, formatter_class=argparse.RawDescriptionHelpFormatter)
 
 
-def add_device_options(options, computes=True):
-    """Add `-c`, `-g` and `-p`, which most stages have; one that computes nothing accepts them."""
+def add_device_options(options, computes=True, several=False):
+    """Add `-c`, `-g` and `-p`, which most stages have.
+
+    Args:
+        options: the parser.
+        computes: False for a stage that only accepts them.
+        several: whether `-g` may name several GPUs; it gives a tuple then.
+    """
     group = options.add_argument_group("device", None if computes else "accepted as by the other stages, to no effect")
     group.add_argument("-c", "--cpu", action="store_true", help="use the CPU only")
     group.add_argument(
-        "-g", "--gpu", type=whole_number(0), default=0, metavar="INDEX", help="the GPU to use, if there is one (0)"
+        "-g",
+        "--gpu",
+        type=whole_numbers if several else whole_number(0),
+        default=(0,) if several else 0,
+        metavar="INDEX",
+        help=f"the GPU to use, if there is one{', or several, such as 0,1' if several else ''} (0)",
     )
     group.add_argument(
         "-p", "--processors", type=whole_number(1), metavar="COUNT", help="how many processor cores to use (all)"
@@ -62,6 +73,35 @@ def add_skip_option(options):
     options.add_argument("--skip-bad", action="store_true", help="leave out bad records instead of stopping at one")
 
 
+def add_training_options(options):
+    """Add what each stage that trains has for how it is carried out."""
+    add = options.add_argument_group("how it is carried out").add_argument
+    add("--fresh", action="store_true", help="start anew, though there be a run of the same settings to go on with")
+    add("--deterministic", action="store_true", help="the same bits each time on the same machine, some slower")
+    add(
+        "--precision",
+        choices=("float32", "mixed_float16", "mixed_bfloat16"),
+        default="float32",
+        help="what the layers compute in (float32)",
+    )
+    add("--jit", action="store_true", help="have XLA compile the step: faster on many GPUs, much slower on a CPU")
+    add(
+        "--steps-per-execution",
+        type=whole_number(1, 10000),
+        default=1,
+        metavar="COUNT",
+        help="how many steps the device does without coming back (1)",
+    )
+    add(
+        "--cache",
+        choices=("memory", "disk", "none"),
+        help="where to keep decoded images (the first of these that has room)",
+    )
+    add_skip_option(options)
+    add("--tensorboard", action="store_true", help="write the metrics for TensorBoard, too, into the run's directory")
+    add("--evaluate-first", action="store_true", help="print the metrics before training")
+
+
 def whole_number(lowest, highest=None):
     """An option's type: a whole number from `lowest` to `highest`."""
 
@@ -76,6 +116,47 @@ def whole_number(lowest, highest=None):
         return value
 
     return number
+
+
+def whole_numbers(text):
+    """An option's type: whole numbers of 0 or more with commas between them, as a tuple."""
+    numbers = tuple(map(whole_number(0), text.split(",")))
+    if len(set(numbers)) < len(numbers):
+        raise argparse.ArgumentTypeError(f"{text!r} names one twice")
+    return numbers
+
+
+def number(lowest, highest=None, ends=True):
+    """An option's type: a number from `lowest` to `highest`; between them if not `ends`."""
+
+    def parse(text):
+        try:
+            value = float(text)
+        except ValueError:
+            value = float("nan")
+        above = value >= lowest if ends else value > lowest
+        below = value < float("inf") if highest is None else value <= highest if ends else value < highest
+        if not (above and below):
+            if highest is None:
+                limits = f"of {lowest} or more" if ends else f"above {lowest}"
+            else:
+                limits = f"{'from' if ends else 'between'} {lowest} {'to' if ends else 'and'} {highest}"
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number {limits}")
+        return value
+
+    return parse
+
+
+def parsed(parse):
+    """An option's type of a function that raises ValueError with a clause about a wrong text."""
+
+    def convert(text):
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return convert
 
 
 def existing_file(text):

@@ -24,45 +24,57 @@ def import_tensorflow():
 
 
 def select_device(cpu=False, gpu=0, processors=None, threads_per_operation=None):
-    """Import TensorFlow and bind it to one device. To be called before anything else uses TensorFlow, which
-    takes no other settings once it has started.
+    """Import TensorFlow and bind it to its devices, most often one. To be called before anything else uses TensorFlow,
+    which takes no other settings once it has started.
 
     Without any GPU the CPU is used, with a warning on stderr unless it was asked for.
 
     Args:
         cpu: whether to use the CPU though there be a GPU.
-        gpu: the index of the GPU.
+        gpu: the index of the GPU, or those of several.
         processors: how many cores TensorFlow may use; None for all.
         threads_per_operation: how many cores one operation may use; None for as many as `processors`. A stage that
             runs batches side by side is faster with 1.
 
+    Returns:
+        The first `Device`.
+
     Raises:
         UsageError: there are GPUs, but not that one.
     """
+    kind = bind_devices(cpu, gpu, processors, threads_per_operation)
+    tf = import_tensorflow()
+    with _silent_stderr(), contextlib.suppress(RuntimeError):  # which says that TensorFlow has started already
+        tf.config.list_logical_devices()  # starts TensorFlow's runtime, which has something to say, too
+    return Device(kind, f"/{kind.upper()}:0")
+
+
+def bind_devices(cpu=False, gpu=0, processors=None, threads_per_operation=None):
+    """What `select_device` does, without starting TensorFlow's runtime. Returns the kind of the devices."""
     if cpu:
         os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
     tf = import_tensorflow()
     with _silent_stderr():
         gpus = [] if cpu else tf.config.list_physical_devices("GPU")
-    if gpus and gpu >= len(gpus):
+    wanted = (gpu,) if isinstance(gpu, int) else gpu
+    missing = [number for number in wanted if number >= len(gpus)]
+    if gpus and missing:
         raise UsageError(
             "-g/--gpu: there is no GPU {}; give 0{}, or -c for the CPU.".format(
-                gpu, f" to {len(gpus) - 1}" if len(gpus) > 1 else ""
+                missing[0], f" to {len(gpus) - 1}" if len(gpus) > 1 else ""
             )
         )
-    with _silent_stderr(), contextlib.suppress(RuntimeError):  # which says that TensorFlow has started already
+    with _silent_stderr(), contextlib.suppress(RuntimeError):
         if gpus:
-            tf.config.set_visible_devices(gpus[gpu], "GPU")
-            tf.config.experimental.set_memory_growth(gpus[gpu], True)
+            tf.config.set_visible_devices([gpus[number] for number in wanted], "GPU")
+            for number in wanted:
+                tf.config.experimental.set_memory_growth(gpus[number], True)
         if processors or threads_per_operation:
             tf.config.threading.set_intra_op_parallelism_threads(threads_per_operation or processors)
             tf.config.threading.set_inter_op_parallelism_threads(processors or 0)
-        tf.config.list_logical_devices()  # starts TensorFlow's runtime, which has something to say, too
-    if gpus:
-        return Device("gpu", "/GPU:0")
-    if not cpu:
+    if not gpus and not cpu:
         print("There is no GPU that TensorFlow can use: using the CPU.", file=sys.stderr)
-    return Device("cpu", "/CPU:0")
+    return "gpu" if gpus else "cpu"
 
 
 @contextlib.contextmanager

@@ -25,7 +25,7 @@ SMALL_BYTES = 32 << 20
 _TRAINING_STATE = ("optimizer", "metrics", "compile_metrics", "_metrics")
 
 
-def load_model(path, outputs=None):
+def load_model(path, outputs=None, precision="float32"):
     """Open a `.keras` file.
 
     Any Keras since 2.12 may have written it (2.12 writes HDF5 under that ending, which is opened, too). Its logits
@@ -34,6 +34,8 @@ def load_model(path, outputs=None):
     Args:
         path: the file.
         outputs: how many outputs the model must have; None for any number.
+        precision: the dtype policy of its layers, `mixed_float16` or `mixed_bfloat16`; weights, the scaling of pixels
+            and the logits are float32 anyway.
 
     Returns:
         A functional Keras model, not compiled. For the project's models: float32 `(batch, height, width, bands)`,
@@ -48,7 +50,10 @@ def load_model(path, outputs=None):
     try:
         description, weights, image_size = _read(path)
         with h5py.File(io.BytesIO(weights), "r") as file:
-            model, parts = keras_graphs.build_model(description or _hdf5_description(file))
+            graph = description or _hdf5_description(file)
+            if precision != "float32":
+                graph = keras_graphs.with_precision(graph, precision)
+            model, parts = keras_graphs.build_model(graph)
             if description is None:
                 _restore_hdf5(model, file["model_weights"])
             else:

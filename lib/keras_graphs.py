@@ -131,6 +131,27 @@ def plain_description(description):
     return plain
 
 
+def with_precision(description, policy):
+    """A description -> the same with a dtype policy of Keras, such as `mixed_float16`, for the layers in between.
+
+    What scales the pixels and what gives the logits stays as it is, float32.
+    """
+    config = description["config"]
+    layers = config["layers"] if isinstance(config, dict) else config
+    if "output_layers" in config:
+        outputs = {reference.layer for reference in _references(config["output_layers"])}
+    else:
+        outputs = {layers[-1]["config"].get("name")}
+    changed = []
+    for entry in layers:
+        if entry["class_name"] in ("Functional", "Sequential", "Model"):
+            entry = with_precision(entry, policy)
+        elif entry["class_name"] not in ("InputLayer", "Rescaling") and entry["config"].get("name") not in outputs:
+            entry = dict(entry, config=dict(entry["config"], dtype=policy))
+        changed.append(entry)
+    return dict(description, config=dict(config, layers=changed) if isinstance(config, dict) else changed)
+
+
 def _build(description, model_class):
     """Build a Functional or Sequential model: the model and its parts."""
     kind, config = description["class_name"], description["config"]

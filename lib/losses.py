@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-NAMES = ("bel", "cbf", "cbs", "cbbs", "ccm", "ce", "cos", "fce", "la", "lab", "lw", "lwb", "mae", "mse", "nis")
+from lib.recipes import LOSSES
+
 NEED_COUNTS = ("cbf", "cbs", "la", "lw", "nis")  # which depend on how many images each class has
 
 _TINY = 1e-7
@@ -43,7 +44,7 @@ def build_loss(
     """Build one of the losses.
 
     Args:
-        name: one of `NAMES`:
+        name: one of `lib.recipes.LOSSES`:
             `ce` softmax cross entropy of smoothed labels; `fce` its focal variant (arXiv:1708.02002);
             `cbs`, `cbf` class-balanced sigmoid cross entropy and its focal variant (arXiv:1901.05555), `cbbs` the first
             with the batch's own counts; `la` logit adjustment (arXiv:2007.07314), `lab` with the batch's frequencies;
@@ -65,8 +66,8 @@ def build_loss(
     Raises:
         ValueError: an unknown name, or no class counts for a loss that needs them.
     """
-    if name not in NAMES:
-        raise ValueError(f"{name!r} is none of the losses {', '.join(NAMES)}")
+    if name not in LOSSES:
+        raise ValueError(f"{name!r} is none of the losses {', '.join(LOSSES)}")
     if name in NEED_COUNTS and class_counts is None:
         raise ValueError(f"the loss {name} needs the number of images of each class")
     if class_counts is not None:
@@ -142,6 +143,12 @@ def build_loss(
 def whole_batch(labels):
     """The `Batch` of images that are one by themselves."""
     return Batch(tf.reduce_sum(labels, axis=0), tf.cast(tf.shape(labels)[0], "float32"))
+
+
+def penalties(model):
+    """The sum of the penalties that a model's layers carry, float32 `()`."""
+    losses = [tf.cast(loss, "float32") for loss in model.losses]
+    return tf.add_n(losses) if losses else tf.constant(0.0)
 
 
 def _cross_entropy(labels, logits):

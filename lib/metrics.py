@@ -81,6 +81,43 @@ def add(one, other):
     return Counts(*(a + b for a, b in zip(one, other)))
 
 
+class Counters:
+    """Counts that are kept on the devices of a strategy and added up over its replicas when they are read.
+
+    Args:
+        strategy: a `tf.distribute.Strategy`.
+        classes: how many there are.
+    """
+
+    def __init__(self, strategy, classes):
+        with strategy.scope():
+            self._variables = Counts(
+                *(
+                    tf.Variable(
+                        zeros,
+                        trainable=False,
+                        synchronization=tf.VariableSynchronization.ON_READ,
+                        aggregation=tf.VariableAggregation.SUM,
+                    )
+                    for zeros in no_counts(classes)
+                )
+            )
+
+    def add(self, counts):
+        """Add a replica's counts, in the step that a strategy runs."""
+        for variable, value in zip(self._variables, counts):
+            variable.assign_add(value)
+
+    def read(self):
+        """The `Counts` of all replicas, as arrays."""
+        return Counts(*(variable.read_value().numpy() for variable in self._variables))
+
+    def assign(self, counts):
+        """Go on from counts that were read before, or from `no_counts`."""
+        for variable, value in zip(self._variables, counts):
+            variable.assign(tf.cast(value, variable.dtype))
+
+
 def summarise(counts):
     """The metrics that counts give.
 

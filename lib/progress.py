@@ -8,13 +8,14 @@ LINE_SECONDS = 30
 
 
 @contextlib.contextmanager
-def progress(total, unit, stream=None):
+def progress(total, unit, stream=None, lines=True):
     """Report progress on stderr while the block runs.
 
     Args:
         total: how many units there are to do.
         unit: what is counted, in the plural.
         stream: where to, by default stderr.
+        lines: whether there are lines where there is no terminal, and so no bar.
 
     Yields:
         A function to be called with the number of units that were done since the last call.
@@ -23,8 +24,10 @@ def progress(total, unit, stream=None):
     if stream.isatty():
         from tqdm import tqdm  # Here, since it takes a while to import and most runs have no terminal.
 
-        with tqdm(total=total, unit=" " + unit, file=stream, smoothing=0.1, dynamic_ncols=True) as bar:
+        with tqdm(total=total, unit=" " + unit, file=stream, smoothing=0.1, dynamic_ncols=True, leave=lines) as bar:
             yield bar.update
+    elif not lines:
+        yield lambda count: None
     else:
         yield _Lines(total, unit, stream).update
 

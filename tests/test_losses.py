@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from lib.losses import NAMES, NEED_COUNTS, Batch, build_loss, whole_batch
+from lib.losses import NEED_COUNTS, Batch, build_loss, whole_batch
+from lib.recipes import LOSSES
 
 
 def build(name, case):
@@ -35,13 +36,13 @@ def value_and_gradient(loss, labels, logits, compiled=False):
 
 
 @pytest.mark.parametrize("compiled", [False, True])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", LOSSES)
 def test_golden_values_and_gradients(name, compiled, shared):
     cases = json.loads((shared / "golden" / "losses.json").read_text())
     assert len(cases) == 6
     compared = 0
     for case in cases:
-        assert set(case["expected"]) == set(NAMES)
+        assert set(case["expected"]) == set(LOSSES)
         labels, logits = np.array(case["labels"], "float32"), np.array(case["logits"], "float32")
         value, gradient = value_and_gradient(build(name, case), labels, logits, compiled)
         norm = np.sqrt((gradient.astype("float64") ** 2).sum())
@@ -54,7 +55,7 @@ def test_golden_values_and_gradients(name, compiled, shared):
     assert compared or name in ("cbbs", "bel")
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", LOSSES)
 @pytest.mark.parametrize("scale", [0.0, 1.0, 100.0, 1e4])
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
 def test_absent_classes_and_large_logits_stay_finite(name, scale, gamma):
@@ -77,7 +78,7 @@ def test_batch_losses_leave_absent_classes_out():
     assert value_and_gradient(build_loss("cbbs"), labels, logits)[0] == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", LOSSES)
 def test_parts_of_a_batch_add_up_to_the_whole(name):
     rng = np.random.default_rng(2)
     labels = rng.dirichlet(np.ones(4), 8).astype("float32")

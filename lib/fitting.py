@@ -1,0 +1,457 @@
+"""Training, whatever is trained for: epochs, validation, the best weights, and nothing lost when it is stopped.
+
+A training goes on where it was stopped, and ends with the same numbers as if it had not been: order, crops and mixtures
+follow from (seed, epoch, step), and all else is in the state that is written after each epoch.
+"""
+
+import contextlib
+import dataclasses
+import math
+import os
+import shutil
+import time
+from typing import Any, Callable, NamedTuple, Optional
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from lib import metrics, optimizers, randomness, signals
+from lib.batches import feeds, over_replicas, stacked
+from lib.errors import WorkError
+from lib.history import draw_history, write_epochs, write_history
+from lib.keras_files import save_model
+from lib.losses import penalties, whole_batch
+from lib.progress import progress
+from lib.states import load_state, save_state
+
+_LOOK_SECONDS = 10  # how often the loss is looked at within an epoch, which makes the device wait
+_DRAW_SECONDS = 30
+_AGREE_STEPS = 16  # after how many executions several workers ask each other whether one was told to stop
+
+
+class Examples(NamedTuple):
+    """What a replica's step learns from.
+
+    Attributes:
+        pixels: float32 `(B, height, width, bands)`, 0-255.
+        labels: float32 `(B, classes)`.
+        extra: whatever else the loss needs.
+    """
+
+    pixels: Any
+    labels: Any
+    extra: Any = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What is trained, and how a step goes.
+
+    Attributes:
+        team: a `lib.distribution.Team`.
+        model: the Keras model, made in the scope of the team's strategy.
+        template: the same model outside of it, to be saved.
+        optimizer: a Keras optimizer, made in that scope.
+        steps: how many an epoch has.
+        batch: how many images one has, over all replicas.
+        classes: how many there are.
+        feed: called with epoch and step from 0, the number of a replica and how many there are; returns its part of
+            the batch as a `NamedTuple` of arrays.
+        examples: from those as tensors to `Examples`, on the device.
+        loss: from `Examples`, logits and the whole `lib.losses.Batch` to float32 `(B,)`.
+        score: of `lib.scoring.build_scorer`.
+        seed: of what the model's layers draw at random.
+        penalised: whether the penalties of the model's layers are part of the loss.
+    """
+
+    team: Any
+    model: Any
+    template: Any
+    optimizer: Any
+    steps: int
+    batch: int
+    classes: int
+    feed: Callable
+    examples: Callable
+    loss: Callable
+    score: Callable
+    seed: int = 0
+    penalised: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class Conduct:
+    """How a training is carried out; none of it changes what it results in, but for rounding.
+
+    Attributes:
+        epochs: at most how many.
+        patience: how many epochs without a better `monitor` end it.
+        monitor: the metric whose best epoch's weights are the result.
+        save_epochs: whether the model of each epoch is saved, too.
+        keep: of those, so many best ones stay; None for all.
+        steps_per_execution: how many steps the device does without coming back.
+        jit: whether XLA compiles the step.
+        tensorboard: whether the metrics are written for TensorBoard.
+        evaluate_first: whether the metrics before the training are reported.
+        fresh: whether to begin anew whatever there is to go on from.
+    """
+
+    epochs: int
+    patience: int
+    monitor: str = "val_f1"
+    save_epochs: bool = False
+    keep: Optional[int] = None
+    steps_per_execution: int = 1
+    jit: bool = False
+    tensorboard: bool = False
+    evaluate_first: bool = False
+    fresh: bool = False
+
+
+@dataclasses.dataclass
+class _Progress:
+    """Where a training is; what is written to go on from, the arrays aside."""
+
+    epoch: int = 0  # how many are finished
+    step: int = 0  # how many steps of the next one are
+    best: float = -math.inf
+    best_epoch: int = 0
+    history: dict = dataclasses.field(default_factory=dict)
+
+
+def fit(task, conduct, run, report, tell=print):
+    """Train, or go on with it, until it is complete.
+
+    Args:
+        task: a `Task`.
+        conduct: a `Conduct`.
+        run: the `lib.runs.Run`; at the end its model is there.
+        report: called with each message for the user.
+        tell: called with each result for the user.
+            Of several workers, only the chief calls them.
+
+    Raises:
+        WorkError: the loss is no number any more, there is no room on the disk, the state is damaged or another
+            version's.
+        KeyboardInterrupt and others: the process was told to stop; the state is written.
+    """
+    trainer = _Trainer(task, conduct, run)
+    now = trainer.now
+    if now.epoch or now.step:
+        within = f" and {now.step} steps" if now.step else ""
+        report(f"Going on after {now.epoch} of at most {conduct.epochs} epochs{within}.")
+    if task.team.chief:
+        _check_disk(task, conduct, run, now.epoch)
+    if conduct.evaluate_first and not now.epoch:
+        tell(f"Before training: {_line(task.score())}")
+    with _events(run, conduct, task) as write_events, signals.postponed() as told:
+        drawn = -math.inf
+        while now.epoch < conduct.epochs and now.epoch - now.best_epoch < conduct.patience:
+            values, rate = trainer.epoch(told)
+            if values is None:
+                trainer.save_within_epoch()
+                report(f"Stopped after {now.epoch} epochs and {now.step} steps; the same command goes on there.")
+                return  # and what it was told then happens
+            better = now.best_epoch == now.epoch
+            if task.team.chief:
+                if conduct.save_epochs:
+                    _save_epoch(task, conduct, run, now, trainer.weights())
+                write_history(run, now.history)
+                write_events(now.epoch, values)
+                if time.monotonic() - drawn > _DRAW_SECONDS:
+                    draw_history(run, now.history)
+                    drawn = time.monotonic()
+            trainer.save()
+            report(
+                f"Epoch {now.epoch} of {conduct.epochs}: {_line(values)}; {rate:,.0f} images a second"
+                f"{', the best so far' if better else ''}."
+            )
+        if task.team.chief:
+            draw_history(run, now.history)
+            for weight, value in zip(task.template.weights, trainer.best):
+                weight.assign(value)
+            save_model(task.template, run.model)
+            os.unlink(run.state)
+    patience = "" if now.epoch == conduct.epochs else f", the last {conduct.patience} of them without a better one"
+    report(
+        f"Finished after {now.epoch} epochs{patience}: the best {conduct.monitor} is {now.best:.4f}, that of epoch "
+        f"{now.best_epoch}."
+    )
+
+
+class _Trainer:
+    """A training at work: the compiled step, where it is, and what it goes on from."""
+
+    def __init__(self, task, conduct, run):
+        self._task, self._conduct, self._run = task, conduct, run
+        strategy = task.team.strategy
+        self._counters = metrics.Counters(strategy, task.classes)
+        with strategy.scope():
+            task.optimizer.build(task.model.trainable_variables)
+            # How many steps of an epoch had a finite loss before the first that had not; and whether none had so far.
+            self._good, self._finite = (
+                tf.Variable(
+                    value,
+                    trainable=False,
+                    synchronization=tf.VariableSynchronization.ON_READ,
+                    aggregation=tf.VariableAggregation.MEAN,
+                )
+                for value in (0.0, 1.0)
+            )
+        self._execute = self._compile()
+        self.now, self.best = _Progress(), []
+        facts, groups = (None, None) if conduct.fresh else load_state(run.state)
+        if facts is not None:
+            self._restore(facts, groups)
+        if task.team.workers > 1:
+            self._compare_workers()
+
+    def _compile(self):
+        """Compile the function that does the steps of a feed."""
+        task, model, optimizer = self._task, self._task.model, self._task.optimizer
+        strategy = task.team.strategy
+        replicas = strategy.num_replicas_in_sync
+        compiled = tf.function(jit_compile=True) if self._conduct.jit else _unchanged
+
+        @compiled
+        def differentiate(examples, batch):
+            with tf.GradientTape() as tape:
+                logits = tf.cast(model(examples.pixels, training=True), "float32")
+                losses = task.loss(examples, logits, batch)
+                penalty = penalties(model) if task.penalised else tf.constant(0.0)
+                total = tf.reduce_sum(losses) / batch.images + penalty / replicas
+                scaled = optimizers.scaled(optimizer, total)
+            return logits, losses + penalty, tape.gradient(scaled, model.trainable_variables)
+
+        def step(feed, number):
+            examples = task.examples(type(feed)(*(values[number] for values in feed)))
+            batch = whole_batch(examples.labels)
+            if replicas > 1:
+                batch = over_replicas(batch)
+            logits, losses, gradients = differentiate(examples, batch)
+            optimizers.apply(optimizer, gradients, model.trainable_variables)
+            self._counters.add(metrics.count(examples.labels, logits, losses))
+            self._finite.assign(self._finite * tf.cast(tf.reduce_all(tf.math.is_finite(losses)), "float32"))
+            self._good.assign_add(self._finite)
+
+        @tf.function
+        def execute(feed, count):
+            if count == 1:
+                strategy.run(step, args=(feed, 0))
+            else:
+                for number in tf.range(count):
+                    strategy.run(step, args=(feed, number))
+
+        return execute
+
+    def epoch(self, told):
+        """Do an epoch, or the rest of one, and score the model.
+
+        Args:
+            told: true as soon as the process is told to stop.
+
+        Returns:
+            The metrics, and how many images were trained on in a second; None, None if told to stop.
+        """
+        task, now = self._task, self.now
+        stopped = self._agreed(told)
+        start, first = time.monotonic(), now.step
+        if not self._steps(stopped):
+            return None, None
+        trained = metrics.summarise(self._counters.read())
+        rate = (now.step - first) * task.batch / (time.monotonic() - start)
+        scores = task.score(stopped)
+        if scores is None:
+            return None, None
+        values = {**trained, **{f"val_{name}": value for name, value in scores.items()}}
+        values["learning_rate"] = optimizers.learning_rate(task.optimizer)
+        if not math.isfinite(values["val_loss"]):
+            raise self._no_number(task.steps, "in validation after")
+        for name, value in values.items():
+            now.history.setdefault(name, []).append(value)
+        now.epoch, now.step = now.epoch + 1, 0
+        if values[self._conduct.monitor] > now.best:
+            now.best, now.best_epoch, self.best = values[self._conduct.monitor], now.epoch, self.weights()
+        return values, rate
+
+    def _steps(self, stopped):
+        """Do the steps that an epoch still has; False if stopped before the last."""
+        task, now = self._task, self.now
+        if now.step == 0:
+            self._counters.assign(metrics.no_counts(task.classes))
+            randomness.reseed(task.model, task.seed, now.epoch)
+        self._good.assign(0.0)
+        self._finite.assign(1.0)
+        epoch, begun, many = now.epoch, now.step, self._conduct.steps_per_execution
+        items = [range(step, min(step + many, task.steps)) for step in range(begun, task.steps, many)]
+
+        def make(steps, *replica):
+            return stacked([task.feed(epoch, step, *replica) for step in steps])
+
+        images = (task.steps - begun) * task.batch if task.team.chief else 0
+        looked = time.monotonic()
+        made = feeds(task.team.strategy, items, make)
+        with contextlib.closing(made), progress(images, "images", lines=False) as advance:
+            for steps, feed in zip(items, made):
+                if stopped():
+                    return False
+                self._execute(feed, len(steps))
+                now.step = steps[-1] + 1
+                advance(len(steps) * task.batch)
+                if task.team.workers == 1 and time.monotonic() - looked > _LOOK_SECONDS:
+                    self._look(begun)
+                    looked = time.monotonic()
+        self._look(begun)
+        return True
+
+    def _look(self, begun):
+        """Raise WorkError if the loss has become no number."""
+        good = int(self._good.read_value().numpy())
+        if good < self.now.step - begun:
+            raise self._no_number(begun + good + 1, "at")
+
+    def _no_number(self, step, where):
+        return WorkError(
+            f"The loss is infinite or no number in epoch {self.now.epoch + 1} {where} step {step}; what "
+            f"epoch {self.now.epoch} left is kept in {self._run.best}: try a lower -l/--learning."
+        )
+
+    def _agreed(self, told):
+        """A function that says whether to stop, to be called before each step.
+
+        All workers stop between the same two steps, whichever of them was told.
+        """
+        team = self._task.team
+        if team.workers == 1:
+            return lambda: bool(told)
+        calls = 0
+
+        def ask():
+            nonlocal calls
+            calls += 1
+            return calls % _AGREE_STEPS == 0 and self._sum(float(bool(told))) > 0
+
+        return ask
+
+    def _sum(self, value):
+        """The sum over all replicas of a number of each worker."""
+        strategy = self._task.team.strategy
+        values = strategy.experimental_distribute_values_from_function(lambda context: tf.constant(value, "float32"))
+        return float(strategy.reduce(tf.distribute.ReduceOp.SUM, values, axis=None))
+
+    def _compare_workers(self):
+        """Raise WorkError unless all workers go on from the same place."""
+        place = self.now.epoch * self._task.steps + self.now.step
+        mean = self._sum(place) / self._task.team.strategy.num_replicas_in_sync
+        if self._sum(abs(place - mean)) > 0.001:
+            raise WorkError(
+                f"{self._run.best}: the workers find different states there; it must be a shared directory."
+            )
+
+    def weights(self):
+        """The model's weights as arrays."""
+        return [np.array(weight) for weight in self._task.model.weights]
+
+    def save(self, counts=()):
+        """Write all that the training goes on from; with the counts of an unfinished epoch."""
+        if not self._task.team.chief:
+            return
+        groups = {name: map(np.array, variables) for name, variables in self._variables().items()}
+        facts = {"progress": dataclasses.asdict(self.now), "versions": _versions()}
+        save_state(self._run.state, facts, {**groups, "best": self.best, "counts": counts})
+
+    def save_within_epoch(self):
+        """The same between two steps of an epoch."""
+        self.save(self._counters.read())
+
+    def _restore(self, facts, groups):
+        """Go on from what was saved."""
+        wrote, runs = facts["versions"], _versions()
+        if wrote != runs:
+            wrote, runs = (" and ".join(map(" ".join, versions.items())) for versions in (wrote, runs))
+            raise WorkError(
+                f"{self._run.state} was written by {wrote}, and this is {runs}: use the former, or start --fresh."
+            )
+        self.now, self.best = _Progress(**facts["progress"]), groups.get("best", [])
+        for name, variables in self._variables().items():
+            for variable, value in zip(variables, groups.get(name, ())):
+                variable.assign(value)
+        if "counts" in groups:
+            self._counters.assign(metrics.Counts(*groups["counts"]))
+
+    def _variables(self):
+        task = self._task
+        return {
+            "weights": task.model.weights,
+            "optimizer": optimizers.state_of(task.optimizer),
+            "layers": randomness.states(task.model),
+        }
+
+
+def _unchanged(function):
+    return function
+
+
+def _versions():
+    """What a state fits: the optimizers' variables differ from version to version."""
+    return {"TensorFlow": tf.__version__, "Keras": keras.__version__}
+
+
+def _line(values):
+    """Metrics as a line of text."""
+    return ", ".join(f"{name} {value:.4g}" for name, value in values.items())
+
+
+def _save_epoch(task, conduct, run, now, weights):
+    """Save an epoch's model and list it; keep only the best ones."""
+    os.makedirs(run.intermediate, exist_ok=True)
+    for weight, value in zip(task.template.weights, weights):
+        weight.assign(value)
+    save_model(task.template, run.epoch_model(now.epoch))
+    scores = now.history[conduct.monitor]
+    ranked = sorted(range(1, now.epoch + 1), key=lambda epoch: (-scores[epoch - 1], epoch))
+    kept = set(ranked[: conduct.keep])
+    for epoch in range(1, now.epoch + 1):
+        if epoch not in kept:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(run.epoch_model(epoch))
+    files = {epoch: os.path.basename(run.epoch_model(epoch)) for epoch in sorted(kept)}
+    write_epochs(os.path.join(run.intermediate, "epochs.tsv"), now.history, files)
+
+
+def _check_disk(task, conduct, run, done):
+    """Raise WorkError if what is still to be written won't fit on the disk."""
+    weights = sum(4 * math.prod(weight.shape) for weight in task.model.weights)
+    state = 4 * weights  # them, the optimizer's two for each, and the best ones
+    models = 1
+    if conduct.save_epochs:
+        models += min(conduct.epochs - done, conduct.keep or conduct.epochs)
+    need = state + models * (weights + (1 << 18))
+    free = shutil.disk_usage(run.best).free
+    if need > free:
+        cure = "; --keep N keeps the N best ones" if conduct.save_epochs else ""
+        what = f"the models of {models - 1:,} epochs (-Q/--quantity)" if conduct.save_epochs else "the training"
+        raise WorkError(
+            f"{run.best}: {what} would take about {need / 1e9:,.1f} GB, and {free / 1e9:,.1f} GB are free{cure}."
+        )
+
+
+@contextlib.contextmanager
+def _events(run, conduct, task):
+    """A function that writes an epoch's metrics for TensorBoard, if that is wanted."""
+    if not conduct.tensorboard or not task.team.chief:
+        yield lambda epoch, values: None
+        return
+    writer = tf.summary.create_file_writer(os.path.join(run.best, "tensorboard"))
+
+    def write(epoch, values):
+        with writer.as_default(step=epoch):
+            for name, value in values.items():
+                tf.summary.scalar(name, value)
+        writer.flush()
+
+    try:
+        yield write
+    finally:
+        writer.close()

@@ -1,0 +1,77 @@
+"""The metrics of a run's epochs as files: for programs, for people, and as a picture."""
+
+import numpy as np
+
+from lib.files import whole_file
+
+
+def write_history(run, history):
+    """Write `history.npy` and `history.tsv` of a run.
+
+    Args:
+        run: a `lib.runs.Run`.
+        history: metric -> list of its values, one for each epoch.
+    """
+    with whole_file(run.file("history.npy"), "wb") as file:
+        np.save(file, history, allow_pickle=True)
+    with whole_file(run.file("history.tsv")) as file:
+        _write_table(file, ["EPOCH", *history], enumerate(zip(*history.values()), start=1))
+
+
+def write_epochs(path, history, files):
+    """Write the table of the epochs whose models are kept.
+
+    Args:
+        path: where to.
+        history: see `write_history`.
+        files: epoch from 1 -> its model's file name; epochs without one are listed with none.
+    """
+    rows = ((epoch, [files.get(epoch, ""), *values]) for epoch, values in enumerate(zip(*history.values()), start=1))
+    with whole_file(path) as file:
+        _write_table(file, ["EPOCH", "FILE", *history], rows)
+
+
+def _write_table(file, columns, rows):
+    file.write("\t".join(column.upper() for column in columns) + "\n")
+    for epoch, values in rows:
+        file.write("\t".join([str(epoch), *map(_text, values)]) + "\n")
+
+
+def _text(value):
+    return value if isinstance(value, str) else f"{value:.9g}"
+
+
+def draw_history(run, history):
+    """Draw `history.png` of a run: loss, F1 and learning rate over the epochs."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 9), layout="constrained")
+    FigureCanvasAgg(figure)
+    epochs = np.arange(1, len(next(iter(history.values()))) + 1)
+    for axes, (name, title) in zip(
+        figure.subplots(3, 1, sharex=True), (("loss", "loss"), ("f1", "macro F1"), ("learning_rate", "learning rate"))
+    ):
+        for key, label in ((name, "training"), (f"val_{name}", "validation")):
+            if key in history:
+                axes.plot(epochs, history[key], marker="." if len(epochs) < 50 else None, label=label)
+        axes.set_ylabel(title)
+        axes.grid(alpha=0.3)
+        if f"val_{name}" in history:
+            axes.legend()
+        else:
+            axes.set_ylim(bottom=0)
+        if name == "f1":
+            best = int(np.argmax(history["val_f1"]))
+            axes.annotate(
+                f"best: {history['val_f1'][best]:.4f} in epoch {best + 1}",
+                (epochs[best], history["val_f1"][best]),
+                xytext=(0, -30),
+                textcoords="offset points",
+                arrowprops={"arrowstyle": "->"},
+                horizontalalignment="right" if best > len(epochs) / 2 else "left",
+            )
+    axes.set_xlabel("epoch")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    with whole_file(run.file("history.png"), "wb") as file:
+        figure.savefig(file, format="png", dpi=110)

@@ -1,0 +1,86 @@
+"""How a training is told on the command line: the names of losses and optimizers, numbers for each class."""
+
+import ast
+from typing import NamedTuple
+
+LOSSES = ("bel", "cbf", "cbs", "cbbs", "ccm", "ce", "cos", "fce", "la", "lab", "lw", "lwb", "mae", "mse", "nis")
+OPTIMIZERS = ("a", "aw", "sgd")
+
+
+class Recipe(NamedTuple):
+    """A loss's and an optimizer's name."""
+
+    loss: str
+    optimizer: str
+
+
+DEFAULT_RECIPE = Recipe("ce", "aw")
+
+
+def parse_recipe(text):
+    """`LOSS+clr+OPTIMIZER` -> `Recipe`.
+
+    Raises:
+        ValueError: it is something else; the message is a clause about it.
+    """
+    parts = text.split("+")
+    if len(parts) != 3 or parts[0] not in LOSSES or parts[1] != "clr" or parts[2] not in OPTIMIZERS:
+        raise ValueError(
+            f"{text!r} is not LOSS+clr+OPTIMIZER with a loss of {', '.join(LOSSES)} and an optimizer of "
+            f"{', '.join(OPTIMIZERS)}"
+        )
+    return Recipe(parts[0], parts[2])
+
+
+def parse_class_numbers(text):
+    """`{0:1.0,1:2.5,…}` -> a dictionary from class to a number of 0 or more.
+
+    Raises:
+        ValueError: it is something else; the message is a clause about it.
+    """
+    try:
+        numbers = ast.literal_eval(text)
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        numbers = None
+    if not isinstance(numbers, dict) or not numbers or not all(map(_is_class, numbers)):
+        raise ValueError(f"{text!r} is not of the form {{0:1.0,1:2.5}}")
+    if not all(map(_is_amount, numbers.values())):
+        raise ValueError(f"{text!r} gives a class something else than a number of 0 or more")
+    return numbers
+
+
+def parse_weights(text):
+    """`[1.0,1.0,1.0]` -> a tuple of three numbers of 0 or more.
+
+    Raises:
+        ValueError: it is something else; the message is a clause about it.
+    """
+    try:
+        numbers = ast.literal_eval(text)
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        numbers = None
+    if not isinstance(numbers, (list, tuple)) or len(numbers) != 3 or not all(map(_is_amount, numbers)):
+        raise ValueError(f"{text!r} is not of the form [1.0,1.0,1.0]")
+    return tuple(numbers)
+
+
+def cover(numbers, classes):
+    """A dictionary of numbers for each class as a list in the classes' order.
+
+    Raises:
+        ValueError: it lacks some class, or has one too many; the message is a clause about it.
+    """
+    missing = sorted(set(range(classes)) - set(numbers))
+    surplus = sorted(set(numbers) - set(range(classes)))
+    if missing or surplus:
+        wrong = f"lacks the class {missing[0]}" if missing else f"has the class {surplus[0]}"
+        raise ValueError(f"{wrong}; each class from 0 to {classes - 1} needs a number")
+    return [numbers[number] for number in range(classes)]
+
+
+def _is_class(key):
+    return type(key) is int and key >= 0
+
+
+def _is_amount(value):
+    return type(value) in (int, float) and 0 <= value < float("inf")

@@ -1,0 +1,124 @@
+"""A run's directory: where it is, what lies in it, and who may write there.
+
+A run is one training, distilling or soup. Its directory follows from its settings and from the content of its inputs,
+so that the same command finds it again.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from typing import NamedTuple
+
+from lib.errors import UsageError
+from lib.files import whole_file
+
+
+class Run(NamedTuple):
+    """The places of a run's files.
+
+    Attributes:
+        best: the directory with what it results in.
+        intermediate: that with a model for each epoch, made when there is one.
+        kind: how the names of its files begin: `training`, `soup`.
+    """
+
+    best: str
+    intermediate: str
+    kind: str
+
+    def file(self, name):
+        """One of the run's own files, such as `history.tsv`."""
+        return os.path.join(self.best, f"{self.kind}-{name}")
+
+    @property
+    def model(self):
+        """The model that it results in, which is there when it is complete and not before."""
+        return os.path.join(self.best, "soup-model.keras" if self.kind == "soup" else "best-model.keras")
+
+    @property
+    def state(self):
+        """What it goes on from when it was stopped."""
+        return self.file("state.npz")
+
+    def epoch_model(self, epoch):
+        """The model of an epoch, counted from 1."""
+        return os.path.join(self.intermediate, f"epoch-{epoch:04d}.keras")
+
+
+def run_name(settings):
+    """The 32 hexadecimal digits that name a run.
+
+    Args:
+        settings: all that its result follows from, as JSON knows it; the checksums of files instead of their names.
+    """
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def find_run(output, name, kind="training"):
+    """The places of a run's files.
+
+    Args:
+        output: the directory that holds the runs'.
+        name: of `run_name`.
+        kind: see `Run`.
+    """
+    return Run(os.path.join(output, f"{name}-best"), os.path.join(output, f"{name}-intermediate"), kind)
+
+
+@contextlib.contextmanager
+def reserved(run, fresh=False):
+    """Have a run's directory, made if it is not there, for oneself while the block runs.
+
+    Args:
+        run: the `Run`.
+        fresh: remove what there is of it.
+
+    Raises:
+        UsageError: another process is at it.
+    """
+    os.makedirs(run.best, exist_ok=True)
+    place = os.open(run.best, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError(f"{run.best} is in use: another process is at the same run.") from None
+        except OSError:
+            pass  # a file system that can't lock directories
+        if fresh:
+            _empty(run)
+        yield
+    finally:
+        os.close(place)
+
+
+def _empty(run):
+    """Remove all files of a run, the model first: without it the run counts as incomplete."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(run.model)
+    for entry in os.scandir(run.best):
+        if entry.is_dir(follow_symlinks=False):
+            shutil.rmtree(entry.path)
+        else:
+            os.unlink(entry.path)
+    shutil.rmtree(run.intermediate, ignore_errors=True)
+
+
+def complete(run):
+    """Whether a run is complete. If so its model becomes the newest, which later stages of a chain look for."""
+    if not os.path.isfile(run.model):
+        return False
+    os.utime(run.model)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(run.state)  # of a process that was killed in its last moment
+    return True
+
+
+def write_settings(run, settings):
+    """Write what a run was told and ran on, for people and programs to read, as JSON."""
+    with whole_file(run.file("settings.json")) as file:
+        json.dump(settings, file, indent=2, ensure_ascii=False)
+        file.write("\n")

@@ -1,0 +1,57 @@
+"""A model's metrics on labelled images."""
+
+import contextlib
+
+import tensorflow as tf
+
+from lib import metrics
+from lib.batches import feeds, over_replicas, plain_feed
+from lib.losses import Batch, penalties
+
+
+def build_scorer(strategy, model, loss, images, classes, batch, penalised=True):
+    """Prepare to score a model on images; its weights may change between one time and the next.
+
+    Args:
+        strategy: the `tf.distribute.Strategy` in whose scope the model was made.
+        model: the Keras model.
+        loss: a function of `lib.losses.build_loss`.
+        images: `lib.records.Images`.
+        classes: how many there are.
+        batch: how many images at once; every replica gets the same share.
+        penalised: whether the penalties of the model's layers are part of the loss.
+
+    Returns:
+        A function `score(stopped=None)` that gives a dictionary of `lib.metrics.NAMES` to floats, or None if `stopped`,
+        which is asked from time to time, says so.
+    """
+    counters = metrics.Counters(strategy, classes)
+    replicas = strategy.num_replicas_in_sync
+
+    def score_part(feed):
+        labels = tf.one_hot(feed.categories, classes) * feed.kept[:, None]
+        logits = tf.cast(model(tf.cast(feed.images, "float32"), training=False), "float32")
+        whole = Batch(tf.reduce_sum(labels, axis=0), tf.reduce_sum(feed.kept))
+        if replicas > 1:
+            whole = over_replicas(whole)
+        losses = loss(labels, logits, whole)
+        if penalised:
+            losses += penalties(model)
+        counters.add(metrics.count(labels, logits, losses, feed.kept))
+
+    @tf.function
+    def score_batch(feed):
+        strategy.run(score_part, args=(feed,))
+
+    def score(stopped=None):
+        counters.assign(metrics.no_counts(classes))
+        starts = range(0, len(images), batch)
+        made = feeds(strategy, starts, lambda start, *replica: plain_feed(images, start, batch, *replica))
+        with contextlib.closing(made):
+            for feed in made:
+                if stopped is not None and stopped():
+                    return None
+                score_batch(feed)
+        return metrics.summarise(counters.read())
+
+    return score

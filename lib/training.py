@@ -1,0 +1,309 @@
+"""Training a classifier on records, from the settings of a command line to a saved model."""
+
+import contextlib
+import dataclasses
+import functools
+import platform
+from typing import Dict, Optional, Tuple
+
+import numpy as np
+
+from lib import cli
+from lib.errors import UsageError
+from lib.files import checksum
+from lib.recipes import DEFAULT_RECIPE, Recipe, cover
+from lib.runs import complete, find_run, reserved, run_name, write_settings
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """All that a trained model follows from; the options of `trainImagesC.py` by other names.
+
+    Attributes:
+        model: the `.keras` file to begin with.
+        outputs: how many categories there are.
+        train, validate: record files.
+        number_map: a table that gives categories other numbers.
+        recipe: loss and optimizer.
+        batch: images of a step.
+        epochs, patience: at most how many, and how many without a better validation macro F1.
+        size: height and width that images are cropped and resized to for training.
+        learning_rate: the highest.
+        decay: the decoupled weight decay.
+        focal_alpha, focal_gamma, beta, gamma, tau, ccm: parameters of losses, see `lib.losses.build_loss`.
+        class_counts: images of each class; None for those of `train`.
+        class_weights: what a loss is multiplied with, for each class; None for 1.
+        remix, remix_kappa, remix_tau: see `lib.augmentation.remix`.
+        first: the first layer that is trained; None to train what the file says.
+        seed: of all that is drawn at random.
+        precision: the dtype policy of the layers.
+        skip_bad: whether bad records are left out.
+        save_epochs, keep: see `lib.fitting.Conduct`.
+    """
+
+    model: str
+    outputs: int
+    train: Tuple[str, ...]
+    validate: Tuple[str, ...]
+    number_map: Optional[str] = None
+    recipe: Recipe = DEFAULT_RECIPE
+    batch: int = 16
+    epochs: int = 256
+    patience: int = 256
+    size: int = 64
+    learning_rate: float = 0.005
+    decay: float = 0.0001
+    focal_alpha: float = 0.25
+    focal_gamma: float = 2.0
+    beta: float = 0.99
+    gamma: float = 1.0
+    tau: float = 0.0
+    ccm: Tuple[float, ...] = (1.0, 1.0, 1.0)
+    class_counts: Optional[Dict[int, float]] = None
+    class_weights: Optional[Dict[int, float]] = None
+    remix: bool = False
+    remix_kappa: float = 1.0
+    remix_tau: float = 0.0
+    first: Optional[str] = None
+    seed: int = 123456789
+    precision: str = "float32"
+    skip_bad: bool = False
+    save_epochs: bool = False
+    keep: Optional[int] = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Means:
+    """How the machine is used; nothing that the result follows from, but for rounding.
+
+    Attributes:
+        cpu, gpus, processors: see `lib.distribution.start_team`.
+        cache: see `lib.records.load_images`.
+        deterministic: whether each run gives the same bits.
+        fresh: whether to forget an earlier run.
+        steps_per_execution, jit, tensorboard, evaluate_first: see `lib.fitting.Conduct`.
+    """
+
+    cpu: bool = False
+    gpus: Tuple[int, ...] = (0,)
+    processors: Optional[int] = None
+    cache: Optional[str] = None
+    deterministic: bool = False
+    fresh: bool = False
+    steps_per_execution: int = 1
+    jit: bool = False
+    tensorboard: bool = False
+    evaluate_first: bool = False
+
+
+def train(settings, output, means=None, command=(), report=print, tell=print):
+    """Train a model, go on with it, or find that it is trained already.
+
+    Args:
+        settings: `Settings`.
+        output: the directory for the run's.
+        means: `Means`.
+        command: the command line, to be recorded.
+        report: called with each message for the user.
+        tell: called with each result for the user.
+
+    Returns:
+        The path of the trained model; None on workers that don't write it.
+
+    Raises:
+        UsageError: settings that don't fit the model or the records.
+        WorkError: bad records, a damaged state, a loss that is no number, no room.
+    """
+    means = means or Means()
+    counts = _covering("-y/--ycount", settings.class_counts, settings.outputs)
+    weights = _covering("-w/--weight", settings.class_weights, settings.outputs)
+    inputs = {path: checksum(path) for path in _inputs(settings)}
+    run = find_run(output, run_name(_identity(settings, inputs)))
+    if not means.fresh and complete(run):
+        report("The run is complete already.")
+        return run.model
+
+    from lib.distribution import start_team
+
+    team = start_team(means.cpu, means.gpus, means.processors)
+    with reserved(run, means.fresh) if team.chief else contextlib.nullcontext():
+        task, conduct, about = _prepare(settings, means, team, counts, weights, report if team.chief else _nobody)
+        if team.chief:
+            write_settings(
+                run, {"command": list(command), **about, "settings": dataclasses.asdict(settings), "inputs": inputs}
+            )
+        _fit(task, conduct, run, report, tell)
+    return run.model if team.chief else None
+
+
+def _inputs(settings):
+    """The files that a training reads."""
+    maps = [settings.number_map] if settings.number_map else []
+    return [settings.model, *settings.train, *settings.validate, *maps]
+
+
+def _identity(settings, inputs):
+    """What a run is named after: the settings, with what is in the files rather than what they are called."""
+    identity = dataclasses.asdict(settings)
+    for name in ("train", "validate"):
+        identity[name] = [inputs[path] for path in identity[name]]
+    for name in ("model", "number_map"):
+        identity[name] = inputs.get(identity[name])
+    return identity
+
+
+def _covering(option, numbers, classes):
+    """A dictionary of numbers for each class as an array; None for None."""
+    if numbers is None:
+        return None
+    try:
+        return np.array(cover(numbers, classes), "float32")
+    except ValueError as error:
+        raise UsageError(f"{option}: it {error}.") from None
+
+
+def _prepare(settings, means, team, counts, weights, report):
+    """Open the model and the records and check that they fit.
+
+    Returns:
+        The `Task`, the `Conduct`, and what is worth recording, for JSON.
+    """
+    import keras
+    import tensorflow as tf
+
+    from lib import randomness
+    from lib.augmentation import draw, epoch_order, remix
+    from lib.batches import mixed_examples, training_feed
+    from lib.fitting import Conduct, Examples, Task
+    from lib.keras_files import load_model
+    from lib.losses import build_loss
+    from lib.optimizers import build_optimizer
+    from lib.records import load_images, open_records, read_number_map
+    from lib.schedules import CyclicalLearningRate
+    from lib.scoring import build_scorer
+    from lib.transfer import freeze_before
+
+    keras.utils.set_random_seed(settings.seed % 2**32)
+    if means.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    randomness.prepare()
+    strategy = team.strategy
+    with cli.naming("-m/--model"):
+        template = load_model(settings.model, settings.outputs)
+        with strategy.scope():
+            model = load_model(settings.model, settings.outputs, settings.precision)
+    template.image_size = settings.size
+    for each in (template, model):
+        if settings.first is not None:
+            freeze_before(each, settings.first)
+    if not model.trainable_weights:
+        raise UsageError(f"-m/--model: all of {settings.model} is frozen; -s/--smooth names the first layer to train.")
+    height, width, bands = model.input_shape[1:]
+    if {height, width} - {None, settings.size}:
+        raise UsageError(
+            f"-i/--input: {settings.model} takes images of {width} x {height} pixels, not {settings.size}."
+        )
+
+    number_map = None if settings.number_map is None else read_number_map(settings.number_map)
+    opened = [
+        open_records(files, option, settings.outputs, number_map, settings.skip_bad)
+        for files, option in ((settings.train, "-t/--train"), (settings.validate, "-v/--validate"))
+    ]
+    if settings.batch > len(opened[0]):
+        raise UsageError(f"-b/--batch: {settings.batch} is more than the {len(opened[0]):,} records of -t/--train.")
+    replicas = strategy.num_replicas_in_sync
+    if settings.batch % replicas:
+        raise UsageError(f"-b/--batch: {settings.batch} can't be shared evenly by {replicas} devices.")
+    images, validation = (
+        load_images(records, bands, means.cache, means.processors, settings.skip_bad, report) for records in opened
+    )
+    left_out = [*images.records.skipped, *validation.records.skipped]
+    if left_out:
+        report(f"Left out {len(left_out):,} bad records, such as {left_out[0]}.")
+    if {height, width} - {None, *validation.shape[:2]}:
+        raise UsageError(
+            f"-v/--validate: the images are not of the {width} x {height} pixels that {settings.model} takes."
+        )
+
+    there = np.bincount(images.records.category, minlength=settings.outputs).astype("float32")
+    counts = there if counts is None else counts
+    loss = build_loss(
+        settings.recipe.loss,
+        class_counts=counts,
+        cb_beta=settings.beta,
+        cb_gamma=settings.gamma,
+        la_tau=settings.tau,
+        ccm_weights=settings.ccm,
+        focal_alpha=settings.focal_alpha,
+        focal_gamma=settings.focal_gamma,
+    )
+    half_cycle = 4 * settings.batch  # steps
+    schedule = CyclicalLearningRate(settings.learning_rate / 4, settings.learning_rate, half_cycle)
+    with strategy.scope():
+        optimizer = build_optimizer(settings.recipe.optimizer, schedule, settings.decay, settings.precision)
+
+    def relabel(labels, others, shares):
+        return remix(labels, others, shares, counts, settings.remix_kappa, settings.remix_tau)
+
+    order = functools.lru_cache(maxsize=1)(functools.partial(epoch_order, settings.seed, count=len(images)))
+
+    def feed(epoch, step, replica, replicas):
+        draws = draw(settings.seed, epoch, step, settings.batch)
+        indices = order(epoch)[step * settings.batch : (step + 1) * settings.batch]
+        return training_feed(images, indices, draws, replica, replicas)
+
+    def examples(feed):
+        return Examples(*mixed_examples(feed, settings.size, settings.outputs, relabel if settings.remix else None))
+
+    def weighted_loss(examples, logits, batch):
+        losses = loss(examples.labels, logits, batch)
+        return losses if weights is None else losses * tf.gather(weights, tf.argmax(examples.labels, axis=-1))
+
+    task = Task(
+        team=team,
+        model=model,
+        template=template,
+        optimizer=optimizer,
+        steps=len(images) // settings.batch,
+        batch=settings.batch,
+        classes=settings.outputs,
+        feed=feed,
+        examples=examples,
+        loss=weighted_loss,
+        score=build_scorer(strategy, model, loss, validation, settings.outputs, settings.batch),
+        seed=settings.seed,
+    )
+    conduct = Conduct(
+        epochs=settings.epochs,
+        patience=settings.patience,
+        save_epochs=settings.save_epochs,
+        keep=settings.keep,
+        steps_per_execution=means.steps_per_execution,
+        jit=means.jit,
+        tensorboard=means.tensorboard,
+        evaluate_first=means.evaluate_first,
+        fresh=means.fresh,
+    )
+    about = {
+        "means": dataclasses.asdict(means),
+        "devices": [device.name for device in tf.config.list_logical_devices()],
+        "replicas": replicas,
+        "versions": {"Python": platform.python_version(), "TensorFlow": tf.__version__, "Keras": keras.__version__},
+        "training_records": len(images),
+        "validation_records": len(validation),
+        "class_counts": [float(count) for count in counts],
+        "left_out": left_out,
+    }
+    return task, conduct, about
+
+
+def _fit(task, conduct, run, report, tell):
+    from lib.device import enough_memory
+    from lib.fitting import fit
+
+    with enough_memory("give a smaller -b/--batch"):
+        fit(task, conduct, run, report, tell)
+
+
+def _nobody(message):
+    """Says nothing, where the chief says it."""
