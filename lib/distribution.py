@@ -1,11 +1,13 @@
 """On which devices a training runs: one, several of this machine, or those of several machines."""
 
+import contextlib
 import json
 import os
+import re
 from typing import Any, NamedTuple
 
 from lib.device import bind_devices, import_tensorflow, select_device
-from lib.errors import UsageError
+from lib.errors import UsageError, WorkError
 
 
 class Team(NamedTuple):
@@ -53,6 +55,23 @@ def start_team(cpu=False, gpus=(0,), processors=None):
     if device.kind == "gpu" and len(gpus) > 1:
         return Team(tf.distribute.MirroredStrategy([f"/GPU:{number}" for number in range(len(gpus))]))
     return Team(tf.distribute.OneDeviceStrategy(device.name))
+
+
+@contextlib.contextmanager
+def together(team):
+    """Raise WorkError where TensorFlow says in its own way that another worker is gone."""
+    import tensorflow as tf
+
+    try:
+        yield
+    except tf.errors.OpError as error:
+        if team.workers == 1 or isinstance(error, tf.errors.ResourceExhaustedError):
+            raise
+        reason = re.sub(r"^\{\{.*?\}\}\s*", "", str(error).splitlines()[0])
+        raise WorkError(
+            f"One of the {team.workers} workers is gone, so the others stop, too; start all of them with the same "
+            f"command to go on ({reason})."
+        ) from error
 
 
 def _workers():

@@ -27,7 +27,7 @@ from lib.states import load_state, save_state
 
 _LOOK_SECONDS = 10  # how often the loss is looked at within an epoch, which makes the device wait
 _DRAW_SECONDS = 30
-_AGREE_STEPS = 16  # after how many executions several workers ask each other whether one was told to stop
+_AGREE_STEPS = 4  # after how many executions several workers ask each other whether one was told to stop
 
 
 class Examples(NamedTuple):
@@ -152,7 +152,9 @@ def fit(task, conduct, run, report, tell=print):
             if values is None:
                 trainer.save_within_epoch()
                 report(f"Stopped after {now.epoch} epochs and {now.step} steps; the same command goes on there.")
-                return  # and what it was told then happens
+                if not told:
+                    raise WorkError("Another worker was told to stop, so all do.")
+                return  # what this process was told happens then
             better = now.best_epoch == now.epoch
             if task.team.chief:
                 if conduct.save_epochs:
@@ -200,6 +202,7 @@ class _Trainer:
                 for value in (0.0, 1.0)
             )
         self._execute = self._compile()
+        self._asked = 0
         self.now, self.best = _Progress(), []
         facts, groups = (None, None) if conduct.fresh else load_state(run.state)
         if facts is not None:
@@ -322,15 +325,12 @@ class _Trainer:
 
         All workers stop between the same two steps, whichever of them was told.
         """
-        team = self._task.team
-        if team.workers == 1:
+        if self._task.team.workers == 1:
             return lambda: bool(told)
-        calls = 0
 
         def ask():
-            nonlocal calls
-            calls += 1
-            return calls % _AGREE_STEPS == 0 and self._sum(float(bool(told))) > 0
+            self._asked += 1
+            return self._asked % _AGREE_STEPS == 0 and self._sum(float(bool(told))) > 0
 
         return ask
 
@@ -443,12 +443,16 @@ def _events(run, conduct, task):
     if not conduct.tensorboard or not task.team.chief:
         yield lambda epoch, values: None
         return
-    writer = tf.summary.create_file_writer(os.path.join(run.best, "tensorboard"))
+    # Not by tf.summary, which needs the package tensorboard, of which today's TensorFlow brings no more.
+    folder = os.path.join(run.best, "tensorboard")
+    os.makedirs(folder, exist_ok=True)
+    writer = tf.io.TFRecordWriter(os.path.join(folder, f"events.out.tfevents.{time.time():.0f}.{os.getpid()}"))
+    writer.write(tf.compat.v1.Event(wall_time=time.time(), file_version="brain.Event:2").SerializeToString())
 
     def write(epoch, values):
-        with writer.as_default(step=epoch):
-            for name, value in values.items():
-                tf.summary.scalar(name, value)
+        scalars = [tf.compat.v1.Summary.Value(tag=name, simple_value=value) for name, value in values.items()]
+        summary = tf.compat.v1.Summary(value=scalars)
+        writer.write(tf.compat.v1.Event(wall_time=time.time(), step=epoch, summary=summary).SerializeToString())
         writer.flush()
 
     try:

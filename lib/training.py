@@ -123,15 +123,16 @@ def train(settings, output, means=None, command=(), report=print, tell=print):
         report("The run is complete already.")
         return run.model
 
-    from lib.distribution import start_team
+    from lib.distribution import start_team, together
 
     team = start_team(means.cpu, means.gpus, means.processors)
-    with reserved(run, means.fresh) if team.chief else contextlib.nullcontext():
-        task, conduct, about = _prepare(settings, means, team, counts, weights, report if team.chief else _nobody)
+    if not team.chief:
+        report = tell = _nobody
+    with reserved(run, means.fresh) if team.chief else contextlib.nullcontext(), together(team):
+        task, conduct, about = _prepare(settings, means, team, counts, weights, report)
         if team.chief:
-            write_settings(
-                run, {"command": list(command), **about, "settings": dataclasses.asdict(settings), "inputs": inputs}
-            )
+            about = {"command": list(command), **about, "settings": dataclasses.asdict(settings), "inputs": inputs}
+            write_settings(run, about)
         _fit(task, conduct, run, report, tell)
     return run.model if team.chief else None
 
