@@ -11,6 +11,8 @@ of the epoch with the best macro F1 in validation.
 import sys
 
 from lib import cli
+from lib.errors import UsageError
+from lib.means import add_options, means_of
 from lib.recipes import parse_class_numbers, parse_recipe, parse_weights
 
 PATIENCE = 256  # epochs
@@ -68,8 +70,7 @@ def options():
     add("-q", "--remix", action="store_true", help="label mixed images in favour of rare categories")
     add("-k", "--kappa", type=cli.number(0, ends=False), default=1.0, metavar="κ", help="of remix (1.0)")
     add("-u", "--tau", type=cli.number(0, 1), default=0.0, metavar="τ", help="of remix (0.0)")
-    cli.add_training_options(parser)
-    cli.add_device_options(parser, several=True)
+    add_options(parser)
     return parser
 
 
@@ -80,8 +81,10 @@ def main(argv=None, patience=PATIENCE):
 
 def work(arguments, patience):
     """Do what the command line says."""
-    from lib.training import Means, Settings, train
+    from lib.training import Settings, train
 
+    if arguments.keep is not None and not arguments.quantity:
+        raise UsageError("--keep: there are models to keep only with -Q/--quantity.")
     settings = Settings(
         model=arguments.model,
         outputs=arguments.array,
@@ -113,19 +116,9 @@ def work(arguments, patience):
         save_epochs=arguments.quantity,
         keep=arguments.keep,
     )
-    means = Means(
-        cpu=arguments.cpu,
-        gpus=arguments.gpu,
-        processors=arguments.processors,
-        cache=arguments.cache,
-        deterministic=arguments.deterministic,
-        fresh=arguments.fresh,
-        steps_per_execution=arguments.steps_per_execution,
-        jit=arguments.jit,
-        tensorboard=arguments.tensorboard,
-        evaluate_first=arguments.evaluate_first,
+    model = train(
+        settings, arguments.output, means_of(arguments), sys.argv, lambda message: print(message, file=sys.stderr)
     )
-    model = train(settings, arguments.output, means, sys.argv, lambda message: print(message, file=sys.stderr))
     if model is not None:
         print(model)
 

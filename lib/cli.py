@@ -73,35 +73,6 @@ def add_skip_option(options):
     options.add_argument("--skip-bad", action="store_true", help="leave out bad records instead of stopping at one")
 
 
-def add_training_options(options):
-    """Add what each stage that trains has for how it is carried out."""
-    add = options.add_argument_group("how it is carried out").add_argument
-    add("--fresh", action="store_true", help="start anew, though there be a run of the same settings to go on with")
-    add("--deterministic", action="store_true", help="the same bits each time on the same machine, some slower")
-    add(
-        "--precision",
-        choices=("float32", "mixed_float16", "mixed_bfloat16"),
-        default="float32",
-        help="what the layers compute in (float32)",
-    )
-    add("--jit", action="store_true", help="have XLA compile the step: faster on many GPUs, much slower on a CPU")
-    add(
-        "--steps-per-execution",
-        type=whole_number(1, 10000),
-        default=1,
-        metavar="COUNT",
-        help="how many steps the device does without coming back (1)",
-    )
-    add(
-        "--cache",
-        choices=("memory", "disk", "none"),
-        help="where to keep decoded images (the first of these that has room)",
-    )
-    add_skip_option(options)
-    add("--tensorboard", action="store_true", help="write the metrics for TensorBoard, too, into the run's directory")
-    add("--evaluate-first", action="store_true", help="print the metrics before training")
-
-
 def whole_number(lowest, highest=None):
     """An option's type: a whole number from `lowest` to `highest`."""
 

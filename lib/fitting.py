@@ -13,7 +13,6 @@ import time
 from typing import Any, Callable, NamedTuple, Optional
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from lib import metrics, optimizers, randomness, signals
@@ -146,7 +145,7 @@ def fit(task, conduct, run, report, tell=print):
     if conduct.evaluate_first and not now.epoch:
         tell(f"Before training: {_line(task.score())}")
     with _events(run, conduct, task) as write_events, signals.postponed() as told:
-        drawn = -math.inf
+        drawn = time.monotonic()
         while now.epoch < conduct.epochs and now.epoch - now.best_epoch < conduct.patience:
             values, rate = trainer.epoch(told)
             if values is None:
@@ -351,13 +350,13 @@ class _Trainer:
 
     def weights(self):
         """The model's weights as arrays."""
-        return [np.array(weight) for weight in self._task.model.weights]
+        return [_array(weight) for weight in self._task.model.weights]
 
     def save(self, counts=()):
         """Write all that the training goes on from; with the counts of an unfinished epoch."""
         if not self._task.team.chief:
             return
-        groups = {name: map(np.array, variables) for name, variables in self._variables().items()}
+        groups = {name: map(_array, variables) for name, variables in self._variables().items()}
         facts = {"progress": dataclasses.asdict(self.now), "versions": _versions()}
         save_state(self._run.state, facts, {**groups, "best": self.best, "counts": counts})
 
@@ -387,6 +386,10 @@ class _Trainer:
             "optimizer": optimizers.state_of(task.optimizer),
             "layers": randomness.states(task.model),
         }
+
+
+def _array(variable):
+    return tf.convert_to_tensor(variable).numpy()
 
 
 def _unchanged(function):

@@ -11,6 +11,7 @@ import numpy as np
 from lib import cli
 from lib.errors import UsageError
 from lib.files import checksum
+from lib.means import Means
 from lib.recipes import DEFAULT_RECIPE, Recipe, cover
 from lib.runs import complete, find_run, reserved, run_name, write_settings
 
@@ -70,30 +71,6 @@ class Settings:
     skip_bad: bool = False
     save_epochs: bool = False
     keep: Optional[int] = None
-
-
-@dataclasses.dataclass(frozen=True)
-class Means:
-    """How the machine is used; nothing that the result follows from, but for rounding.
-
-    Attributes:
-        cpu, gpus, processors: see `lib.distribution.start_team`.
-        cache: see `lib.records.load_images`.
-        deterministic: whether each run gives the same bits.
-        fresh: whether to forget an earlier run.
-        steps_per_execution, jit, tensorboard, evaluate_first: see `lib.fitting.Conduct`.
-    """
-
-    cpu: bool = False
-    gpus: Tuple[int, ...] = (0,)
-    processors: Optional[int] = None
-    cache: Optional[str] = None
-    deterministic: bool = False
-    fresh: bool = False
-    steps_per_execution: int = 1
-    jit: bool = False
-    tensorboard: bool = False
-    evaluate_first: bool = False
 
 
 def train(settings, output, means=None, command=(), report=print, tell=print):

@@ -1,0 +1,84 @@
+"""This project's training, measured from within: the same calls and results as `plain_train.py`.
+
+With `--input` the seconds of two passes over what the training reads, and of one that crops and mixes it, too, in a
+compiled function of its own, as the step does.
+"""
+
+import argparse
+import functools
+import json
+import os
+import tempfile
+import time
+
+import numpy as np
+import tensorflow as tf
+
+from lib import training
+from lib.augmentation import draw, epoch_order
+from lib.batches import feeds, mixed_examples, stacked, training_feed
+from lib.means import Means
+from lib.records import load_images, open_records
+
+
+def input_seconds(path, size, batch, seed, classes):
+    """Seconds of two passes over the input and of one that crops and mixes it, too."""
+    images = load_images(open_records([path], "-t"), report=lambda message: None)
+    strategy = tf.distribute.OneDeviceStrategy("/CPU:0")
+    mix = tf.function(functools.partial(mixed_examples, size=size, classes=classes))
+
+    def make(step, *replica):
+        order = epoch_order(seed, 0, len(images))
+        indices = order[step * batch : (step + 1) * batch]
+        return stacked([training_feed(images, indices, draw(seed, 0, step, batch), *replica)])
+
+    seconds = []
+    for mixed in (False, False, True):
+        start = time.perf_counter()
+        for feed in feeds(strategy, range(len(images) // batch), make):
+            if mixed:
+                mix(type(feed)(*(values[0] for values in feed)))
+        seconds.append(time.perf_counter() - start)
+    return seconds
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("files", nargs=4)
+    for name in ("size", "batch", "epochs", "seed", "classes"):
+        parser.add_argument(f"--{name}", type=int)
+    parser.add_argument("--input", action="store_true")
+    arguments = parser.parse_args()
+    result, path, train, validation = arguments.files
+    if arguments.input:
+        found = {"seconds": input_seconds(train, arguments.size, arguments.batch, arguments.seed, arguments.classes)}
+    else:
+        settings = training.Settings(
+            model=path,
+            outputs=arguments.classes,
+            train=(train,),
+            validate=(validation,),
+            batch=arguments.batch,
+            epochs=arguments.epochs,
+            size=arguments.size,
+            seed=arguments.seed,
+        )
+        times = []
+
+        def report(message):
+            if message.startswith("Epoch") or "pixels" in message:
+                times.append(time.perf_counter())
+
+        with tempfile.TemporaryDirectory() as folder:
+            model = training.train(settings, folder, Means(cpu=True), report=report)
+            history = np.load(os.path.join(os.path.dirname(model), "training-history.npy"), allow_pickle=True).item()
+        found = {
+            "seconds": [end - start for start, end in zip(times[1:], times[2:])],
+            "f1": history["val_f1"],
+        }
+    with open(result, "w") as file:
+        json.dump(found, file)
+
+
+if __name__ == "__main__":
+    main()

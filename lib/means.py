@@ -1,0 +1,76 @@
+"""How the machine is used by a stage that trains: options that its result does not follow from."""
+
+import dataclasses
+from typing import Optional, Tuple
+
+from lib import cli
+
+
+@dataclasses.dataclass(frozen=True)
+class Means:
+    """How the machine is used; nothing that the result follows from, but for rounding.
+
+    Attributes:
+        cpu, gpus, processors: see `lib.distribution.start_team`.
+        cache: see `lib.records.load_images`.
+        deterministic: whether each run gives the same bits.
+        fresh: whether to forget an earlier run.
+        steps_per_execution, jit, tensorboard, evaluate_first: see `lib.fitting.Conduct`.
+    """
+
+    cpu: bool = False
+    gpus: Tuple[int, ...] = (0,)
+    processors: Optional[int] = None
+    cache: Optional[str] = None
+    deterministic: bool = False
+    fresh: bool = False
+    steps_per_execution: int = 1
+    jit: bool = False
+    tensorboard: bool = False
+    evaluate_first: bool = False
+
+
+def add_options(options):
+    """Add what each stage that trains has for how it is carried out, the devices included."""
+    add = options.add_argument_group("how it is carried out").add_argument
+    add("--fresh", action="store_true", help="start anew, though there be a run of the same settings to go on with")
+    add("--deterministic", action="store_true", help="the same bits each time on the same machine, some slower")
+    add(
+        "--precision",
+        choices=("float32", "mixed_float16", "mixed_bfloat16"),
+        default="float32",
+        help="what the layers compute in (float32)",
+    )
+    add("--jit", action="store_true", help="have XLA compile the step: faster on many GPUs, much slower on a CPU")
+    add(
+        "--steps-per-execution",
+        type=cli.whole_number(1, 10000),
+        default=1,
+        metavar="COUNT",
+        help="how many steps the device does without coming back (1)",
+    )
+    add(
+        "--cache",
+        choices=("memory", "disk", "none"),
+        help="where to keep decoded images (the first of these that has room)",
+    )
+    cli.add_skip_option(options)
+    add("--tensorboard", action="store_true", help="write the metrics for TensorBoard, too, into the run's directory")
+    add("--evaluate-first", action="store_true", help="print the metrics before training")
+    cli.add_device_options(options, several=True)
+
+
+def means_of(arguments):
+    """The `Means` that parsed arguments ask for."""
+    return Means(
+        cpu=arguments.cpu,
+        gpus=arguments.gpu,
+        processors=arguments.processors,
+        cache=arguments.cache,
+        deterministic=arguments.deterministic,
+        fresh=arguments.fresh,
+        steps_per_execution=arguments.steps_per_execution,
+        jit=arguments.jit,
+        tensorboard=arguments.tensorboard,
+        evaluate_first=arguments.evaluate_first,
+    )

@@ -1,0 +1,39 @@
+"""The README's commands run as they stand, on the sample collection."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+
+def commands(heading):
+    """The lines of the fenced blocks below a heading of the README."""
+    section = (ROOT / "README.md").read_text().split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    return [line for block in re.findall(r"```bash\n(.*?)```", section, re.DOTALL) for line in block.splitlines()]
+
+
+@pytest.mark.slow
+def test_from_drawing_pictures_to_a_trained_model(tmp_path):
+    for script in ROOT.glob("*.py"):
+        (tmp_path / script.name).symlink_to(script)
+    (tmp_path / "lib").symlink_to(ROOT / "lib")
+    lines = commands("A sample collection") + commands("trainImagesC.py")
+    assert len(lines) == 8
+    text = "\n".join(lines).replace(".venv/bin/python", "python")
+    path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
+    done = subprocess.run(
+        ["bash", "-euc", text],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env={"PATH": path, "HOME": str(tmp_path), "CUDA_VISIBLE_DEVICES": "-1"},
+    )
+    assert done.returncode == 0, done.stderr
+    trained = [tmp_path / line for line in done.stdout.splitlines() if line.endswith("best-model.keras")]
+    assert len(trained) == 3 and all(path.is_file() for path in trained)
+    history = (trained[0].parent / "training-history.tsv").read_text().splitlines()
+    scores = [float(line.split("\t")[history[0].split("\t").index("VAL_F1")]) for line in history[1:]]
+    assert max(scores) > 0.5, "it learns"

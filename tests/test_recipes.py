@@ -1,0 +1,40 @@
+"""What is told on the command line about losses, optimizers and classes."""
+
+import pytest
+
+from lib.recipes import LOSSES, OPTIMIZERS, Recipe, cover, parse_class_numbers, parse_recipe, parse_weights
+
+
+def test_every_loss_with_every_optimizer():
+    for loss in LOSSES:
+        for optimizer in OPTIMIZERS:
+            assert parse_recipe(f"{loss}+clr+{optimizer}") == Recipe(loss, optimizer)
+
+
+@pytest.mark.parametrize("text", ["", "ce", "ce+clr", "ce+aw", "CE+clr+aw", "ce+cosine+aw", "ce+clr+aw+x", "xx+clr+aw"])
+def test_other_recipes_are_refused(text):
+    with pytest.raises(ValueError, match=r"is not LOSS\+clr\+OPTIMIZER"):
+        parse_recipe(text)
+
+
+def test_numbers_for_each_class():
+    assert cover(parse_class_numbers("{1: 2.5, 0: 3}"), 2) == [3, 2.5]
+    with pytest.raises(ValueError, match="lacks the class 1"):
+        cover({0: 1}, 3)
+    with pytest.raises(ValueError, match="has the class 2"):
+        cover({0: 1, 1: 1, 2: 1}, 2)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{}", "[1]", "{0:'a'}", "{0:-1}", "{0:1e999}", "{0.5:1}", "{True:1}", "{-1:1}", "{0:x}", "print()"]
+)
+def test_what_is_no_number_for_each_class(text):
+    with pytest.raises(ValueError, match="is not of the form|something else than a number"):
+        parse_class_numbers(text)
+
+
+def test_three_weights():
+    assert parse_weights("[1.0,0,2.5]") == (1.0, 0, 2.5)
+    for text in ("[1,2]", "[1,2,3,4]", "[1,2,-3]", "1", "[1,2,x]"):
+        with pytest.raises(ValueError, match="is not of the form"):
+            parse_weights(text)

@@ -1,0 +1,271 @@
+"""trainImagesC.py and trainImagesC4096.py as their users call them: killed, told to stop, on several devices."""
+
+import json
+import os
+import random
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from conftest import ROOT, script
+from toys import SIZE, write_model, write_records
+
+import trainImagesC
+import trainImagesC4096
+from lib.keras_files import load_model
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Models and records; runs go into folders of their own."""
+    folder = tmp_path_factory.mktemp("files")
+    write_model(folder / "model.keras")
+    write_model(folder / "noisy.keras", noise=0.1)
+    write_records(folder / "train.tfr", 400, 1)
+    write_records(folder / "validation.tfr", 90, 2)
+    return folder
+
+
+def options(folder, *more, model="model.keras"):
+    return [
+        *("-c", "-a", "3", "-b", "8", "-i", str(SIZE), "-m", str(folder / model), "-l", "0.01"),
+        *("-t", str(folder / "train.tfr"), "-v", str(folder / "validation.tfr"), "-o", ".", *more),
+    ]
+
+
+def run(here, *arguments, name="trainImagesC.py", **others):
+    return subprocess.run([*script(name), *arguments], capture_output=True, text=True, cwd=here, **others)
+
+
+def start(here, *arguments, environment=None):
+    return subprocess.Popen(
+        [*script("trainImagesC.py"), *arguments],
+        cwd=here,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+
+
+def wait_for_state(here, process):
+    """Wait until a training has finished an epoch, or ended."""
+    before = {path: path.stat().st_mtime_ns for path in here.glob("*/training-state.npz")}
+    deadline = time.monotonic() + 120
+    while process.poll() is None and time.monotonic() < deadline:
+        if any(path.stat().st_mtime_ns != before.get(path) for path in here.glob("*/training-state.npz")):
+            return
+        time.sleep(0.01)
+
+
+def results(here):
+    """All that a run results in: the weights of its models, bit for bit, and its history."""
+    found = {}
+    for path in sorted(here.glob("*/*.keras")):
+        found[str(path.relative_to(here))] = [weight.tobytes() for weight in load_model(path).get_weights()]
+    (history,) = here.glob("*/training-history.npy")
+    found["history"] = np.load(history, allow_pickle=True).item()
+    return found
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_it_ends_with_the_same_bits(folder, tmp_path):
+    arguments = options(folder, "-e", "12", "-Q", "--deterministic", model="noisy.keras")
+    for name in ("undisturbed", "killed"):
+        (tmp_path / name).mkdir()
+    done = run(tmp_path / "undisturbed", *arguments)
+    assert done.returncode == 0, done.stderr
+    kills = 0
+    for _ in range(3):
+        process = start(tmp_path / "killed", *arguments)
+        wait_for_state(tmp_path / "killed", process)
+        time.sleep(random.uniform(0, 0.5))
+        kills += process.poll() is None
+        process.kill()
+        process.communicate()
+    process = start(tmp_path / "killed", *arguments)  # told to stop, also within an epoch, it goes on from there
+    wait_for_state(tmp_path / "killed", process)
+    time.sleep(random.uniform(0, 0.2))
+    process.terminate()
+    process.communicate()
+    done = run(tmp_path / "killed", *arguments)
+    assert done.returncode == 0, done.stderr
+    assert kills, "no run was killed: the test shows nothing"
+    assert results(tmp_path / "killed") == results(tmp_path / "undisturbed")
+    assert not list(tmp_path.glob("killed/*/*.tmp")), "a draft was left"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_told_to_stop_it_saves_first_and_goes_on_within_the_epoch(folder, tmp_path, number, status):
+    arguments = options(folder, "-e", "2000")
+    process = start(tmp_path, *arguments)
+    wait_for_state(tmp_path, process)
+    process.send_signal(number)
+    out, err = process.communicate()
+    assert (process.returncode, out) == (status, "")
+    stopped = re.search(r"Stopped after (\d+) epochs and (\d+) steps; the same command goes on there.\n", err)
+    process = start(tmp_path, *arguments)
+    wait_for_state(tmp_path, process)
+    process.kill()
+    within = f" and {stopped.group(2)} steps" if stopped.group(2) != "0" else ""
+    assert f"Going on after {stopped.group(1)} of at most 2000 epochs{within}.\n" in process.communicate()[1]
+
+
+@pytest.mark.slow
+def test_two_at_once_are_refused(folder, tmp_path):
+    process = start(tmp_path, *options(folder, "-e", "2000"))
+    wait_for_state(tmp_path, process)
+    done = run(tmp_path, *options(folder, "-e", "2000"))
+    process.kill()
+    process.communicate()
+    assert done.returncode == 2 and "in use: another process is at the same run" in done.stderr
+
+
+def test_the_output_and_the_chains_way_to_find_it(folder, tmp_path):
+    (tmp_path / "DIR").mkdir()
+    arguments = [*options(folder, "-e", "2", "-Q"), "-o", "DIR"]
+    done = run(tmp_path, *arguments)
+    assert done.returncode == 0, done.stderr
+    line = 'ls -ltr DIR/*/best-model.keras | awk -F"/" "{print \\$2}" | tail -1'
+    newest = subprocess.run(line, shell=True, capture_output=True, text=True, cwd=tmp_path).stdout.strip()
+    assert done.stdout == f"DIR/{newest}/best-model.keras\n"
+    assert re.fullmatch("[0-9a-f]{32}-best", newest)
+    names = sorted(os.listdir(tmp_path / "DIR" / newest.replace("-best", "-intermediate")))
+    assert names == ["epoch-0001.keras", "epoch-0002.keras", "epochs.tsv"]
+    lines = done.stderr.splitlines()
+    assert [line.split(":")[0] for line in lines if line.startswith("Epoch")] == ["Epoch 1 of 2", "Epoch 2 of 2"]
+    again = run(tmp_path, *arguments)
+    assert (again.returncode, again.stdout) == (0, done.stdout) and "complete already" in again.stderr
+
+
+def test_the_other_door_is_more_patient():
+    assert (trainImagesC.PATIENCE, trainImagesC4096.PATIENCE) == (256, 4096)
+    assert trainImagesC4096.main is trainImagesC.main
+
+
+def test_the_other_door_trains(folder, tmp_path):
+    done = run(tmp_path, *options(folder, "-e", "1"), name="trainImagesC4096.py")
+    assert done.returncode == 0, done.stderr
+    (settings,) = tmp_path.glob("*/training-settings.json")
+    recorded = json.loads(settings.read_text())
+    assert recorded["settings"]["patience"] == 4096 and recorded["command"][0].endswith("trainImagesC4096.py")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", ["ce+clr+aw", "bel+clr+sgd"])
+def test_two_devices_train_as_one_does(folder, tmp_path, recipe):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    arguments = options(folder, "-e", "2", "-f", recipe)
+    assert run(tmp_path / "one", *arguments).returncode == 0
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "tests" / "workers.py"), "2", *arguments, "--steps-per-execution", "7"],
+        cwd=tmp_path / "two",
+        capture_output=True,
+        text=True,
+        env=dict(os.environ, PYTHONPATH=str(ROOT)),
+    )
+    assert done.returncode == 0, done.stderr
+    assert_same(tmp_path / "one", tmp_path / "two")
+
+
+def assert_same(one, other):
+    """Check that two runs are the same but for rounding."""
+    ours, theirs = results(one), results(other)
+    assert set(ours) == set(theirs)
+    for name, values in ours.pop("history").items():
+        np.testing.assert_allclose(theirs["history"][name], values, rtol=1e-4, atol=1e-6, err_msg=name)
+    for name, weights in ours.items():
+        for weight, expected in zip(theirs[name], weights):
+            np.testing.assert_allclose(np.frombuffer(weight, "float32"), np.frombuffer(expected, "float32"), atol=1e-4)
+
+
+def cluster(here, *arguments):
+    """Start two workers that compute together over this machine's network."""
+    places = []
+    for _ in range(2):
+        with socket.socket() as free:
+            free.bind(("localhost", 0))
+            places.append(f"localhost:{free.getsockname()[1]}")
+    workers = []
+    for index in range(2):
+        task = {"cluster": {"worker": places}, "task": {"type": "worker", "index": index}}
+        environment = dict(os.environ, TF_CONFIG=json.dumps(task))
+        workers.append(start(here, *arguments, environment=environment))
+    return workers
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one_does(folder, tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    arguments = options(folder, "-e", "2", "-f", "bel+clr+aw")
+    assert run(tmp_path / "one", *arguments).returncode == 0
+    chief, other = cluster(tmp_path / "two", *arguments)
+    out, err = chief.communicate(timeout=120)
+    assert chief.returncode == 0, err
+    assert re.fullmatch(r"\./[0-9a-f]{32}-best/best-model.keras\n", out)
+    assert other.communicate(timeout=60) == ("", "") and other.returncode == 0
+    assert_same(tmp_path / "one", tmp_path / "two")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_worker_that_dies_ends_the_others_and_the_same_command_goes_on(folder, tmp_path, victim):
+    arguments = options(folder, "-e", "2000")
+    workers = cluster(tmp_path, *arguments)
+    wait_for_state(tmp_path, workers[0])
+    workers[victim].kill()
+    out, err = workers[1 - victim].communicate(timeout=60)
+    assert workers[1 - victim].returncode == 1
+    assert "One of the 2 workers is gone" in err.splitlines()[-1] and "Traceback" not in err, err
+    workers[victim].communicate()
+    chief, other = cluster(tmp_path, *arguments)
+    wait_for_state(tmp_path, chief)
+    other.terminate()  # one is told to stop: all stop, and save
+    out, err = chief.communicate(timeout=60)
+    assert (chief.returncode, out) == (1, "")
+    assert "Going on after" in err and "Stopped after" in err and "Another worker was told to stop" in err
+    other.communicate()
+    assert other.returncode == 143
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (["-a", "1"], ["-a/--array"]),
+        (["-b", "0"], ["-b/--batch"]),
+        (["-d", "1"], ["-d/--decay", "between 0 and 1"]),
+        (["-l", "0"], ["-l/--learning", "between 0 and 1"]),
+        (["-B", "1.0"], ["-B/--beta"]),
+        (["-G", "4"], ["-G/--gamma", "between 0 and 4"]),
+        (["-T", "10.5"], ["-T/--Tau", "from 0 to 10"]),
+        (["-u", "-0.1"], ["-u/--tau", "from 0 to 1"]),
+        (["-k", "0"], ["-k/--kappa", "above 0"]),
+        (["-A", "0"], ["-A/--alpha", "above 0"]),
+        (["-F", "nan"], ["-F/--focal", "above 0"]),
+        (["-f", "ce+clr"], ["-f/--function", "LOSS+clr+OPTIMIZER"]),
+        (["-f", "ce+clr+adam"], ["-f/--function", "a, aw, sgd"]),
+        (["-C", "[1,2]"], ["-C/--ccm", "[1.0,1.0,1.0]"]),
+        (["-w", "{0:1"], ["-w/--weight", "{0:1.0,1:2.5}"]),
+        (["-w", "{0:1,1:1}"], ["-w/--weight", "lacks the class 2"]),
+        (["-y", "{0:-1}"], ["-y/--ycount", "0 or more"]),
+        (["-g", "0,0"], ["-g/--gpu", "twice"]),
+        (["-t", "nothing.tfr"], ["-t/--train", "nothing.tfr"]),
+        (["-o", "nowhere"], ["-o/--output", "nowhere"]),
+        (["--keep", "0"], ["--keep"]),
+        (["--keep", "2"], ["--keep", "-Q/--quantity"]),
+    ],
+)
+def test_a_wrong_call_is_one_line_and_leaves_nothing(folder, tmp_path, wrong, words):
+    done = run(tmp_path, *options(folder, "-e", "1"), *wrong)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stderr[:500]
+    assert all(word in done.stderr for word in words), done.stderr
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,23 @@
+"""Run a script's training on several CPU devices: `workers.py COUNT SCRIPT OPTION…`."""
+
+import sys
+
+import tensorflow as tf
+
+
+def main():
+    count = int(sys.argv[1])
+    (cpu,) = tf.config.list_physical_devices("CPU")
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * count)
+    strategy = tf.distribute.MirroredStrategy([f"/CPU:{number}" for number in range(count)])
+
+    from lib import distribution
+
+    distribution.start_team = lambda *arguments: distribution.Team(strategy)
+    import trainImagesC
+
+    return trainImagesC.main(sys.argv[2:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
