@@ -1,5 +1,6 @@
 """The 17 categories of the published models, and the labels of anybody else's."""
 
+import os
 import re
 from typing import NamedTuple
 
@@ -75,6 +76,30 @@ def read_labels(path):
     if len(set(labels.values())) < len(labels):
         raise UsageError(f"{path} gives one LABEL to two categories.")
     return tuple(labels[index] for index in range(len(labels)))
+
+
+def labels_of_outputs(outputs, model, given=None):
+    """The labels of a model's outputs.
+
+    Args:
+        outputs: how many there are.
+        model: the path of its file, beside which a `categories.tsv` may lie.
+        given: a table of labels to read instead.
+
+    Returns:
+        The labels: of the table, else the 17 of the published models if there are as many, else their numbers.
+
+    Raises:
+        UsageError: the table can't be read, or has another number of labels.
+    """
+    beside = os.path.join(os.path.dirname(model), "categories.tsv")
+    path = given or (beside if os.path.isfile(beside) else None)
+    if path is not None:
+        labels = read_labels(path)
+        if len(labels) != outputs:
+            raise UsageError(f"{path} has {len(labels)} labels where {outputs} are needed.")
+        return labels
+    return LABELS if outputs == len(LABELS) else tuple(f"category {index}" for index in range(outputs))
 
 
 def read_categories(path):

@@ -167,6 +167,16 @@ def output_file(text):
     return text
 
 
+def output_directory(text):
+    """An option's type: a directory to write into, there or to be made in one that is there."""
+    if os.path.exists(text) and not os.path.isdir(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is a file, not a directory")
+    folder = os.path.dirname(os.path.abspath(text))
+    if not os.path.isdir(folder):
+        raise argparse.ArgumentTypeError(f"{text!r} would lie in {folder!r}, which is not a directory")
+    return text
+
+
 def output_prefix(text):
     """An option's type: how the names of files to be written begin, in a directory that is there."""
     folder = os.path.dirname(text) or "."

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from lib.figures import new_figure, save_figure
 from lib.files import whole_file
 
 
@@ -43,15 +44,10 @@ def _text(value):
 
 def draw_history(run, history):
     """Draw `history.png` of a run: loss, F1 and learning rate over the epochs."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 9), layout="constrained")
-    FigureCanvasAgg(figure)
     epochs = np.arange(1, len(next(iter(history.values()))) + 1)
-    for axes, (name, title) in zip(
-        figure.subplots(3, 1, sharex=True), (("loss", "loss"), ("f1", "macro F1"), ("learning_rate", "learning rate"))
-    ):
+    figure, all_axes = new_figure((8, 9), 3, 1, sharex=True)
+    shown = (("loss", "loss"), ("f1", "macro F1"), ("learning_rate", "learning rate"))
+    for axes, (name, title) in zip(all_axes, shown):
         for key, label in ((name, "training"), (f"val_{name}", "validation")):
             if key in history:
                 axes.plot(epochs, history[key], marker="." if len(epochs) < 50 else None, label=label)
@@ -73,5 +69,4 @@ def draw_history(run, history):
             )
     axes.set_xlabel("epoch")
     axes.xaxis.get_major_locator().set_params(integer=True)
-    with whole_file(run.file("history.png"), "wb") as file:
-        figure.savefig(file, format="png", dpi=110)
+    save_figure(figure, run.file("history.png"))

@@ -42,7 +42,7 @@ def count(labels, logits, losses, kept=None):
         labels: float `(images, classes)`.
         logits: float `(images, classes)`.
         losses: float `(images,)`.
-        kept: float `(images,)`: 1 for an image that counts, 0 for one that only fills the batch; None if all count.
+        kept: float `(images,)`: what each image counts: 0 for one that only fills the batch; None for 1 each.
 
     Returns:
         `Counts`.
@@ -51,7 +51,7 @@ def count(labels, logits, losses, kept=None):
     kept = tf.ones_like(losses) if kept is None else kept
     classes = labels.shape[-1]
     one_hot = tf.one_hot(tf.argmax(labels, axis=-1), classes) * kept[:, None]
-    answers = tf.one_hot(tf.argmax(logits, axis=-1), classes) * kept[:, None]
+    answers = tf.one_hot(tf.argmax(logits, axis=-1), classes)
     steps = tf.math.ceil(tf.sigmoid(logits) * (THRESHOLDS - 1)) - 1
     steps = tf.cast(tf.clip_by_value(steps, 0, THRESHOLDS - 1), "int32")
 
@@ -64,7 +64,7 @@ def count(labels, logits, losses, kept=None):
         loss=tf.reduce_sum(losses * kept),
         right=tf.reduce_sum(one_hot * answers, axis=0),
         labels=tf.reduce_sum(one_hot, axis=0),
-        answers=tf.reduce_sum(answers, axis=0),
+        answers=tf.reduce_sum(answers * kept[:, None], axis=0),
         positive=histogram(labels > 0),  # a part of a label is one to Keras, too
         negative=histogram(labels <= 0),
     )

@@ -1,12 +1,14 @@
-"""A model's metrics on labelled images."""
+"""A model's answers to labelled images, and its metrics."""
 
 import contextlib
 
+import numpy as np
 import tensorflow as tf
 
 from lib import metrics
 from lib.batches import feeds, over_replicas, plain_feed
 from lib.losses import Batch, penalties
+from lib.parallel import in_order
 
 
 def build_scorer(strategy, model, loss, images, classes, batch, penalised=True):
@@ -55,3 +57,28 @@ def build_scorer(strategy, model, loss, images, classes, batch, penalised=True):
         return metrics.summarise(counters.read())
 
     return score
+
+
+def answer(images, compute, batch, threads):
+    """The logits of all images.
+
+    Args:
+        images: `lib.records.Images`.
+        compute: from float32 pixels `(batch, height, width, bands)` to float32 logits `(batch, outputs)`; several
+            threads may call it at once.
+        batch: how many images it is given.
+        threads: how many batches are in work at once.
+
+    Yields:
+        Float32 logits `(batch or less, outputs)`, in the images' order.
+    """
+
+    def work(start):
+        indices = np.arange(start, min(start + batch, len(images)))
+        pixels = np.zeros((batch, *images.shape), "float32")
+        pixels[: len(indices)] = images.take(indices)
+        return np.asarray(compute(tf.constant(pixels)))[: len(indices)]
+
+    with contextlib.closing(in_order(work, range(0, len(images), batch), threads, 2 * threads)) as results:
+        for _, logits in results:
+            yield logits

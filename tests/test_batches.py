@@ -28,7 +28,7 @@ def test_the_replicas_parts_are_the_whole_batch(images, replicas):
 
 def test_eagerly_compiled_and_in_a_dataset_it_is_the_same(images):
     feed = training_feed(images, np.arange(8), draw(1, 2, 3, 8))
-    (mapped,) = tf.data.Dataset.from_tensors(feed).map(lambda *values: mixed_examples(type(feed)(*values), 16, 3))
+    (mapped,) = tf.data.Dataset.from_tensors(feed).map(lambda feed: mixed_examples(feed, 16, 3))
     compiled = tf.function(lambda feed: mixed_examples(feed, 16, 3))(feed)
     for values, *others in zip(mixed_examples(feed, 16, 3), compiled, mapped):
         for other in others:

@@ -33,7 +33,18 @@ def test_the_gpu_that_is_asked_for_is_used(monkeypatch):
     monkeypatch.setattr(tf.config, "set_visible_devices", lambda *given: used.append(given))
     monkeypatch.setattr(tf.config.experimental, "set_memory_growth", lambda *given: used.append(given))
     assert select_device(gpu=1) == ("gpu", "/GPU:0")
-    assert used == [("GPU:1", "GPU"), ("GPU:1", True)]
+    assert used == [(["GPU:1"], "GPU"), ("GPU:1", True)]
+
+
+def test_several_gpus(monkeypatch):
+    used = []
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None: ["GPU:0", "GPU:1", "GPU:2"])
+    monkeypatch.setattr(tf.config, "set_visible_devices", lambda *given: used.append(given))
+    monkeypatch.setattr(tf.config.experimental, "set_memory_growth", lambda *given: used.append(given))
+    assert select_device(gpu=(0, 2)) == ("gpu", "/GPU:0")
+    assert used == [(["GPU:0", "GPU:2"], "GPU"), ("GPU:0", True), ("GPU:2", True)]
+    with pytest.raises(UsageError, match="no GPU 3; give 0 to 2, or -c"):
+        select_device(gpu=(0, 3))
 
 
 def test_stderr_is_back_afterwards(capfd):

@@ -54,3 +54,11 @@ def test_parts_add_up_and_filling_does_not_count():
 
 def test_no_images_give_no_number_that_is_none():
     assert set(metrics.summarise(metrics.no_counts(3)).values()) == {0.0}
+
+
+def test_an_image_that_counts_twice_is_two_images():
+    labels, logits, losses = example(3)
+    weights = np.where(np.arange(len(labels)) < 20, 2, 1).astype("float32")
+    twice = [np.concatenate([values, values[:20]]) for values in (labels, logits, losses)]
+    for one, other in zip(metrics.count(labels, logits, losses, weights), metrics.count(*twice)):
+        np.testing.assert_allclose(one, other, rtol=1e-5)

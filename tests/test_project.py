@@ -33,9 +33,10 @@ FLOORS = {
         *("device", "images", "duplicates", "splits", "contact_sheet", "records"),
         *("layers", "architecture", "drawing", "transfer"),
         *("keras_graphs", "keras_files", "inference", "losses", "schedules", "metrics", "augmentation"),
+        *("uncertainty", "figures"),
         *("distribution", "randomness", "optimizers", "states", "history", "batches", "scoring", "fitting"),
     ],
-    "stages": ["training", "prediction", "conversion", "sample"],
+    "stages": ["training", "evaluation", "prediction", "conversion", "sample"],
 }
 
 

@@ -1,0 +1,162 @@
+"""How sure a measured accuracy or F1 is, and the difference between two models on the same images.
+
+Images are drawn with replacement by drawing how often each combination of true and answered category occurs, which is
+the same thing and costs no more for many images than for few.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+DRAWS = 10_000
+_AT_ONCE = 1_000
+
+
+class Interval(NamedTuple):
+    """Where 95 % of the draws lie."""
+
+    low: float
+    high: float
+
+
+class Comparison(NamedTuple):
+    """Two models on the same images.
+
+    Attributes:
+        only_first, only_second: images that only the one or the other answered rightly.
+        p_value: of McNemar's exact test: how probable such an imbalance is if both are equally good.
+        f1_difference: macro F1 of the second minus that of the first.
+        interval: of that difference.
+    """
+
+    only_first: int
+    only_second: int
+    p_value: float
+    f1_difference: float
+    interval: Interval
+
+
+def confusion_matrix(labels, answers, classes, weights=None):
+    """How often (or with what weight) each category, a row, was answered with each, a column: `(classes, classes)`.
+
+    Args:
+        labels, answers: int `(images,)`.
+        classes: how many there are.
+        weights: `(classes,)`: what an image of each category counts; None for 1.
+    """
+    matrix = np.zeros((classes, classes), "int64")
+    np.add.at(matrix, (labels, answers), 1)
+    return matrix if weights is None else matrix * np.asarray(weights, "float64")[:, None]
+
+
+def macro_f1(matrix):
+    """The mean F1 over the categories of confusion matrices `(…, classes, classes)`, 0 for an absent one: `(…)`."""
+    right = np.diagonal(matrix, axis1=-2, axis2=-1)
+    return _f1(right, matrix.sum(axis=-1), matrix.sum(axis=-2))
+
+
+def _f1(right, labels, answers):
+    total = np.asarray(labels + answers, "float64")
+    return np.divide(2.0 * right, total, out=np.zeros_like(total), where=total > 0).mean(axis=-1)
+
+
+def intervals(labels, answers, classes, weights=None, seed=0, draws=DRAWS):
+    """The bootstrap intervals of accuracy and macro F1.
+
+    Args:
+        labels, answers, classes, weights: see `confusion_matrix`.
+        seed: of the draws.
+        draws: how many.
+
+    Returns:
+        Two `Interval`s.
+    """
+    accuracy, f1 = [], []
+    for counts, (label, answer) in _draws([labels, answers], classes, weights, seed, draws):
+        right, of_label, of_answer = _margins(counts, label, answer, classes)
+        accuracy.append(right.sum(axis=1) / counts.sum(axis=1))
+        f1.append(_f1(right, of_label, of_answer))
+    return _interval(accuracy), _interval(f1)
+
+
+def compare(labels, first, second, classes, weights=None, seed=0, draws=DRAWS):
+    """Compare two models' answers on the same images; see `Comparison`."""
+    differences = []
+    for counts, (label, one, other) in _draws([labels, first, second], classes, weights, seed, draws):
+        scores = [_f1(*_margins(counts, label, answer, classes)) for answer in (one, other)]
+        differences.append(scores[1] - scores[0])
+    measured = [macro_f1(confusion_matrix(labels, answers, classes, weights)) for answers in (first, second)]
+    only_first = int(((first == labels) & (second != labels)).sum())
+    only_second = int(((first != labels) & (second == labels)).sum())
+    return Comparison(
+        only_first,
+        only_second,
+        _mcnemar(only_first, only_second),
+        float(measured[1] - measured[0]),
+        _interval(differences),
+    )
+
+
+def _mcnemar(one, other):
+    """The two-sided exact p-value of so many disagreements."""
+    from scipy.stats import binomtest
+
+    return float(binomtest(one, one + other, 0.5).pvalue) if one + other else 1.0
+
+
+def _draws(columns, classes, weights, seed, draws):
+    """Draw samples of images.
+
+    Yields:
+        `(draws at once, combinations)`: how often (or with what weight) each combination of the columns was drawn; and
+        for each column its category in each combination.
+    """
+    rng = np.random.default_rng(seed)
+    combinations, counts = np.unique(np.stack(columns), axis=1, return_counts=True)
+    for start in range(0, draws, _AT_ONCE):
+        drawn = rng.multinomial(counts.sum(), counts / counts.sum(), min(_AT_ONCE, draws - start)).astype("float64")
+        if weights is not None:
+            drawn *= np.asarray(weights, "float64")[combinations[0]]
+        yield drawn, combinations
+
+
+def _margins(counts, labels, answers, classes):
+    """Of drawn counts: the right ones, those of each label, those of each answer, each `(draws, classes)`."""
+    one_hot = np.eye(classes)
+    right = counts[:, labels == answers] @ one_hot[labels[labels == answers]]
+    return right, counts @ one_hot[labels], counts @ one_hot[answers]
+
+
+def _interval(parts):
+    low, high = np.percentile(np.concatenate(parts), [2.5, 97.5])
+    return Interval(float(low), float(high))
+
+
+def calibration(chances, labels, weights=None, bins=15):
+    """How far the models' certainty is from how often it is right (arXiv:1706.04599).
+
+    Args:
+        chances: float `(images, classes)`: the softmax.
+        labels: int `(images,)`.
+        weights: `(images,)`; None for 1.
+        bins: how many steps of certainty.
+
+    Returns:
+        The expected calibration error, and three arrays `(bins,)`: the share of the images in each step of certainty,
+        their mean certainty and how many of them were answered rightly, as a share; NaN where there is none.
+    """
+    certainty, right = chances.max(axis=1), chances.argmax(axis=1) == labels
+    weights = np.ones(len(labels)) if weights is None else weights
+    place = np.clip(np.ceil(certainty * bins).astype(int) - 1, 0, bins - 1)
+    total = np.bincount(place, weights, bins)
+    with np.errstate(invalid="ignore"):
+        mean = np.bincount(place, weights * certainty, bins) / total
+        share = np.bincount(place, weights * right, bins) / total
+    parts = total / total.sum()
+    return float(np.nansum(parts * np.abs(share - mean))), parts, mean, share
+
+
+def percent(value):
+    """A share as text, such as 96.11%."""
+    return f"{100 * value:.2f}%" if math.isfinite(value) else "-"

@@ -1,0 +1,105 @@
+#!/usr/bin/env python3
+"""Evaluate a model on records that it was not trained on: a .keras file and .tfr files in, figures out.
+
+Example: ./testImages.py -a 17 -b 256 -m soup-model.keras -t sample-96-test.tfr --figures figures
+
+Four lines on stdout; on stderr what they don't say: how sure they are, and how it is with each category.
+"""
+
+import functools
+import sys
+
+from lib import cli
+from lib.errors import UsageError
+from lib.recipes import cover, parse_class_numbers
+
+
+def options():
+    """The command line's options."""
+    parser = cli.parser(__doc__)
+    add = parser.add_argument
+    add("-m", "--model", type=cli.existing_file, required=True, metavar="FILE", help="the .keras file to evaluate")
+    add("-a", "--array", type=cli.whole_number(2), required=True, metavar="COUNT", help="how many categories there are")
+    add("-t", "--test", type=cli.record_files, required=True, metavar="FILES", help="records: a file, list or glob")
+    add("-n", "--numberMap", type=cli.existing_file, metavar="FILE", help="a TSV: old and new number of categories")
+    numbers = cli.parsed(parse_class_numbers)
+    add("-w", "--weight", type=numbers, metavar="{0:1.0,…}", help="what an image of each category counts (1)")
+    add(
+        "-b",
+        "--batch",
+        type=cli.whole_number(1),
+        default=64,
+        metavar="COUNT",
+        help="at most how many images at once (64)",
+    )
+    add("-i", "--input", type=cli.whole_number(1), default=64, metavar="PIXELS", help="accepted, to no effect")
+    add("--compare", type=cli.existing_file, metavar="FILE", help="another .keras file, on the same images")
+    cli.add_skip_option(parser)
+    add = parser.add_argument_group("files to write").add_argument
+    add("-e", "--error", type=cli.output_file, metavar="FILE", help=".npz: predictions, labels, confusion matrix")
+    add("-u", "--under", type=cli.output_file, metavar="FILE", help=".npz: softmax values as predictions, labels")
+    add("--table", type=cli.output_file, metavar="FILE", help="the table of the categories, .tsv, instead of on stderr")
+    add("--json", type=cli.output_file, metavar="FILE", help="all figures")
+    add("--figures", type=cli.output_directory, metavar="DIR", help="pictures of them")
+    add("--labels", type=cli.existing_file, metavar="FILE", help="a TSV with INDEX and LABEL of the categories")
+    cli.add_device_options(parser)
+    return parser
+
+
+def main(argv=None):
+    """Run the script; returns its exit status."""
+    return cli.run(options(), work, argv)
+
+
+def work(arguments):
+    """Do what the command line says."""
+    from lib import evaluation
+    from lib.categories import labels_of_outputs
+
+    weights = None
+    if arguments.weight is not None:
+        try:
+            weights = cover(arguments.weight, arguments.array)
+        except ValueError as error:
+            raise UsageError(f"-w/--weight: it {error}.") from None
+    with cli.naming("--labels"):
+        labels = labels_of_outputs(arguments.array, arguments.model, arguments.labels)
+    models = [("-m/--model", arguments.model)]
+    if arguments.compare:
+        models.append(("--compare", arguments.compare))
+    report = functools.partial(print, file=sys.stderr)
+    answers = evaluation.answer_records(
+        models,
+        arguments.test,
+        arguments.array,
+        arguments.numberMap,
+        arguments.batch,
+        arguments.cpu,
+        arguments.gpu,
+        arguments.processors,
+        arguments.skip_bad,
+        report,
+    )
+    found = evaluation.evaluate(answers[0], labels, weights)
+    comparison = evaluation.compare_answers(*answers, weights) if arguments.compare else None
+    print("\n".join(evaluation.four_lines(found)))
+    if arguments.error:
+        chosen = {"predictions": answers[0].chosen, "labels": answers[0].labels}
+        evaluation.write_arrays(arguments.error, **chosen, matrix=found.matrix)
+    if arguments.under:
+        chances = answers[0].chances.astype("float32")
+        evaluation.write_arrays(arguments.under, predictions=chances, labels=answers[0].labels)
+    if arguments.table:
+        evaluation.write_table(arguments.table, found)
+    else:
+        report(evaluation.table_of(found), end="")
+    report("\n".join(evaluation.words_of(found, comparison, (arguments.model, arguments.compare))))
+    if arguments.json:
+        about = {"model": arguments.model, "records": list(arguments.test), "images": len(answers[0].labels)}
+        evaluation.write_json(arguments.json, found, about, comparison)
+    if arguments.figures:
+        evaluation.draw(arguments.figures, found, answers[0], labels)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

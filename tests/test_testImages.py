@@ -1,0 +1,129 @@
+"""testImages.py as its users call it."""
+
+import json
+import subprocess
+
+import numpy as np
+import pandas
+import pytest
+from conftest import script
+from PIL import Image
+from sklearn.metrics import average_precision_score, classification_report, f1_score
+from toys import write_model, write_records
+
+from lib.uncertainty import confusion_matrix
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("files")
+    write_model(folder / "model.keras")
+    write_model(folder / "four.keras", outputs=4)
+    write_records(folder / "test.tfr", 50, 1)
+    return folder
+
+
+def run(here, *arguments):
+    command = [*script("testImages.py"), "-c", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=here)
+
+
+def golden(shared, *more):
+    return ["-a", "17", "-m", shared / "models" / "ConvNeXt-distilled.keras", *more]
+
+
+@pytest.mark.parametrize("batch", ["64", "1", "1000"])
+def test_the_golden_evaluation(shared, tmp_path, batch):
+    done = run(tmp_path, *golden(shared, "-t", shared / "golden" / "sample-96.tfr", "-b", batch))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == (shared / "golden" / "evaluation.txt").read_text()
+    assert "0 in the macro F1: Biocultural, Corrupted, Fragmentary, RLM, Mixed.\n" in done.stderr
+    assert "\nAnimal\t0.7826\t0.9474\t0.8571\t19\t" in done.stderr
+
+
+def test_the_files(shared, tmp_path):
+    names = ["-e", "e.npz", "-u", "u.npz", "--table", "t.tsv", "--json", "a.json", "--figures", "figures"]
+    done = run(tmp_path, *golden(shared, "-t", shared / "golden" / "sample-96.tfr", *names))
+    assert done.returncode == 0, done.stderr
+    arrays, softmax = np.load(tmp_path / "e.npz"), np.load(tmp_path / "u.npz")
+    assert set(arrays) == {"predictions", "labels", "matrix"} and set(softmax) == {"predictions", "labels"}
+    assert softmax["predictions"].shape == (140, 17) and arrays["matrix"].shape == (17, 17)
+    np.testing.assert_allclose(softmax["predictions"].sum(axis=1), 1, rtol=1e-5)
+    np.testing.assert_array_equal(softmax["predictions"].argmax(axis=1), arrays["predictions"])
+    labels, chosen = arrays["labels"], arrays["predictions"]
+    np.testing.assert_array_equal(arrays["matrix"], confusion_matrix(labels, chosen, 17))
+    found = json.loads((tmp_path / "a.json").read_text())
+    assert found["accuracy"] == pytest.approx(0.65) and found["images"] == 140
+    expected = f1_score(labels, chosen, labels=range(17), average="macro", zero_division=0)
+    assert found["f1"] == pytest.approx(expected) and found["f1_interval"][0] < expected < found["f1_interval"][1]
+    ranks = np.argsort(-softmax["predictions"], axis=1)[:, :3]
+    assert found["top3_accuracy"] == pytest.approx((ranks == labels[:, None]).any(axis=1).mean())
+    table = pandas.read_csv(tmp_path / "t.tsv", sep="\t")
+    report = classification_report(labels, chosen, output_dict=True, zero_division=0)
+    assert table.SUPPORT.sum() == 140 and len(table) == 12
+    ordinary = table[table.CATEGORY == "Ordinary"].iloc[0]
+    assert pytest.approx(report["13"]["recall"], abs=1e-4) == ordinary.RECALL
+    average = average_precision_score(labels == 13, softmax["predictions"][:, 13])
+    assert pytest.approx(average, abs=1e-4) == ordinary.AVERAGE_PRECISION
+    assert "Ordinary\t" not in done.stderr  # it is in the file instead
+    pictures = sorted(path.name for path in (tmp_path / "figures").iterdir())
+    assert pictures == ["confusion.png", "mistakes.png", "precision-recall.png", "reliability.png"]
+    for name in pictures:
+        with Image.open(tmp_path / "figures" / name) as picture:
+            picture.load()
+            assert min(picture.size) > 200
+
+
+def test_weights_count_in_the_matrix_and_the_averages(folder):
+    plain = json.loads(figures(folder))
+    weighted = json.loads(figures(folder, "-w", "{0:2.0,1:1.0,2:0.0}"))
+    matrix = np.array(plain["matrix"]) * [[2], [1], [0]]
+    np.testing.assert_allclose(weighted["matrix"], matrix)
+    assert weighted["accuracy"] == pytest.approx(np.trace(matrix) / matrix.sum())
+    right, total = np.diag(matrix), matrix.sum(axis=0) + matrix.sum(axis=1)
+    assert weighted["f1"] == pytest.approx(np.divide(2 * right, total, out=np.zeros(3), where=total > 0).mean())
+
+
+def figures(folder, *more):
+    done = run(folder, "-a", "3", "-m", "model.keras", "-t", "test.tfr", "--json", "found.json", *more)
+    assert done.returncode == 0, done.stderr
+    return (folder / "found.json").read_text()
+
+
+def test_compared_with_another_model(shared, folder, tmp_path):
+    other = write_model(tmp_path / "other.keras", outputs=17)
+    done = run(tmp_path, *golden(shared, "-t", shared / "golden" / "sample-96.tfr", "--compare", other))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == (shared / "golden" / "evaluation.txt").read_text()
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith(f"{other} against ") and "points, 95 % interval -" in last and "(McNemar)" in last
+
+
+def test_a_number_map_and_labels_of_ones_own(folder, tmp_path):
+    (tmp_path / "map.tsv").write_text("OLD\tNEW\n0\t3\n1\t2\n2\t0\n")
+    (tmp_path / "labels.tsv").write_text("INDEX\tLABEL\n0\tnone\n1\tone\n2\ttwo\n3\tthree\n")
+    more = ["-n", tmp_path / "map.tsv", "--labels", tmp_path / "labels.tsv", "--table", tmp_path / "t.tsv"]
+    done = run(folder, "-a", "4", "-m", "four.keras", "-t", "test.tfr", *more)
+    assert done.returncode == 0, done.stderr
+    table = pandas.read_csv(tmp_path / "t.tsv", sep="\t")
+    assert list(zip(table.CATEGORY, table.SUPPORT)) == [("none", 16), ("two", 17), ("three", 17)]
+    assert "0 in the macro F1: one." in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (["-a", "4"], ["-m/--model", "has 3 outputs where 4 are needed"]),
+        (["-m", "none.keras"], ["-m/--model", "none.keras"]),
+        (["-t", "none.tfr"], ["-t/--test", "none.tfr"]),
+        (["-w", "{0:1}"], ["-w/--weight", "lacks the class 1"]),
+        (["-e", "nowhere/e.npz"], ["-e/--error", "nowhere"]),
+        (["--figures", "model.keras"], ["--figures", "is a file"]),
+        (["--compare", "four.keras"], ["--compare", "has 4 outputs where 3 are needed"]),
+        (["-b", "0"], ["-b/--batch"]),
+    ],
+)
+def test_a_wrong_call_is_one_line(folder, wrong, words):
+    done = run(folder, "-a", "3", "-m", "model.keras", "-t", "test.tfr", *wrong)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert all(word in done.stderr.splitlines()[-1] for word in words), done.stderr
