@@ -59,14 +59,8 @@ def draw_history(run, history):
             axes.set_ylim(bottom=0)
         if name == "f1":
             best = int(np.argmax(history["val_f1"]))
-            axes.annotate(
-                f"best: {history['val_f1'][best]:.4f} in epoch {best + 1}",
-                (epochs[best], history["val_f1"][best]),
-                xytext=(0, -30),
-                textcoords="offset points",
-                arrowprops={"arrowstyle": "->"},
-                horizontalalignment="right" if best > len(epochs) / 2 else "left",
-            )
+            axes.axvline(epochs[best], color="black", linestyle=":", linewidth=1)
+            axes.set_title(f"best: {history['val_f1'][best]:.4f} in epoch {best + 1}", fontsize=10)
     axes.set_xlabel("epoch")
     axes.xaxis.get_major_locator().set_params(integer=True)
     save_figure(figure, run.file("history.png"))
