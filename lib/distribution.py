@@ -69,8 +69,8 @@ def together(team):
             raise
         reason = re.sub(r"^\{\{.*?\}\}\s*", "", str(error).splitlines()[0])
         raise WorkError(
-            f"One of the {team.workers} workers is gone, so the others stop, too; start all of them with the same "
-            f"command to go on ({reason})."
+            f"One of the {team.workers} workers is gone, so the others stop, too; the same command on each of "
+            f"them, without --fresh, goes on ({reason})."
         ) from error
 
 

@@ -13,6 +13,7 @@ import time
 from typing import Any, Callable, NamedTuple, Optional
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from lib import metrics, optimizers, randomness, signals
@@ -24,6 +25,7 @@ from lib.losses import penalties, whole_batch
 from lib.progress import progress
 from lib.states import load_state, save_state
 
+_SO_FAR = "best-so-far.keras"
 _LOOK_SECONDS = 10  # how often the loss is looked at within an epoch, which makes the device wait
 _DRAW_SECONDS = 30
 _AGREE_STEPS = 4  # after how many executions several workers ask each other whether one was told to stop
@@ -142,7 +144,7 @@ def fit(task, conduct, run, report, tell=print):
         report(f"Going on after {now.epoch} of at most {conduct.epochs} epochs{within}.")
     if task.team.chief:
         _check_disk(task, conduct, run, now.epoch)
-    if conduct.evaluate_first and not now.epoch:
+    if conduct.evaluate_first and not (now.epoch or now.step):
         tell(f"Before training: {_line(task.score())}")
     with _events(run, conduct, task) as write_events, signals.postponed() as told:
         drawn = time.monotonic()
@@ -150,14 +152,16 @@ def fit(task, conduct, run, report, tell=print):
             values, rate = trainer.epoch(told)
             if values is None:
                 trainer.save_within_epoch()
-                report(f"Stopped after {now.epoch} epochs and {now.step} steps; the same command goes on there.")
+                same = "the same command without --fresh" if conduct.fresh else "the same command"
+                report(f"Stopped after {now.epoch} epochs and {now.step} steps; {same} goes on there.")
                 if not told:
                     raise WorkError("Another worker was told to stop, so all do.")
                 return  # what this process was told happens then
             better = now.best_epoch == now.epoch
+            weights = trainer.weights()
             if task.team.chief:
                 if conduct.save_epochs:
-                    _save_epoch(task, conduct, run, now, trainer.weights())
+                    _save_epoch(task, conduct, run, now, weights)
                 write_history(run, now.history)
                 write_events(now.epoch, values)
                 if time.monotonic() - drawn > _DRAW_SECONDS:
@@ -170,10 +174,10 @@ def fit(task, conduct, run, report, tell=print):
             )
         if task.team.chief:
             draw_history(run, now.history)
-            for weight, value in zip(task.template.weights, trainer.best):
-                weight.assign(value)
-            save_model(task.template, run.model)
-            os.unlink(run.state)
+            save_weights_as(task.template, trainer.best, run.model)
+            for path in (run.state, run.file(_SO_FAR)):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(path)
     patience = "" if now.epoch == conduct.epochs else f", the last {conduct.patience} of them without a better one"
     report(
         f"Finished after {now.epoch} epochs{patience}: the best {conduct.monitor} is {now.best:.4f}, that of epoch "
@@ -297,6 +301,7 @@ class _Trainer:
         with contextlib.closing(made), progress(images, "images", lines=False) as advance:
             for steps, feed in zip(items, made):
                 if stopped():
+                    self._look(begun)  # so that nothing bad is written over what is good
                     return False
                 self._execute(feed, len(steps))
                 now.step = steps[-1] + 1
@@ -314,9 +319,15 @@ class _Trainer:
             raise self._no_number(begun + good + 1, "at")
 
     def _no_number(self, step, where):
+        """The error of a loss that is no number; the best weights so far are saved."""
+        kept = "no epoch was finished"
+        if self.best:
+            kept = f"the best model before is {self._run.file(_SO_FAR)}"
+            if self._task.team.chief:
+                save_weights_as(self._task.template, self.best, self._run.file(_SO_FAR))
         return WorkError(
-            f"The loss is infinite or no number in epoch {self.now.epoch + 1} {where} step {step}; what "
-            f"epoch {self.now.epoch} left is kept in {self._run.best}: try a lower -l/--learning."
+            f"The loss is infinite or no number in epoch {self.now.epoch + 1} {where} step {step}; {kept}: try a lower "
+            "-l/--learning."
         )
 
     def _agreed(self, told):
@@ -354,14 +365,17 @@ class _Trainer:
 
     def save(self, counts=()):
         """Write all that the training goes on from; with the counts of an unfinished epoch."""
+        # On all workers, since reading a variable may take them all.
+        groups = {name: list(map(_array, variables)) for name, variables in self._variables().items()}
         if not self._task.team.chief:
             return
-        groups = {name: map(_array, variables) for name, variables in self._variables().items()}
         facts = {"progress": dataclasses.asdict(self.now), "versions": _versions()}
         save_state(self._run.state, facts, {**groups, "best": self.best, "counts": counts})
 
     def save_within_epoch(self):
         """The same between two steps of an epoch."""
+        if not all(np.isfinite(weight).all() for weight in self.weights()):
+            raise self._no_number(self.now.step, "after")
         self.save(self._counters.read())
 
     def _restore(self, facts, groups):
@@ -388,6 +402,13 @@ class _Trainer:
         }
 
 
+def save_weights_as(template, weights, path):
+    """Save a model with other weights, which it has from then on."""
+    for weight, value in zip(template.weights, weights):
+        weight.assign(value)
+    save_model(template, path)
+
+
 def _array(variable):
     return tf.convert_to_tensor(variable).numpy()
 
@@ -409,9 +430,7 @@ def _line(values):
 def _save_epoch(task, conduct, run, now, weights):
     """Save an epoch's model and list it; keep only the best ones."""
     os.makedirs(run.intermediate, exist_ok=True)
-    for weight, value in zip(task.template.weights, weights):
-        weight.assign(value)
-    save_model(task.template, run.epoch_model(now.epoch))
+    save_weights_as(task.template, weights, run.epoch_model(now.epoch))
     scores = now.history[conduct.monitor]
     ranked = sorted(range(1, now.epoch + 1), key=lambda epoch: (-scores[epoch - 1], epoch))
     kept = set(ranked[: conduct.keep])

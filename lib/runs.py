@@ -9,11 +9,14 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 from typing import NamedTuple
 
 from lib.errors import UsageError
 from lib.files import whole_file
+
+_LOCK = ".lock"
 
 
 class Run(NamedTuple):
@@ -80,16 +83,18 @@ def reserved(run, fresh=False):
         UsageError: another process is at it.
     """
     os.makedirs(run.best, exist_ok=True)
-    place = os.open(run.best, os.O_RDONLY)
+    # A file of its own, open for writing: network file systems don't lock directories.
+    place = os.open(os.path.join(run.best, _LOCK), os.O_RDWR | os.O_CREAT, 0o666)
     try:
         try:
             fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UsageError(f"{run.best} is in use: another process is at the same run.") from None
         except OSError:
-            pass  # a file system that can't lock directories
+            pass  # a file system that knows no locks
         if fresh:
             _empty(run)
+        _tidy(run)
         yield
     finally:
         os.close(place)
@@ -102,9 +107,19 @@ def _empty(run):
     for entry in os.scandir(run.best):
         if entry.is_dir(follow_symlinks=False):
             shutil.rmtree(entry.path)
-        else:
+        elif entry.name != _LOCK:
             os.unlink(entry.path)
     shutil.rmtree(run.intermediate, ignore_errors=True)
+
+
+def _tidy(run):
+    """Remove the drafts of processes that were killed; none is at work, since the run is ours."""
+    for folder in filter(os.path.isdir, (run.best, run.intermediate)):
+        for entry in os.scandir(folder):
+            if re.fullmatch(r".*\.\d+\.tmp", entry.name) and entry.is_file(follow_symlinks=False):
+                os.unlink(entry.path)
+            elif re.fullmatch(r"\..*\.keras\..*", entry.name) and entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path)
 
 
 def complete(run):

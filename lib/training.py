@@ -93,6 +93,8 @@ def train(settings, output, means=None, command=(), report=print, tell=print):
     """
     means = means or Means()
     counts = _covering("-y/--ycount", settings.class_counts, settings.outputs)
+    if counts is not None and not counts.any():
+        raise UsageError("-y/--ycount: some category needs a number above 0.")
     weights = _covering("-w/--weight", settings.class_weights, settings.outputs)
     inputs = {path: checksum(path) for path in _inputs(settings)}
     run = find_run(output, run_name(_identity(settings, inputs)))
@@ -106,6 +108,9 @@ def train(settings, output, means=None, command=(), report=print, tell=print):
     if not team.chief:
         report = tell = _nobody
     with reserved(run, means.fresh) if team.chief else contextlib.nullcontext(), together(team):
+        if team.workers == 1 and complete(run):
+            report("Another process has just completed the run.")
+            return run.model
         task, conduct, about = _prepare(settings, means, team, counts, weights, report)
         if team.chief:
             about = {"command": list(command), **about, "settings": dataclasses.asdict(settings), "inputs": inputs}
@@ -195,6 +200,10 @@ def _prepare(settings, means, team, counts, weights, report):
     images, validation = (
         load_images(records, bands, means.cache, means.processors, settings.skip_bad, report) for records in opened
     )
+    if settings.batch > len(images):
+        raise UsageError(
+            f"-b/--batch: {settings.batch} is more than the {len(images):,} images of -t that are no bad ones."
+        )
     left_out = [*images.records.skipped, *validation.records.skipped]
     if left_out:
         report(f"Left out {len(left_out):,} bad records, such as {left_out[0]}.")

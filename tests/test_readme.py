@@ -36,4 +36,4 @@ def test_from_drawing_pictures_to_a_trained_model(tmp_path):
     assert len(trained) == 3 and all(path.is_file() for path in trained)
     history = (trained[0].parent / "training-history.tsv").read_text().splitlines()
     scores = [float(line.split("\t")[history[0].split("\t").index("VAL_F1")]) for line in history[1:]]
-    assert max(scores) > 0.5, "it learns"
+    assert max(scores) > 0.3, "it does not learn: by chance there would be 0.06"

@@ -38,7 +38,19 @@ def test_fresh_removes_what_there_was(tmp_path):
     assert runs.complete(run)
     with runs.reserved(run, fresh=True):
         assert not runs.complete(run)
-        assert [path.name for path in tmp_path.rglob("*")] == ["ab-best"]
+        assert sorted(path.name for path in tmp_path.rglob("*")) == [".lock", "ab-best"]
+
+
+def test_drafts_of_killed_processes_go(tmp_path):
+    run = runs.find_run(str(tmp_path), "ab")
+    with runs.reserved(run):
+        (tmp_path / "ab-best" / "training-state.npz.123.tmp").write_text("")
+        (tmp_path / "ab-intermediate" / ".epoch-0001.keras.x1y2").mkdir(parents=True)
+        (tmp_path / "ab-intermediate" / "epoch-0001.keras").write_text("")
+    with runs.reserved(run):
+        assert sorted(path.name for path in tmp_path.rglob("*")) == [
+            *(".lock", "ab-best", "ab-intermediate", "epoch-0001.keras")
+        ]
 
 
 def test_a_state_comes_back_as_it_was(tmp_path):

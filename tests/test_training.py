@@ -61,6 +61,7 @@ def test_the_model_of_the_best_epoch_is_saved_without_a_trainings_state(files, t
         assert value == pytest.approx(history[f"val_{name}"][highest], rel=1e-4), name
     assert load_model(best / "best-model.keras").image_size == SIZE
     assert sorted(path.name for path in best.iterdir()) == [
+        ".lock",
         "best-model.keras",
         *(f"training-{name}" for name in ("history.npy", "history.png", "history.tsv", "settings.json")),
     ]
@@ -236,9 +237,38 @@ def test_a_loss_that_is_no_number_stops_it_and_keeps_what_was_good(files, tmp_pa
     weight = model.get_layer("output_dense").trainable_weights[0]
     weight.assign(np.full(weight.shape, np.inf, "float32"))
     save_model(model, tmp_path / "broken.keras")
-    with pytest.raises(WorkError, match="no number in epoch 1 at step 1"):
+    with pytest.raises(WorkError, match="no number in epoch 1 at step 1; no epoch was finished"):
         run(settings({**files, "model": str(tmp_path / "broken.keras")}), tmp_path)
     assert not list(tmp_path.glob("*/best-model.keras"))
+
+
+def test_after_good_epochs_the_best_model_and_the_state_are_kept(files, tmp_path, monkeypatch):
+    from lib import batches, fitting
+
+    made = settings(files, epochs=4)
+
+    def break_in_epoch_3(task, conduct, run, *others):
+        def feed(epoch, step, *replica, feed=task.feed):
+            found = feed(epoch, step, *replica)
+            shares = found.shares * np.float32(np.nan if epoch == 2 and step == 3 else 1)
+            return batches.Feed(*found[:4], shares)
+
+        return fit(dataclasses.replace(task, feed=feed), conduct, run, *others)
+
+    fit = fitting.fit
+    with monkeypatch.context() as patch:
+        patch.setattr(fitting, "fit", break_in_epoch_3)
+        with pytest.raises(
+            WorkError, match=r"epoch 3 at step 4; the best model before is .*training-best-so-far.keras"
+        ):
+            run(made, tmp_path)
+    (so_far,) = tmp_path.glob("*/training-best-so-far.keras")
+    history = np.load(so_far.parent / "training-history.npy", allow_pickle=True).item()
+    assert len(history["loss"]) == 2
+    assert scores_of(so_far, files)["f1"] == pytest.approx(max(history["val_f1"]), rel=1e-4)
+    _, history, said = run(made, tmp_path)  # without the defect it goes on
+    assert said[2].startswith("Going on after 2 of at most 4 epochs.") and len(history["loss"]) == 4
+    assert not so_far.exists()
 
 
 def test_a_full_disk_is_foreseen(files, tmp_path, monkeypatch):
@@ -277,6 +307,7 @@ def test_a_failed_write_leaves_the_former_state(files, tmp_path, monkeypatch):
         ({"batch": 51}, "-b/--batch: 51 is more than the 50 records"),
         ({"first": "convNeXt9"}, "-s/--smooth: the model has no layer 'convNeXt9'; the nearest are"),
         ({"class_counts": {0: 1, 1: 2}}, "-y/--ycount: it lacks the class 2"),
+        ({"class_counts": {0: 0, 1: 0, 2: 0}}, "-y/--ycount: some category needs a number above 0"),
         ({"class_weights": {0: 1, 1: 2, 2: 3, 3: 4}}, "-w/--weight: it has the class 3"),
     ],
 )
@@ -315,7 +346,7 @@ def test_a_damaged_state_and_one_of_other_versions_are_told(files, tmp_path, mon
         raise StopError
 
     with monkeypatch.context() as patch:
-        patch.setattr(fitting, "draw_history", stop)  # after the history, before the state
+        patch.setattr(fitting, "write_history", stop)  # before the state
         with pytest.raises(StopError):
             run(settings(files), tmp_path)
     assert not list(tmp_path.glob("*/training-state.npz"))
