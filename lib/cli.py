@@ -97,21 +97,24 @@ def whole_numbers(text):
     return numbers
 
 
-def number(lowest, highest=None, ends=True):
-    """An option's type: a number from `lowest` to `highest`; between them if not `ends`."""
+def number(lowest, highest=None, ends=True, above=False):
+    """An option's type: a number from `lowest` to `highest`; between them if not `ends`, above the first if `above`."""
 
     def parse(text):
         try:
             value = float(text)
         except ValueError:
             value = float("nan")
-        above = value >= lowest if ends else value > lowest
+        if above and value == lowest:
+            value = float("nan")
+        above_lowest = value >= lowest if ends else value > lowest
         below = value < float("inf") if highest is None else value <= highest if ends else value < highest
-        if not (above and below):
+        if not (above_lowest and below):
             if highest is None:
                 limits = f"of {lowest} or more" if ends else f"above {lowest}"
             else:
                 limits = f"{'from' if ends else 'between'} {lowest} {'to' if ends else 'and'} {highest}"
+                limits = f"above {lowest}, up to {highest}" if above else limits
             raise argparse.ArgumentTypeError(f"{text!r} is not a number {limits}")
         return value
 

@@ -1,5 +1,6 @@
 """`.keras` files of any Keras since 2.12, opened and written by the Keras that runs."""
 
+import contextlib
 import errno
 import io
 import json
@@ -9,6 +10,7 @@ import re
 import shutil
 import tempfile
 import zipfile
+from typing import Any, NamedTuple
 
 import h5py
 import keras
@@ -46,18 +48,69 @@ def load_model(path, outputs=None, precision="float32"):
         UsageError: no such file, not a Keras file, cut short, holding other things than plain layers (a Lambda, a
             class of somebody's own), or with another number of outputs.
     """
+    return open_model(path, outputs, precision).model
+
+
+class Opened(NamedTuple):
+    """A model with what it takes to give it the weights of other files.
+
+    Attributes:
+        model: the Keras model.
+        parts: its `lib.keras_graphs.Part`s in the file's order.
+        outline: of `lib.keras_graphs.outline`.
+    """
+
+    model: Any
+    parts: list
+    outline: list
+
+
+def open_model(path, outputs=None, precision="float32"):
+    """The same as `load_model`, as an `Opened`."""
     path = os.fspath(path)
-    try:
+    with _sentences(path):
         description, weights, image_size = _read(path)
         with h5py.File(io.BytesIO(weights), "r") as file:
             graph = description or _hdf5_description(file)
             if precision != "float32":
                 graph = keras_graphs.with_precision(graph, precision)
             model, parts = keras_graphs.build_model(graph)
-            if description is None:
-                _restore_hdf5(model, file["model_weights"])
-            else:
-                _restore_parts(parts, file)
+            _restore(model, parts, file, description is None)
+    check_outputs(model, outputs, path)
+    model.image_size = image_size
+    return Opened(model, parts, keras_graphs.outline(graph))
+
+
+def load_weights(opened, path):
+    """Give a model the weights of another file of the same architecture, without building that one's model.
+
+    Args:
+        opened: of `open_model`; its weights are of no use if the file is bad.
+        path: the file.
+
+    Raises:
+        UsageError: as of `load_model`, or another architecture.
+    """
+    path = os.fspath(path)
+    with _sentences(path):
+        description, weights, _ = _read(path)
+        with h5py.File(io.BytesIO(weights), "r") as file:
+            if keras_graphs.outline(description or _hdf5_description(file)) != opened.outline:
+                raise keras_graphs.GraphError("has another architecture")
+            _restore(opened.model, opened.parts, file, description is None)
+
+
+def read_outline(path):
+    """The `lib.keras_graphs.outline` of a file's model, without its weights; errors as of `load_model`."""
+    with _sentences(path), zipfile.ZipFile(path) as archive:
+        return keras_graphs.outline(json.loads(_inflate(archive, "config.json")))
+
+
+@contextlib.contextmanager
+def _sentences(path):
+    """Raise UsageError, naming the file, for whatever is wrong with it."""
+    try:
+        yield
     except MemoryError:
         raise
     except keras_graphs.GraphError as error:
@@ -66,9 +119,13 @@ def load_model(path, outputs=None, precision="float32"):
         raise UsageError(f"{path} is not there; give an existing .keras file.") from None
     except Exception as error:  # A damaged file makes zipfile, zlib, json, h5py and Keras raise whatever they like.
         raise UsageError(f"{path} is not a whole .keras file ({_one_line(error)}).") from error
-    check_outputs(model, outputs, path)
-    model.image_size = image_size
-    return model
+
+
+def _restore(model, parts, file, is_hdf5):
+    if is_hdf5:
+        _restore_hdf5(model, file["model_weights"])
+    else:
+        _restore_parts(parts, file)
 
 
 def save_model(model, path):

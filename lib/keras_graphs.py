@@ -131,6 +131,35 @@ def plain_description(description):
     return plain
 
 
+def outline(description):
+    """What a description says about the model's function, the same for every Keras, to compare two by."""
+    config = description["config"]
+    layers = config["layers"] if isinstance(config, dict) else config
+    found = []
+    for entry in layers:
+        kind, settings = entry["class_name"], entry["config"]
+        if kind in ("Functional", "Sequential", "Model"):
+            found.append((kind, outline(entry)))
+        elif kind != "InputLayer":
+            told = [(key, _told(settings[key])) for key in _FUNCTIONAL_SETTINGS if key in settings]
+            found.append((kind, settings.get("name", entry.get("name")), told))
+    return found
+
+
+# The settings by which layers of the same class and of weights of the same shapes differ in what they do.
+_FUNCTIONAL_SETTINGS = (
+    *("filters", "units", "kernel_size", "strides", "padding", "pool_size", "dilation_rate"),
+    *("activation", "epsilon", "scale", "offset", "height", "width", "target_shape", "function"),
+)
+
+
+def _told(value):
+    """A setting as text that every Keras writes alike."""
+    if isinstance(value, dict):
+        value = value.get("config") if isinstance(value.get("config"), str) else value.get("class_name")
+    return [_told(item) for item in value] if isinstance(value, (list, tuple)) else str(value)
+
+
 def with_precision(description, policy):
     """A description -> the same with a dtype policy of Keras, such as `mixed_float16`, for the layers in between.
 

@@ -64,6 +64,21 @@ def parse_weights(text):
     return tuple(numbers)
 
 
+def parse_bands(text):
+    """`[127.5,127.5,127.5]` or `127.5,127.5,127.5` -> a tuple of numbers, one for each band of an image.
+
+    Raises:
+        ValueError: it is something else; the message is a clause about it.
+    """
+    try:
+        numbers = tuple(float(part) for part in text.strip("[]() ").split(","))
+    except ValueError:
+        numbers = ()
+    if not numbers or not all(abs(number) < float("inf") for number in numbers):
+        raise ValueError(f"{text!r} is not of the form [127.5,127.5,127.5]")
+    return numbers
+
+
 def cover(numbers, classes):
     """A dictionary of numbers for each class as a list in the classes' order.
 

@@ -36,7 +36,7 @@ FLOORS = {
         *("uncertainty", "figures"),
         *("distribution", "randomness", "optimizers", "states", "history", "batches", "scoring", "fitting"),
     ],
-    "stages": ["training", "evaluation", "prediction", "conversion", "sample"],
+    "stages": ["training", "evaluation", "soup", "prediction", "conversion", "sample"],
 }
 
 

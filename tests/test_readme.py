@@ -16,12 +16,13 @@ def commands(heading):
 
 
 @pytest.mark.slow
-def test_from_drawing_pictures_to_a_trained_model(tmp_path):
+def test_from_drawing_pictures_to_an_evaluated_soup(tmp_path):
     for script in ROOT.glob("*.py"):
         (tmp_path / script.name).symlink_to(script)
     (tmp_path / "lib").symlink_to(ROOT / "lib")
-    lines = commands("A sample collection") + commands("trainImagesC.py")
-    assert len(lines) == 8
+    stages = ("A sample collection", "trainImagesC.py", "imageSoup.py", "testImages.py")
+    lines = [line for stage in stages for line in commands(stage)]
+    assert len(lines) == 12
     text = "\n".join(lines).replace(".venv/bin/python", "python")
     path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
     done = subprocess.run(
@@ -34,6 +35,10 @@ def test_from_drawing_pictures_to_a_trained_model(tmp_path):
     assert done.returncode == 0, done.stderr
     trained = [tmp_path / line for line in done.stdout.splitlines() if line.endswith("best-model.keras")]
     assert len(trained) == 3 and all(path.is_file() for path in trained)
+    assert re.search(r"^MODEL\tF1$", done.stdout, re.MULTILINE) and re.search(
+        r"^Test macro F1: \d", done.stdout, re.MULTILINE
+    )
+    assert len(list((tmp_path / "figures").iterdir())) == 4
     history = (trained[0].parent / "training-history.tsv").read_text().splitlines()
     scores = [float(line.split("\t")[history[0].split("\t").index("VAL_F1")]) for line in history[1:]]
     assert max(scores) > 0.3, "it does not learn: by chance there would be 0.06"

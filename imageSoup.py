@@ -1,0 +1,127 @@
+#!/usr/bin/env python3
+"""Average models of one training into a better one, a greedy model soup: .keras files in, one .keras file out.
+
+Example: ./imageSoup.py -a 17 -b 256 -m runs/0123-intermediate -d a-train.tfr -v a-validation.tfr -o runs -T 60
+
+Models are ranked by their macro F1 on -v. From the best one on each is taken in if the mean with it is at least as good
+on -d. The same command again goes on where it was stopped.
+"""
+
+import functools
+import sys
+
+from lib import cli
+from lib.recipes import parse_bands, parse_class_numbers
+
+
+def options():
+    """The command line's options."""
+    parser = cli.parser(__doc__)
+    add = parser.add_argument_group("models and records").add_argument
+    add(
+        "-m",
+        "--model",
+        type=cli.existing_directory,
+        required=True,
+        metavar="DIR",
+        help="where the .keras files are",
+    )
+    add("-a", "--array", type=cli.whole_number(2), required=True, metavar="COUNT", help="how many categories there are")
+    add(
+        "-d",
+        "--data",
+        type=cli.record_files,
+        required=True,
+        metavar="FILES",
+        help="decide what is taken in",
+    )
+    add(
+        "-v",
+        "--validate",
+        type=cli.record_files,
+        required=True,
+        metavar="FILES",
+        help="rank the models",
+    )
+    add("-o", "--output", type=cli.existing_directory, required=True, metavar="DIR", help="the directory of all runs")
+    add("-n", "--numberMap", type=cli.existing_file, metavar="FILE", help="a TSV: old and new number of categories")
+    numbers = cli.parsed(parse_class_numbers)
+    add("-w", "--weight", type=numbers, metavar="{0:1.0,…}", help="what an image of each category counts (1)")
+    cli.add_skip_option(parser)
+
+    add = parser.add_argument_group("recipe").add_argument
+    add(
+        "-t",
+        "--threshold",
+        type=cli.number(0, 1, above=True),
+        default=0.98,
+        metavar="F1",
+        help="to be reached on -v (0.98)",
+    )
+    add(
+        "-T",
+        "--tile",
+        type=cli.whole_number(1, 99),
+        metavar="PERCENTILE",
+        help="of the models' scores, instead of -t",
+    )
+    add("--method", choices=("greedy", "uniform"), default="greedy", help="uniform takes all in (greedy)")
+    add("--metric", choices=("f1", "accuracy", "auc"), default="f1", help="what is compared (f1)")
+    add("--strict", action="store_true", help="take in only what makes the mean better, rather than no worse")
+    add("--rescore", action="store_true", help="measure the models though the training recorded their scores")
+    add("--fresh", action="store_true", help="start anew, though there be a run of the same settings to go on with")
+
+    add = parser.add_argument_group("images").add_argument
+    add("-b", "--batch", type=cli.whole_number(1), default=64, metavar="COUNT", help="images at once, at most (64)")
+    add("-i", "--input", type=cli.whole_number(1), default=64, metavar="PIXELS", help="accepted, to no effect")
+    add("-j", "--jcrop", action="store_true", help="score on the mean over five crops of each image")
+    bands = cli.parsed(parse_bands)
+    add("-M", "--means", type=bands, metavar="[…]", help="what is subtracted from each band")
+    add("-V", "--variances", type=bands, metavar="[…]", help="by whose root each band is divided then")
+    cli.add_device_options(parser)
+    return parser
+
+
+def main(argv=None):
+    """Run the script; returns its exit status."""
+    return cli.run(options(), work, argv)
+
+
+def work(arguments):
+    """Do what the command line says."""
+    from lib.soup import Settings, make_soup
+
+    settings = Settings(
+        models=arguments.model,
+        outputs=arguments.array,
+        data=arguments.data,
+        validate=arguments.validate,
+        number_map=arguments.numberMap,
+        weights=arguments.weight,
+        threshold=arguments.threshold,
+        percentile=arguments.tile,
+        method=arguments.method,
+        metric=arguments.metric,
+        strict=arguments.strict,
+        rescore=arguments.rescore,
+        crops=arguments.jcrop,
+        means=arguments.means,
+        variances=arguments.variances,
+        skip_bad=arguments.skip_bad,
+    )
+    path = make_soup(
+        settings,
+        arguments.output,
+        arguments.fresh,
+        arguments.batch,
+        arguments.cpu,
+        arguments.gpu,
+        arguments.processors,
+        sys.argv,
+        functools.partial(print, file=sys.stderr),
+    )
+    print(path, file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

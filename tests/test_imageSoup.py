@@ -1,0 +1,209 @@
+"""imageSoup.py as its users call it."""
+
+import json
+import re
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+from conftest import script
+from PIL import Image
+from toys import SIZE, write_model, write_records
+
+from lib.keras_files import load_model, save_model
+from lib.means import Means
+from lib.training import Settings, train
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Records; a good model; and models made of it, of which a and b are bad but their mean is the good one; c is worse."""
+    folder = tmp_path_factory.mktemp("files")
+    write_records(folder / "train.tfr", 120, 1)
+    write_records(folder / "validation.tfr", 60, 2)
+    settings = Settings(
+        model=write_model(folder / "start.keras"),
+        outputs=3,
+        train=(str(folder / "train.tfr"),),
+        validate=(str(folder / "validation.tfr"),),
+        batch=8,
+        epochs=8,
+        size=SIZE,
+        learning_rate=0.01,
+        save_epochs=True,
+    )
+    (folder / "runs").mkdir()
+    path = train(settings, str(folder / "runs"), Means(cpu=True), report=lambda message: None)
+    good = load_model(path)
+    weights = good.get_weights()
+    rng = np.random.default_rng(1)
+    change = [rng.normal(size=values.shape) * values.std() * 1.5 for values in weights]
+    (folder / "models").mkdir()
+    for name, factor in (("a", 1.0), ("b", -1.0)):
+        good.set_weights([values + factor * more for values, more in zip(weights, change)])
+        save_model(good, str(folder / "models" / f"{name}.keras"))
+    good.set_weights([*weights[:-1], weights[-1] + np.array([1e4, 0, 0], "float32")])  # answers with the first class
+    save_model(good, str(folder / "models" / "c.keras"))
+    shutil.copy(path, folder / "good.keras")
+    return folder
+
+
+def options(folder, *more, models="models", data="train"):
+    return [
+        *("-a", "3", "-m", folder / models, "-d", folder / f"{data}.tfr", "-v", folder / "validation.tfr"),
+        *("-o", ".", "-T", "1", *more),
+    ]
+
+
+def run(here, *arguments):
+    command = [*script("imageSoup.py"), "-c", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=here)
+
+
+def log(here):
+    (path,) = here.glob("*/soup-log.tsv")
+    rows = [line.split("\t") for line in path.read_text().splitlines()]
+    return [dict(zip(rows[0], row)) for row in rows[1:]]
+
+
+def test_the_best_mean_is_found(folder, tmp_path):
+    done = run(tmp_path, *options(folder))
+    assert done.returncode == 0, done.stderr
+    rows = {row["MODEL"]: row for row in log(tmp_path)}
+    taken = {name: float(row["WITH"]) for name, row in rows.items() if row["TAKEN"] == "yes"}
+    assert set(taken) == {"a.keras", "b.keras"} and len(rows) == 2  # the last one is below the percentile
+    assert min(taken.values()) < 0.9 < max(taken.values()) == list(taken.values())[1]
+    (path,) = tmp_path.glob("*/soup-model.keras")
+    for values, expected in zip(load_model(path).get_weights(), load_model(folder / "good.keras").get_weights()):
+        np.testing.assert_allclose(values, expected, atol=1e-5)
+    lines = done.stdout.splitlines()
+    assert lines[0] == "MODEL\tF1" and re.fullmatch(r"soup of 2\t[01]\.\d{4}", lines[-1]) and len(lines) == 5
+    assert sorted(name.name for name in path.parent.iterdir()) == [
+        *("soup-log.tsv", "soup-model.keras", "soup-scores.tsv", "soup-settings.json", "soup.png")
+    ]
+    recorded = json.loads((path.parent / "soup-settings.json").read_text())
+    assert len(recorded["ingredients"]) == 2 and all(len(digest) == 64 for digest in recorded["ingredients"].values())
+    with Image.open(path.parent / "soup.png") as picture:
+        picture.load()
+    again = run(tmp_path, *options(folder))
+    assert (again.returncode, again.stdout) == (0, done.stdout) and "made already" in again.stderr
+
+
+def test_what_makes_it_worse_is_left_out(folder, tmp_path):
+    (tmp_path / "models").mkdir()
+    shutil.copy(folder / "good.keras", tmp_path / "models" / "good.keras")
+    for name in ("c", "d"):
+        shutil.copy(folder / "models" / "c.keras", tmp_path / "models" / f"{name}.keras")
+    done = run(tmp_path, *options(folder), "-m", "models")
+    assert done.returncode == 0, done.stderr
+    rows = log(tmp_path)
+    assert rows[0]["MODEL"] == "good.keras" and [row["TAKEN"] for row in rows] == ["yes", "no", "no"]
+
+
+def test_a_tie_is_taken_in_unless_strict(folder, tmp_path):
+    (tmp_path / "models").mkdir()
+    for name in ("one", "two"):
+        shutil.copy(folder / "good.keras", tmp_path / "models" / f"{name}.keras")
+    for more, taken in (([], ["yes", "yes"]), (["--strict"], ["yes", "no"])):
+        (tmp_path / str(len(more))).mkdir()
+        done = run(tmp_path / str(len(more)), *options(folder), "-m", tmp_path / "models", *more)
+        assert done.returncode == 0, done.stderr
+        assert [row["TAKEN"] for row in log(tmp_path / str(len(more)))] == taken
+
+
+def test_a_uniform_soup_is_the_mean_of_all(folder, tmp_path):
+    done = run(tmp_path, *options(folder, "--method", "uniform", "--metric", "accuracy"))
+    assert done.returncode == 0 and done.stdout.startswith("MODEL\tACCURACY\n"), done.stderr
+    taken = [row["MODEL"] for row in log(tmp_path)]
+    (path,) = tmp_path.glob("*/soup-model.keras")
+    models = [load_model(folder / "models" / name).get_weights() for name in taken]
+    for values, *parts in zip(load_model(path).get_weights(), *models):
+        np.testing.assert_allclose(values, np.mean(np.array(parts, "float64"), axis=0), rtol=1e-6)
+
+
+def test_it_goes_on_where_it_was_stopped(folder, tmp_path):
+    more = ["-m", folder / "runs", "-T", "20", "--rescore"]
+    done = run(tmp_path, *options(folder, *more))
+    assert done.returncode == 0, done.stderr
+    (path,) = tmp_path.glob("*/soup-model.keras")
+    content, rows = path.read_bytes(), log(tmp_path)
+    assert float(rows[0]["WITH"]) <= max(float(row["WITH"]) for row in rows if row["TAKEN"] == "yes")
+    path.unlink()  # as if killed
+    for name, lines in (("soup-log.tsv", 3), ("soup-scores.tsv", 6)):
+        text = (path.parent / name).read_text().splitlines(keepends=True)
+        (path.parent / name).write_text("".join(text[:lines]) + text[lines][:7])
+    again = run(tmp_path, *options(folder, *more))
+    assert again.returncode == 0, again.stderr
+    assert path.read_bytes() == content and again.stdout == done.stdout and log(tmp_path) == rows
+    assert again.stderr.count(".keras: ") == done.stderr.count(".keras: ") - 2 - 5
+
+
+def test_recorded_scores_are_used_if_of_the_same_records(folder, tmp_path):
+    more = ["-m", folder / "runs"]
+    used = run(tmp_path, *options(folder, *more))
+    measured = run(tmp_path, *options(folder, *more, "--rescore"))
+    assert used.returncode == measured.returncode == 0, used.stderr
+    assert "scores of 8 models are those that their training recorded" in used.stderr
+    assert "recorded" not in measured.stderr
+    assert used.stdout == measured.stdout
+    other = run(tmp_path, *options(folder, *more), "-v", folder / "train.tfr")
+    assert other.returncode == 0 and "recorded" not in other.stderr
+
+
+def test_crops_and_normalisation(folder, tmp_path):
+    plain = run(tmp_path, *options(folder))
+    same = run(tmp_path, *options(folder, "-M", "[0,0,0]", "-V", "1,1,1"))
+    changed = run(tmp_path, *options(folder, "-M", "[90,90,90]", "-V", "9,9,9"))
+    cropped = run(tmp_path, *options(folder, "-j"))
+    assert [done.returncode for done in (plain, same, changed, cropped)] == [0, 0, 0, 0], cropped.stderr
+    assert same.stdout == plain.stdout != changed.stdout
+    assert cropped.stdout != plain.stdout
+
+
+def test_what_does_not_fit_is_named_and_left_out(folder, tmp_path):
+    models = tmp_path / "models"
+    shutil.copytree(folder / "models", models / "deeper")
+    write_model(models / "b-four.keras", outputs=4)
+    write_model(models / "noisy.keras", noise=0.1)
+    (models / "half.keras").write_bytes((folder / "good.keras").read_bytes()[:3000])
+    (models / "text.keras").write_text("no model")
+    done = run(tmp_path, *options(folder), "-m", models)
+    assert done.returncode == 0, done.stderr
+    for name in ("b-four", "noisy", "half", "text"):
+        assert re.search(rf"^Left out: .*{name}\.keras", done.stderr, re.MULTILINE), name
+    assert len(done.stdout.splitlines()) == 5
+    shutil.rmtree(models / "deeper")
+    shutil.copy(folder / "good.keras", models)
+    few = run(tmp_path, *options(folder), "-m", models)
+    assert (few.returncode, few.stdout) == (
+        1,
+        "",
+    ) and "no two of the .keras files have the same architecture" in few.stderr
+
+
+@pytest.mark.parametrize(
+    ("wrong", "status", "words"),
+    [
+        (["-t", "0"], 2, "-t/--threshold: '0' is not a number above 0, up to 1"),
+        (["-t", "1.1"], 2, "-t/--threshold"),
+        (["-T", "100"], 2, "-T/--tile"),
+        (["-m", "nowhere"], 2, "-m/--model"),
+        (["-M", "1,2"], 2, "-M/--means: 2 numbers where the models take 3 bands"),
+        (["-w", "{0:1}"], 2, "-w/--weight: it lacks the class 1"),
+        (["-d", "none.tfr"], 2, "-d/--data"),
+        (["--metric", "loss"], 2, "--metric"),
+        (["-m", "."], 1, "no whole .keras file"),
+    ],
+)
+def test_a_wrong_call_is_one_line(folder, tmp_path, wrong, status, words):
+    done = run(tmp_path, *options(folder), *wrong)
+    assert (done.returncode, done.stdout) == (status, "") and words in done.stderr.splitlines()[-1], done.stderr
+
+
+def test_a_threshold_that_none_reaches(folder, tmp_path):
+    arguments = options(folder)
+    done = run(tmp_path, *arguments[:-2], "-t", "1.0")
+    assert done.returncode == 1 and "-t/--threshold 1.0: no model reaches it; the best has 0." in done.stderr
