@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Records; a good model; and models made of it, of which a and b are bad but their mean is the good one; c is worse."""
+    """Records, a good model, and models made of it: a and b are bad, but their mean is the good one; c is worse."""
     folder = tmp_path_factory.mktemp("files")
     write_records(folder / "train.tfr", 120, 1)
     write_records(folder / "validation.tfr", 60, 2)
@@ -82,7 +82,7 @@ def test_the_best_mean_is_found(folder, tmp_path):
     lines = done.stdout.splitlines()
     assert lines[0] == "MODEL\tF1" and re.fullmatch(r"soup of 2\t[01]\.\d{4}", lines[-1]) and len(lines) == 5
     assert sorted(name.name for name in path.parent.iterdir()) == [
-        *("soup-log.tsv", "soup-model.keras", "soup-scores.tsv", "soup-settings.json", "soup.png")
+        *(".lock", "soup-log.tsv", "soup-model.keras", "soup-scores.tsv", "soup-settings.json", "soup.png")
     ]
     recorded = json.loads((path.parent / "soup-settings.json").read_text())
     assert len(recorded["ingredients"]) == 2 and all(len(digest) == 64 for digest in recorded["ingredients"].values())

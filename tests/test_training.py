@@ -18,6 +18,8 @@ from lib.means import Means
 from lib.records import load_images, open_records
 from lib.training import Settings, train
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
