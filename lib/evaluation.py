@@ -10,10 +10,9 @@ from lib.contact_sheet import contact_sheet
 from lib.device import select_device
 from lib.errors import UsageError
 from lib.files import whole_file
-from lib.parallel import cores
+from lib.parallel import STEP, cores
 from lib.uncertainty import calibration, compare, confusion_matrix, intervals, percent
 
-STEP = 32  # images that the model is given at once: more is slower on a CPU, whose caches then overflow
 SMOOTHING = 0.1  # of the labels, in the test loss
 
 _MISTAKES = 60

@@ -4,6 +4,9 @@ import collections
 import concurrent.futures
 import os
 
+# How many images a model is given at once on a CPU, several such steps side by side: with more, caches overflow.
+STEP = 32
+
 
 def cores():
     """How many cores this process may use."""

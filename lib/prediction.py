@@ -14,14 +14,10 @@ from lib.categories import LABELS, read_labels
 from lib.errors import UsageError
 from lib.files import checksum, escape_name
 from lib.images import MAX_PIXELS, ImageError, is_image_name, list_images, read_image
-from lib.parallel import cores, in_order, reading_threads
+from lib.parallel import STEP, cores, in_order, reading_threads
 from lib.progress import progress
 from lib.published import MODELS, find_model
 from lib.tables import ResumableTable, check_errors_table, write_errors_table
-
-# How many images the model is given at once: more is slower on a CPU, whose caches then overflow. An image's place in
-# such a step follows from its place in the folder alone, so that a resumed run computes the very same numbers.
-STEP = 32
 
 # What the published models were trained on; taken for models that accept any size and don't say theirs.
 DEFAULT_SIZE = 96
@@ -243,6 +239,7 @@ def _answers(todo, read, compute, batch, processors):
         In order: a list of numbers, their float32 logits `(images, categories)`, and the dictionary of those that
         could not be read: number -> reason.
     """
+    # The place in a step follows from the place in the folder alone: a resumed run computes the very same numbers.
     step = min(STEP, batch)
     groups = collections.OrderedDict()
     for number in todo:

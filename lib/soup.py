@@ -14,11 +14,10 @@ import numpy as np
 from lib.device import select_device
 from lib.errors import UsageError, WorkError
 from lib.files import checksum, escape_name
-from lib.parallel import cores
+from lib.parallel import STEP, cores
 from lib.recipes import cover
 from lib.runs import complete, find_run, reserved, run_name, write_settings
 
-STEP = 32  # images that the model is given at once: more is slower on a CPU, whose caches then overflow
 CROP = 0.875  # the side of each of the five crops of --jcrop
 
 _SCORES = "scores.tsv"
