@@ -133,9 +133,10 @@ def write_categories(path, categories):
 
 
 def find_category(text, categories):
-    """The category that a text means: by its name or label or, if that leaves one only, by the words in any order.
+    """The category that a text means: by its name or label or, of the 17, by its words in any order.
 
-    So `color_illustration` is the category `Illustrations color`.
+    So `color_illustration` is the category `Illustrations color`. Categories of one's own are taken as they are
+    written: a hybrid may differ from a species by a sign.
 
     Returns:
         A `Category`, None if the text means none.
@@ -143,6 +144,8 @@ def find_category(text, categories):
     for category in categories:
         if text in (category.name, category.label):
             return category
+    if categories != CATEGORIES or not _words(text):
+        return None
     meant = [one for one in categories if _words(text) in (_words(one.name), _words(one.label))]
     return meant[0] if len(meant) == 1 else None
 

@@ -14,7 +14,7 @@ import simplejpeg
 
 from lib.categories import CATEGORIES, Category, find_category, read_categories, write_categories
 from lib.duplicates import difference_hash, join, near_groups
-from lib.errors import UsageError
+from lib.errors import UsageError, WorkError
 from lib.files import checksum, escape_name, unescape_name, whole_file
 from lib.images import MAX_PIXELS, ImageError, list_images, read_image
 from lib.parallel import in_order, reading_threads
@@ -162,7 +162,7 @@ def convert(
     check_errors_table(f"{prefix}-errors.tsv", "-o/--output")
     items = sorted(items, key=lambda item: os.fsencode(item.path))
     categories, category_of = _categories(items, f"{prefix}-categories.tsv", herbariograph, report)
-    with Spool(f"{prefix}-partial.sqlite", {"size": size, "quality": quality}) as spool:
+    with Spool(f"{prefix}-partial.sqlite", {"size": size, "quality": quality, "max_pixels": max_pixels}) as spool:
         known = _read_all(items, spool, size, quality, max_pixels, processors, errors, report)
         good = [item for item in items if item.path in known]
         indices = np.array([category_of[item.category] for item in good], "int64")
@@ -189,7 +189,8 @@ def convert(
         places = split(indices, groups, wanted, per_class, order, names)
         _tell_of_gaps(indices, places, per_class, names, report)
         written = _write(prefix, good, known, indices, places, order, names, shards, spool)
-        write_categories(f"{prefix}-categories.tsv", categories)
+        if not os.path.exists(f"{prefix}-categories.tsv"):
+            write_categories(f"{prefix}-categories.tsv", categories)
         write_errors_table(f"{prefix}-errors.tsv", errors)
         _write_mislabels(f"{prefix}-mislabels.tsv", good, indices, alike, names, report)
         spool.remove()
@@ -318,8 +319,8 @@ def _write(prefix, items, known, indices, places, order, names, shards, spool):
     """Write the record files and the index, all at once in the end; the record files' paths."""
     _remove_drafts(prefix)
     rows = [(SPLITS[place] if place != UNUSED else "unused", "", "") for place in places]
-    files = []
-    with contextlib.ExitStack() as stack:
+    files, drafts = [], {}
+    try:
         for place, name in enumerate(SPLITS):
             members = [index for index in order if places[index] == place]
             parts = shards if place == 0 else 1
@@ -327,22 +328,41 @@ def _write(prefix, items, known, indices, places, order, names, shards, spool):
                 suffix = f"-{part:05d}-of-{parts:05d}" if parts > 1 else ""
                 path = f"{prefix}-{name}{suffix}.tfr"
                 files.append(path)
-                file = stack.enter_context(whole_file(path, "wb"))
                 share = members[len(members) * part // parts : len(members) * (part + 1) // parts]
-                for number, index in enumerate(share):
-                    file.write(make_record(int(indices[index]), spool.jpeg(items[index].path)))
-                    rows[index] = (name, str(number), os.path.basename(path))
-        former = _former_files(f"{prefix}-index.tsv", os.path.dirname(prefix))
-        index_file = stack.enter_context(whole_file(f"{prefix}-index.tsv"))
-        index_file.write(_INDEX_HEADER)
-        for item, category, (name, number, path) in zip(items, indices, rows):
-            about = known[item.path]
-            values = (escape_name(item.path), names[category], name, number, about.sha256, f"{about.dhash:016x}")
-            index_file.write("\t".join([*values, escape_name(path)]) + "\n")
-    for path in former - set(files):
+                with _draft(path, drafts) as file:
+                    for number, index in enumerate(share):
+                        file.write(make_record(int(indices[index]), spool.jpeg(items[index].path)))
+                        rows[index] = (name, str(number), os.path.basename(path))
+        former = _former_files(f"{prefix}-index.tsv")
+        with _draft(f"{prefix}-index.tsv", drafts) as file:
+            file.write(_INDEX_HEADER.encode())
+            for item, category, (name, number, path) in zip(items, indices, rows):
+                about = known[item.path]
+                values = (escape_name(item.path), names[category], name, number, about.sha256, f"{about.dhash:016x}")
+                file.write(("\t".join([*values, escape_name(path)]) + "\n").encode())
+        for path, draft in drafts.items():  # all are written: the index, the last of them, is never before its records
+            os.replace(draft, path)
+    except BaseException:
+        for draft in drafts.values():
+            with contextlib.suppress(OSError):
+                os.unlink(draft)
+        raise
+    for name in former - {os.path.basename(path) for path in files}:
         with contextlib.suppress(OSError):
-            os.unlink(path)
+            os.unlink(os.path.join(os.path.dirname(prefix), name))
     return tuple(files)
+
+
+@contextlib.contextmanager
+def _draft(path, drafts):
+    """Open a draft of a file for writing; it is on the disk when the block ends, and in `drafts` under its path."""
+    if os.path.isdir(path):
+        raise WorkError(f"{path} is a directory, so no file can be written there.")
+    drafts[path] = f"{path}.{os.getpid()}.tmp"
+    with open(drafts[path], "wb") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _remove_drafts(prefix):
@@ -352,7 +372,7 @@ def _remove_drafts(prefix):
             os.unlink(path)
 
 
-def _former_files(path, folder):
+def _former_files(path):
     """The record files that a former index lists, which are not to be taken for what is written now."""
     try:
         with open(path, encoding="utf-8") as file:
@@ -361,7 +381,7 @@ def _former_files(path, folder):
             names = {unescape_name(line.rstrip("\n").rsplit("\t", 1)[-1]) for line in file}
     except (OSError, UnicodeDecodeError):
         return set()
-    return {os.path.join(folder, name) for name in names if name.endswith(".tfr") and os.path.basename(name) == name}
+    return {name for name in names if name.endswith(".tfr") and os.path.basename(name) == name}
 
 
 def _write_mislabels(path, items, indices, alike, names, report):

@@ -42,6 +42,7 @@ class Spool:
             self._database = sqlite3.connect(path, timeout=0)
             # The process may be killed at any time; what the machine's own end would lose is only read again.
             self._database.executescript("PRAGMA locking_mode = EXCLUSIVE; PRAGMA synchronous = OFF;")
+            self._database.execute("BEGIN EXCLUSIVE")  # reading alone would let others in
             self._database.execute("CREATE TABLE IF NOT EXISTS settings (text TEXT)")
             self._database.execute(
                 "CREATE TABLE IF NOT EXISTS images (file BLOB PRIMARY KEY, bytes INTEGER, modified INTEGER,"

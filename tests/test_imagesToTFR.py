@@ -367,3 +367,46 @@ def test_memory_does_not_grow_with_pictures(here):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 1000 * 96 * 96 * 3 / 2
+
+
+def test_a_second_run_keeps_its_records_also_with_a_doubled_slash(here):
+    (here / "out").mkdir()
+    for _ in range(2):
+        assert run(here, "-d", "images", "-o", "out//x").returncode == 0
+        assert sorted(path.name for path in (here / "out").glob("*.tfr")) == [
+            *("x-test.tfr", "x-train.tfr", "x-validation.tfr")
+        ]
+
+
+def test_a_failed_write_changes_nothing(here):
+    assert run(here, "-d", "images", "-o", "r").returncode == 0
+    before = record_files(here)
+    (here / "r-train.tfr").unlink()
+    (here / "r-train.tfr").mkdir()
+    done = run(here, "-d", "images", "-o", "r", "-r", "9")
+    assert done.returncode == 1 and "r-train.tfr is a directory" in done.stderr
+    (here / "r-train.tfr").rmdir()
+    after = {name: content for name, content in record_files(here).items() if not name.endswith("sqlite")}
+    assert after == {name: content for name, content in before.items() if name != "r-train.tfr"}
+
+
+def test_more_shards_than_files_may_be_open(here):
+    command = " ".join(script("imagesToTFR.py")) + " -d images -o r --shards 20"
+    done = subprocess.run(["sh", "-c", f"ulimit -n 20; {command}"], capture_output=True, text=True, cwd=here)
+    assert done.returncode == 0, done.stderr
+
+
+def test_categories_of_ones_own_are_matched_as_they_are(here):
+    for name in ("Rosa alba", "C"):
+        os.rename(here / "images" / ("Live" if name == "C" else "Text"), here / "images" / name)
+    assert run(here, "-d", "images", "-o", "r").returncode == 0
+    os.rename(here / "images" / "C", here / "images" / "C++")
+    done = run(here, "-d", "images", "-o", "r")
+    assert done.returncode == 2 and "'C++' is not one of the categories" in done.stderr
+
+
+def test_a_given_table_of_categories_stays_as_it_is(here):
+    text = "LABEL\tINDEX\tCATEGORY\r\nText\t2\tText\r\nLive\t1\tLive\r\nAnimal\t0\tAnimal\r\n"
+    (here / "r-categories.tsv").write_bytes(text.encode())
+    assert run(here, "-d", "images", "-o", "r").returncode == 0
+    assert (here / "r-categories.tsv").read_bytes() == text.encode()
