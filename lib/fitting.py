@@ -130,7 +130,6 @@ def fit(task, conduct, run, report, tell=print):
         run: the `lib.runs.Run`; at the end its model is there.
         report: called with each message for the user.
         tell: called with each result for the user.
-            Of several workers, only the chief calls them.
 
     Raises:
         WorkError: the loss is no number any more, there is no room on the disk, the state is damaged or another
@@ -158,7 +157,7 @@ def fit(task, conduct, run, report, tell=print):
                     raise WorkError("Another worker was told to stop, so all do.")
                 return  # what this process was told happens then
             better = now.best_epoch == now.epoch
-            weights = trainer.weights()
+            weights = trainer.weights() if conduct.save_epochs else None  # on all workers, as in `save`
             if task.team.chief:
                 if conduct.save_epochs:
                     _save_epoch(task, conduct, run, now, weights)

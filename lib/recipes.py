@@ -38,10 +38,7 @@ def parse_class_numbers(text):
     Raises:
         ValueError: it is something else; the message is a clause about it.
     """
-    try:
-        numbers = ast.literal_eval(text)
-    except (ValueError, SyntaxError, RecursionError, MemoryError):
-        numbers = None
+    numbers = _literal(text)
     if not isinstance(numbers, dict) or not numbers or not all(map(_is_class, numbers)):
         raise ValueError(f"{text!r} is not of the form {{0:1.0,1:2.5}}")
     if not all(map(_is_amount, numbers.values())):
@@ -55,10 +52,7 @@ def parse_weights(text):
     Raises:
         ValueError: it is something else; the message is a clause about it.
     """
-    try:
-        numbers = ast.literal_eval(text)
-    except (ValueError, SyntaxError, RecursionError, MemoryError):
-        numbers = None
+    numbers = _literal(text)
     if not isinstance(numbers, (list, tuple)) or len(numbers) != 3 or not all(map(_is_amount, numbers)):
         raise ValueError(f"{text!r} is not of the form [1.0,1.0,1.0]")
     return tuple(numbers)
@@ -91,6 +85,14 @@ def cover(numbers, classes):
         wrong = f"lacks the class {missing[0]}" if missing else f"has the class {surplus[0]}"
         raise ValueError(f"{wrong}; each class from 0 to {classes - 1} needs a number")
     return [numbers[number] for number in range(classes)]
+
+
+def _literal(text):
+    """The Python literal that a text is, None if it is none."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        return None
 
 
 def _is_class(key):
