@@ -31,12 +31,13 @@ FLOORS = {
     ],
     "parts": [
         *("device", "images", "duplicates", "splits", "contact_sheet", "records"),
+        "attractors",
         *("layers", "architecture", "drawing", "transfer"),
         *("keras_graphs", "keras_files", "inference", "losses", "schedules", "metrics", "augmentation"),
         *("uncertainty", "figures"),
         *("distribution", "randomness", "optimizers", "states", "history", "batches", "scoring", "fitting"),
     ],
-    "stages": ["training", "evaluation", "soup", "prediction", "conversion", "sample"],
+    "stages": ["training", "evaluation", "soup", "prediction", "conversion", "sample", "fractals"],
 }
 
 
