@@ -30,16 +30,28 @@ def drawings(scratch, share):
     """Rows of the table."""
     plain = PLAIN // share
     command = [sys.executable, os.path.join(ROOT, "benchmarks", "plain_fractals.py"), str(plain)]
-    plain_rate = plain / measure([*command, os.path.join(scratch, "plain.tfr")]).seconds
+    plain_seconds, plain_work = timed([*command, os.path.join(scratch, "plain.tfr")], plain)
     rows = []
-    for number, (count, more, comparable) in enumerate(KINDS):
+    for number, (categories, more, comparable) in enumerate(KINDS):
+        count = categories // share
         prefix = os.path.join(scratch, str(number))
-        command = [sys.executable, os.path.join(ROOT, "fractals.py"), "-n", str(count // share), *more, "-o", prefix]
-        rate = count // share / measure(command).seconds
-        compared = [f"{plain_rate:.1f}/s", f"{rate / plain_rate:.1f}"] if comparable else ["", ""]
-        rows.append([f"{count // share:,}", f"`{' '.join(more)}`", f"{rate:.0f}/s", *compared])
+        command = [sys.executable, os.path.join(ROOT, "fractals.py"), "-n", str(count), *more, "-o", prefix]
+        seconds, work = timed(command, count)
+        row = [f"{count:,}", f"`{' '.join(more)}`", f"{1 / seconds:.0f}/s", f"{1000 * work:.1f} ms"]
+        if comparable:
+            row += [f"{1 / plain_seconds:.1f}/s", f"{1000 * plain_work:.1f} ms", f"{plain_seconds / seconds:.1f}"]
+        rows.append(row + [""] * (7 - len(row)))
         print(rows[-1], file=sys.stderr)
     return rows
+
+
+def timed(command, count):
+    """Seconds that a command takes for each of so many things; and what processors work, its processes together."""
+    before = os.times()
+    seconds = measure(command).seconds
+    after = os.times()
+    work = after.children_user + after.children_system - before.children_user - before.children_system
+    return seconds / count, work / count
 
 
 def main():
@@ -49,7 +61,8 @@ def main():
     share = 10 if parser.parse_args().quick else 1
     print(machine() + "\n")
     with tempfile.TemporaryDirectory() as scratch:
-        print_table(["categories", "options", "categories here", "plain, one core", "ratio"], drawings(scratch, share))
+        header = ["categories", "options", "here", "processors", "plain, one core", "processor", "ratio"]
+        print_table(header, drawings(scratch, share))
 
 
 if __name__ == "__main__":
