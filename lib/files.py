@@ -50,6 +50,19 @@ def checksum(path):
     return digest.hexdigest()
 
 
+def checksum_of(path):
+    """The SHA-256 of a file's content, or of a directory's: of all that is in it, by name."""
+    if not os.path.isdir(path):
+        return checksum(path)
+    digest = hashlib.sha256()
+    for parent, folders, names in os.walk(path):
+        folders.sort()
+        for name in sorted(names):
+            place = os.path.join(parent, name)
+            digest.update(f"{os.path.relpath(place, path)}\0{checksum(place)}\n".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
+
+
 def escape_name(name):
     r"""A file name as text of one line without tabs, which `unescape_name` turns back.
 

@@ -28,6 +28,7 @@ FLOORS = {
         "means",
         "spool",
         "tables",
+        "optimization_log",
     ],
     "parts": [
         *("device", "images", "duplicates", "splits", "contact_sheet", "records"),
@@ -35,8 +36,9 @@ FLOORS = {
         *("keras_graphs", "keras_files", "inference", "losses", "schedules", "metrics", "augmentation"),
         *("uncertainty", "figures"),
         *("distribution", "randomness", "optimizers", "states", "history", "batches", "scoring", "fitting"),
+        *("preparation", "resumable", "teachers"),
     ],
-    "stages": ["training", "evaluation", "soup", "prediction", "conversion", "sample"],
+    "stages": ["training", "distillation", "search", "evaluation", "soup", "prediction", "conversion", "sample"],
 }
 
 
