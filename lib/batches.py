@@ -60,6 +60,20 @@ class Plain(NamedTuple):
     kept: Any
 
 
+class Taught(NamedTuple):
+    """The same with a teacher's answers.
+
+    Attributes:
+        images, categories, kept: as of `Plain`.
+        teacher: float32 `(B, classes)`: its logits.
+    """
+
+    images: Any
+    categories: Any
+    kept: Any
+    teacher: Any
+
+
 def training_feed(images, indices, draws, replica=0, replicas=1):
     """A replica's part of a training batch.
 
@@ -99,6 +113,13 @@ def plain_feed(images, start, batch, replica=0, replicas=1):
     places = np.arange(start, start + batch)[part(batch, replica, replicas)]
     indices = np.minimum(places, len(images) - 1)
     return Plain(images.take(indices), images.records.category[indices], (places < len(images)).astype("float32"))
+
+
+def taught_feed(images, answers, start, batch, replica=0, replicas=1):
+    """The same as `plain_feed` as a `Taught`, with a teacher's logits of all images, float32 `(images, classes)`."""
+    plain = plain_feed(images, start, batch, replica, replicas)
+    places = np.arange(start, start + batch)[part(batch, replica, replicas)]
+    return Taught(*plain, answers[np.minimum(places, len(images) - 1)])
 
 
 def part(batch, replica, replicas):

@@ -147,6 +147,15 @@ def existing_directory(text):
     return text
 
 
+def teacher(text):
+    """An option's type: a `.keras` file, or the directory of a SavedModel."""
+    if os.path.isdir(text) and not os.path.isfile(os.path.join(text, "saved_model.pb")):
+        raise argparse.ArgumentTypeError(f"{text!r} is a directory without a SavedModel's saved_model.pb")
+    if not os.path.exists(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a .keras file nor the directory of a SavedModel")
+    return text
+
+
 def record_files(text):
     """An option's type: record files, as a path, a glob, or a list of both with commas between them."""
     if os.path.isfile(text):
