@@ -228,7 +228,7 @@ def run(options, work, argv=None):
     """
     _open_standard_streams()
     arguments = options.parse_args(argv)
-    former = signal.signal(signal.SIGTERM, _interrupt)
+    former = signal.signal(signal.SIGTERM, interrupt)
     try:
         return work(arguments) or 0
     except UsageError as error:
@@ -256,7 +256,8 @@ def _open_standard_streams():
     sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
 
 
-def _interrupt(number, frame):
+def interrupt(number, frame):
+    """A signal's handler: raise `Interrupted`."""
     raise Interrupted
 
 

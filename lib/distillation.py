@@ -2,17 +2,19 @@
 
 import dataclasses
 import functools
+import os
+import sys
 from typing import Optional, Tuple
 
 from lib.errors import UsageError
 from lib.means import Means
-from lib.optimization_log import Hyperparameters
+from lib.optimization_log import KEYS, Hyperparameters
 from lib.resumable import carry_out
 
 PATIENCE = 16  # epochs
 MONITORS = ("val_f1", "val_loss", "agreement")
 
-_INPUTS = ("student", "teacher", "train", "validate")  # the attributes of `Settings` that name files
+INPUTS = ("student", "teacher", "train", "validate")  # the attributes of `Settings` that name files
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +79,56 @@ def distill(settings, output, means=None, command=(), report=print, tell=print, 
     """
     means = means or Means()
     prepare = functools.partial(_prepare, settings, means, watch)
-    return carry_out(settings, _INPUTS, output, means, prepare, command, report, tell)
+    return carry_out(settings, INPUTS, output, means, prepare, command, report, tell)
+
+
+def distill_telling(settings, output, means, command, tell_scores):
+    """Distil as `distill` does, messages to stderr; what a search calls, in a process of its own.
+
+    Args:
+        settings, output, means, command: see `distill`.
+        tell_scores: called after each epoch with the validation F1s so far.
+
+    Returns:
+        The validation F1s of all epochs.
+    """
+    from lib.history import read_history
+
+    student = distill(
+        settings,
+        output,
+        means,
+        command,
+        functools.partial(print, file=sys.stderr),
+        watch=lambda history: tell_scores(history["val_f1"]),
+    )
+    return read_history(os.path.join(os.path.dirname(student), "training-history.tsv"))["val_f1"]
+
+
+def batch_range(settings, ranges):
+    """Which batches a search may try: as `ranges` say, else those of the log's key that the records allow.
+
+    Args:
+        settings: `Settings`.
+        ranges: `lib.optimization_log.Key` -> lowest and highest value.
+
+    Returns:
+        The `Key` -> its lowest and highest power of two.
+
+    Raises:
+        UsageError: the ranges go beyond what there are records.
+        WorkError: bad records, unless they are skipped.
+    """
+    from lib.records import open_records
+
+    (key,) = (key for key in KEYS if key.attribute == "batch_power")
+    count = len(open_records(settings.train, "-t/--train", settings.outputs, skip_bad=settings.skip_bad))
+    most = count.bit_length() - 1
+    if key not in ranges:
+        return {key: tuple(min(power, most) for power in key.range)}
+    if ranges[key][1] > most:
+        raise UsageError(f"--ranges: {key.name} may go up to {most}, since -t/--train has {count:,} records.")
+    return {key: ranges[key]}
 
 
 def distillation_loss(teacher, student, temperature):

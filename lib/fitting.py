@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from lib import metrics, optimizers, randomness, signals
 from lib.batches import feeds, over_replicas, stacked
-from lib.errors import WorkError
+from lib.errors import DivergenceError, WorkError
 from lib.history import draw_history, goodness, write_epochs, write_history
 from lib.keras_files import save_model
 from lib.losses import penalties, whole_batch
@@ -122,8 +122,8 @@ def fit(task, conduct, run, report, tell=print):
         tell: called with each result for the user.
 
     Raises:
-        WorkError: the loss is no number any more, there is no room on the disk, the state is damaged or another
-            version's.
+        DivergenceError: the loss is no number any more.
+        WorkError: there is no room on the disk, the state is damaged or another version's.
         KeyboardInterrupt and others: the process was told to stop; the state is written.
     """
     trainer = _Trainer(task, conduct, run)
@@ -305,7 +305,7 @@ class _Trainer:
         return True
 
     def _look(self, begun):
-        """Raise WorkError if the loss has become no number."""
+        """Raise DivergenceError if the loss has become no number."""
         good = int(self._good.read_value().numpy())
         if good < self.now.step - begun:
             raise self._no_number(begun + good + 1, "at")
@@ -317,7 +317,7 @@ class _Trainer:
             kept = f"the best model before is {self._run.file(_SO_FAR)}"
             if self._task.team.chief:
                 save_weights_as(self._task.template, self.best, self._run.file(_SO_FAR))
-        return WorkError(
+        return DivergenceError(
             f"The loss is infinite or no number in epoch {self.now.epoch + 1} {where} step {step}; {kept}: try a lower "
             "-l/--learning."
         )

@@ -19,6 +19,13 @@ def write_history(run, history):
         _write_table(file, ["EPOCH", *history], enumerate(zip(*history.values()), start=1))
 
 
+def read_history(path):
+    """The metrics of a run's `history.tsv`, as of `write_history`."""
+    with open(path, encoding="utf-8") as file:
+        names, *rows = (line.rstrip("\n").split("\t") for line in file)
+    return {name.lower(): [float(row[place]) for row in rows] for place, name in enumerate(names) if place}
+
+
 def write_epochs(path, history, files):
     """Write the table of the epochs whose models are kept.
 

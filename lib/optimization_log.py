@@ -8,7 +8,7 @@ import dataclasses
 import json
 import math
 import os
-from typing import NamedTuple
+from typing import NamedTuple, Tuple
 
 from lib.errors import UsageError
 from lib.files import whole_file
@@ -26,6 +26,7 @@ class Key(NamedTuple):
         lowest, highest: what its value may be.
         positive: whether it may not be 0.
         whole: whether it is a whole number.
+        range: from where to where a search looks for it, unless told otherwise.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Key(NamedTuple):
     highest: float = 1.0
     positive: bool = False
     whole: bool = False
+    range: Tuple[float, float] = (0.0, 0.5)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,11 +97,11 @@ class Hyperparameters:
 
 
 KEYS = (
-    Key("batch", "batch_power", 0, 20, whole=True),
-    Key("clrStep", "clr_step", 0, 1e9, positive=True),
-    Key("learningRate", "learning_rate", positive=True),
-    Key("weightDecay", "weight_decay"),
-    Key("distillTemperature", "distill_temperature", 0, 1e6, positive=True),
+    Key("batch", "batch_power", 0, 20, whole=True, range=(3, 8)),
+    Key("clrStep", "clr_step", 0, 1e9, positive=True, range=(1, 16)),
+    Key("learningRate", "learning_rate", positive=True, range=(1e-4, 0.02)),
+    Key("weightDecay", "weight_decay", range=(1e-6, 0.01)),
+    Key("distillTemperature", "distill_temperature", 0, 1e6, positive=True, range=(1, 25)),
     Key("leftRight", "left_right"),
     Key("upDown", "up_down"),
     Key("rotateOne", "rotate_one"),
@@ -112,18 +114,18 @@ KEYS = (
     Key("GaussianNoise", "gaussian_noise"),
     Key("invert", "invert"),
     Key("solarizeAdd", "solarize_add"),
-    Key("mixup", "mixup"),
-    Key("shearXproportion", "shear_x_proportion"),
-    Key("shearYproportion", "shear_y_proportion"),
-    Key("translateXproportion", "translate_x_proportion"),
-    Key("translateYproportion", "translate_y_proportion"),
-    Key("GaussianNoiseSDmax", "gaussian_noise_sd_max"),
-    Key("solarizeAddition", "solarize_addition"),
-    Key("solarizeAddThreshold", "solarize_add_threshold"),
-    Key("resizeRatioLow", "ratio_low", 0, 100, positive=True),
-    Key("resizeRatioHigh", "ratio_high", 0, 100, positive=True),
-    Key("resizeScaleLow", "scale_low", positive=True),
-    Key("resizeScaleHigh", "scale_high", positive=True),
+    Key("mixup", "mixup", range=(1, 1)),  # since distilling mixes always, unless told otherwise
+    Key("shearXproportion", "shear_x_proportion", range=(0.05, 0.3)),
+    Key("shearYproportion", "shear_y_proportion", range=(0.05, 0.3)),
+    Key("translateXproportion", "translate_x_proportion", range=(0.05, 0.3)),
+    Key("translateYproportion", "translate_y_proportion", range=(0.05, 0.3)),
+    Key("GaussianNoiseSDmax", "gaussian_noise_sd_max", range=(0.02, 0.2)),
+    Key("solarizeAddition", "solarize_addition", range=(0.05, 0.5)),
+    Key("solarizeAddThreshold", "solarize_add_threshold", range=(0.05, 0.5)),
+    Key("resizeRatioLow", "ratio_low", 0, 100, positive=True, range=(0.5, 1)),
+    Key("resizeRatioHigh", "ratio_high", 0, 100, positive=True, range=(1, 2)),
+    Key("resizeScaleLow", "scale_low", positive=True, range=(0.05, 0.8)),
+    Key("resizeScaleHigh", "scale_high", positive=True, range=(1, 1)),
 )
 
 

@@ -27,8 +27,8 @@ def carry_out(settings, inputs, output, means, prepare, command=(), report=print
     Raises:
         UsageError, WorkError: of `prepare` and of `lib.fitting.fit`; another process is at the same run.
     """
-    sums = {path: checksum_of(path) for name in inputs for path in _paths(getattr(settings, name))}
-    run = find_run(output, run_name(_identity(settings, inputs, sums)))
+    sums, identity = identify(settings, inputs)
+    run = find_run(output, run_name(identity))
     if not means.fresh and complete(run):
         report("The run is complete already.")
         return run.model
@@ -55,13 +55,21 @@ def _paths(value):
     return [] if value is None else [value] if isinstance(value, str) else list(value)
 
 
-def _identity(settings, inputs, sums):
-    """What a run is named after: the settings, with what is in the files rather than what they are called."""
+def identify(settings, inputs):
+    """What a run is named after: the settings, with what is in the files rather than what they are called.
+
+    Args:
+        settings, inputs: see `carry_out`.
+
+    Returns:
+        The checksum of each path, and a dictionary for JSON.
+    """
+    sums = {path: checksum_of(path) for name in inputs for path in _paths(getattr(settings, name))}
     identity = dataclasses.asdict(settings)
     for name in inputs:
         value = identity[name]
         identity[name] = sums.get(value) if value is None or isinstance(value, str) else [sums[path] for path in value]
-    return identity
+    return sums, identity
 
 
 def _fit(task, conduct, run, report, tell):
