@@ -37,9 +37,19 @@ FLOORS = {
         *("keras_graphs", "keras_files", "inference", "losses", "schedules", "metrics", "augmentation"),
         *("uncertainty", "figures"),
         *("distribution", "randomness", "optimizers", "states", "history", "batches", "scoring", "fitting"),
-        *("preparation", "resumable", "teachers"),
+        *("preparation", "resumable", "teachers", "checkpoints", "vit"),
     ],
-    "stages": ["training", "distillation", "search", "evaluation", "soup", "prediction", "conversion", "sample"],
+    "stages": [
+        "training",
+        "distillation",
+        "search",
+        "porting",
+        "evaluation",
+        "soup",
+        "prediction",
+        "conversion",
+        "sample",
+    ],
 }
 
 
