@@ -13,7 +13,7 @@ import os
 import sys
 
 from lib import cli
-from lib.distillation import INPUTS, Settings, batch_range, distill_telling
+from lib.distillation import INPUTS, Settings, distill_telling, fitting_ranges
 from lib.means import add_options, means_of
 from lib.optimization_log import ranges_of
 
@@ -98,7 +98,7 @@ def work(arguments):
         search(
             arguments.log,
             arguments.iterations,
-            {**arguments.ranges, **batch_range(settings, arguments.ranges)},
+            fitting_ranges(settings, arguments.ranges),
             identity,
             arguments.random,
             train,

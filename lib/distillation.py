@@ -105,15 +105,15 @@ def distill_telling(settings, output, means, command, tell_scores):
     return read_history(os.path.join(os.path.dirname(student), "training-history.tsv"))["val_f1"]
 
 
-def batch_range(settings, ranges):
-    """Which batches a search may try: as `ranges` say, else those of the log's key that the records allow.
+def fitting_ranges(settings, ranges):
+    """The ranges of a search that fit its records and its teacher, if it has one.
 
     Args:
         settings: `Settings`.
         ranges: `lib.optimization_log.Key` -> lowest and highest value.
 
     Returns:
-        The `Key` -> its lowest and highest power of two.
+        The same with one for `batch`, no higher than the records allow, and without a teacher one temperature.
 
     Raises:
         UsageError: the ranges go beyond what there are records.
@@ -121,14 +121,16 @@ def batch_range(settings, ranges):
     """
     from lib.records import open_records
 
-    (key,) = (key for key in KEYS if key.attribute == "batch_power")
+    keys = {key.attribute: key for key in KEYS}
+    batch, temperature = keys["batch_power"], keys["distill_temperature"]
     count = len(open_records(settings.train, "-t/--train", settings.outputs, skip_bad=settings.skip_bad))
     most = count.bit_length() - 1
-    if key not in ranges:
-        return {key: tuple(min(power, most) for power in key.range)}
-    if ranges[key][1] > most:
-        raise UsageError(f"--ranges: {key.name} may go up to {most}, since -t/--train has {count:,} records.")
-    return {key: ranges[key]}
+    if batch in ranges and ranges[batch][1] > most:
+        raise UsageError(f"--ranges: {batch.name} may go up to {most}, since -t/--train has {count:,} records.")
+    found = {batch: tuple(min(power, most) for power in batch.range), **ranges}
+    if settings.teacher is None:
+        found[temperature] = (Hyperparameters().distill_temperature,) * 2
+    return found
 
 
 def distillation_loss(teacher, student, temperature):

@@ -133,3 +133,17 @@ def test_ranges():
     ):
         with pytest.raises(ValueError, match=re.escape(words)):
             ranges_of(text)
+
+
+def test_the_documentation_has_every_key_and_its_ranges():
+    text = (ROOT / "docs" / "optimization-log.md").read_text()
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("| `")
+    ]
+    published = json.loads(format_settings(Hyperparameters()))
+    assert [row[0] for row in rows] == [f"`{key.name}`" for key in KEYS]
+    for row, key in zip(rows, KEYS):
+        low, high = key.range
+        assert row[2] == f"{published[key.name]:g}"
+        assert row[3] == f"{'above ' if key.positive else ''}{key.lowest:g} to {key.highest:g}"
+        assert row[4] == (f"{low:g}" if low == high else f"{low:g} to {high:g}")
