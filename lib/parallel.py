@@ -2,7 +2,14 @@
 
 import collections
 import concurrent.futures
+import contextlib
+import multiprocessing
 import os
+import signal
+import threading
+
+from lib.errors import WorkError
+from lib.signals import postponed
 
 # How many images a model is given at once on a CPU, several such steps side by side: with more, caches overflow.
 STEP = 32
@@ -19,30 +26,42 @@ def reading_threads(processors=None):
     return threads + 2 if threads == cores() else threads  # since some always wait for Python's lock
 
 
-def in_order(work, items, threads, ahead, stopped=None):
-    """Call `work` with each item on several threads.
+def in_order(work, items, threads, ahead, stopped=None, processes=False):
+    """Call `work` with each item on several threads, or in several processes.
 
-    All that the work imports has to be imported before: threads that import modules at once can wait for each other
-    for ever. When the caller stops, by an error or an interruption, what has not been started never is.
+    With threads, all that the work imports has to be imported before: threads that import modules at once can wait for
+    each other for ever. When the caller stops, by an error or an interruption, what has not been started never is.
 
     Args:
-        work: called with one item; releases Python's lock for most of its time.
+        work: called with one item; releases Python's lock for most of its time. For processes: a function of a module,
+            perhaps a `functools.partial` of one.
         items: what to call it with.
         threads: how many.
         ahead: how many items may be in work, or done and not yet taken.
         stopped: a `threading.Event` that is set at the end, for work that takes long to look at.
+        processes: take processes, for work that keeps Python's lock; they end with this one, whatever ends it.
 
     Yields:
         Pairs of an item and its result, in the order of the items. What `work` raises is raised here.
+
+    Raises:
+        WorkError: a process was killed.
     """
     waiting = iter(items)
     running = collections.deque()
-    with concurrent.futures.ThreadPoolExecutor(threads) as pool:
+    if processes:
+        # Anew, rather than as copies of this process, of whose threads only one would be copied.
+        context = multiprocessing.get_context("spawn")
+        pool = concurrent.futures.ProcessPoolExecutor(threads, context, _end_with_parent)
+    else:
+        pool = concurrent.futures.ThreadPoolExecutor(threads)
+    with pool:
 
         def start():
             while len(running) < ahead:
                 for item in waiting:
-                    running.append((item, pool.submit(work, item)))
+                    with _without_interrupts() if processes else contextlib.nullcontext():
+                        running.append((item, pool.submit(work, item)))
                     break
                 else:
                     return
@@ -54,8 +73,36 @@ def in_order(work, items, threads, ahead, stopped=None):
                 result = future.result()
                 start()
                 yield item, result
+        except concurrent.futures.BrokenExecutor as error:
+            raise WorkError(
+                "a process that did a part of the work was killed, perhaps for want of memory; fewer -p/--processors "
+                "take less."
+            ) from error
         finally:
             if stopped is not None:
                 stopped.set()
             for _, future in running:
                 future.cancel()
+
+
+@contextlib.contextmanager
+def _without_interrupts():
+    """Start processes that Ctrl-C on the terminal doesn't reach, since this one ends them; here it acts afterwards."""
+    # The mask is for them, who inherit it; here another thread, which has none, would take the signal.
+    former = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        with postponed():
+            yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, former)
+
+
+def _end_with_parent():
+    """In a process of `in_order`: end when the one that started it has been killed and so can't say that it is over."""
+    from multiprocessing import connection  # Here, since threads don't need it.
+
+    def wait():
+        connection.wait([multiprocessing.parent_process().sentinel])
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()

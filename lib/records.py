@@ -13,6 +13,7 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
+import itertools
 import os
 import struct
 import sys
@@ -248,6 +249,16 @@ def _scan(path):
                 number += 1
     except OSError as error:
         raise WorkError(f"{path} can't be read ({error.strerror}).") from error
+
+
+def record_ends(path):
+    """Where each whole record of a file ends, up to the first that is not whole: int64 `(records,)`, in bytes.
+
+    Raises:
+        WorkError: the file can't be read.
+    """
+    whole = itertools.takewhile(lambda found: not found[3], _scan(path))
+    return np.fromiter((offset + len(content) + _TAIL.size for _, offset, content, _ in whole), "int64")
 
 
 def _checksum(data):

@@ -33,6 +33,7 @@ FLOORS = {
     ],
     "parts": [
         *("device", "images", "duplicates", "splits", "contact_sheet", "records"),
+        "attractors",
         *("layers", "architecture", "drawing", "transfer"),
         *("keras_graphs", "keras_files", "inference", "losses", "schedules", "metrics", "augmentation"),
         *("uncertainty", "figures"),
@@ -49,6 +50,7 @@ FLOORS = {
         "prediction",
         "conversion",
         "sample",
+        "fractals",
     ],
 }
 

@@ -1,0 +1,75 @@
+#!/usr/bin/env python3
+"""Draw a data set to pre-train models on or to distil them: random fractals in space, straight into .tfr files.
+
+Example: ./fractals.py -n 21000 -s 224 -r 1 -o 3D-OFDB-21k-224
+
+Each fractal is a category of its own, seen from one side or more for training and from another for the test, as in
+arXiv:2307.14710. Run the same command again to go on where it stopped.
+"""
+
+import sys
+
+from lib import cli
+
+
+def options():
+    """The command line's options."""
+    parser = cli.parser(__doc__)
+    add = parser.add_argument
+    add("-o", "--output", type=cli.output_prefix, required=True, metavar="PREFIX", help="how the files' names begin")
+    add(
+        "-n",
+        "--categories",
+        type=cli.whole_number(2, 1_000_000),
+        default=21_000,
+        metavar="COUNT",
+        help="how many fractals (21000)",
+    )
+    add("-s", "--size", type=cli.whole_number(16, 1024), default=224, metavar="PIXELS", help="the images' side (224)")
+    add(
+        "--views",
+        type=cli.whole_number(1, 1000),
+        default=1,
+        metavar="COUNT",
+        help="images of each category for training; the test has one more (1)",
+    )
+    seed = cli.whole_number(0, 2**32)
+    add("-r", "--random", type=seed, default=123456789, metavar="SEED", help="seed (123456789)")
+    add("-q", "--quality", type=cli.whole_number(1, 100), default=94, metavar="1-100", help="of the JPEGs (94)")
+    sheet = cli.parsed(sheet_file)
+    add("--sheet", type=sheet, metavar="FILE", help="draw the first 64 categories on a contact sheet, .png or .jpg")
+    cli.add_device_options(parser)
+    return parser
+
+
+def sheet_file(text):
+    """An option's type: a picture to be written."""
+    if not text.lower().endswith((".png", ".jpg", ".jpeg")):
+        raise ValueError(f"{text!r} must end in .png or .jpg")
+    return cli.output_file(text)
+
+
+def main(argv=None):
+    """Run the script; returns its exit status."""
+    return cli.run(options(), work, argv)
+
+
+def work(arguments):
+    """Do what the command line says."""
+    from lib.fractals import Settings, draw_sheet, make_fractals
+
+    def report(message):
+        print(message, file=sys.stderr)
+
+    settings = Settings(arguments.categories, arguments.size, arguments.views, arguments.quality, arguments.random)
+    train, test, made = make_fractals(settings, arguments.output, arguments.processors, report)
+    if not made:
+        report(f"{train} and {test} are there already, of these very settings; nothing is to be done.")
+    if arguments.sheet:
+        draw_sheet(settings, arguments.sheet)
+    print(f"{train}\t{settings.categories * settings.views}")
+    print(f"{test}\t{settings.categories}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
