@@ -1,9 +1,10 @@
 """Making a teacher of a PyTorch checkpoint: a vision transformer as a SavedModel."""
 
 import os
-import shutil
 import tempfile
 from typing import NamedTuple, Tuple
+
+import numpy as np
 
 from lib.checkpoints import read_arrays
 from lib.device import bind_devices
@@ -50,7 +51,7 @@ def port(checkpoint, output, heads=None, key=None, normalization="imagenet", ove
 
     Raises:
         UsageError: the checkpoint can't be used, or there is something in the output's place.
-        WorkError: arrays are missing or left over.
+        WorkError: arrays are missing or left over, or hold what is no number; the output can't be written.
     """
     if os.path.lexists(output) and not (overwrite and is_made_here(output)):
         cure = "--overwrite replaces it" if is_made_here(output) else "give another one"
@@ -75,7 +76,14 @@ def port(checkpoint, output, heads=None, key=None, normalization="imagenet", ove
         f"{'mean of all tokens' if design.mean else 'class token'}."
     )
     model = build_vit(design)
-    put_arrays(model, design, lambda name: tensors[name].read())
+
+    def read(name):
+        values = tensors[name].read()
+        if not np.isfinite(values).all():
+            raise WorkError(f"{checkpoint}: {name} holds numbers that are infinite or none.")
+        return values
+
+    put_arrays(model, design, read)
     write_teacher(model, NORMALIZATIONS[normalization], output, overwrite)
     return Ported(design.size, design.outputs, model.count_params())
 
@@ -93,6 +101,9 @@ def write_teacher(model, normalization: Tuple, output, overwrite=False):
         normalization: mean and standard deviation of each band, of pixels from 0 to 1.
         output: the directory to make.
         overwrite: whether to replace one that is there.
+
+    Raises:
+        WorkError: it can't be written.
     """
     import tensorflow as tf
 
@@ -109,11 +120,21 @@ def write_teacher(model, normalization: Tuple, output, overwrite=False):
     module.numbers = [weight if isinstance(weight, tf.Variable) else weight.value for weight in model.weights]
     folder, name = os.path.split(os.path.abspath(output))
     with tempfile.TemporaryDirectory(prefix=f".{name}.", dir=folder) as draft:
-        made = os.path.join(draft, name)
-        tf.saved_model.save(module, made, signatures={"serving_default": serve})
+        made, former = os.path.join(draft, name), os.path.join(draft, "former")
+        try:
+            tf.saved_model.save(module, made, signatures={"serving_default": serve})
+        except tf.errors.OpError as error:  # such as that of a full disk
+            reason = str(error).splitlines()[0]
+            raise WorkError(f"-o/--output: {output} can't be written ({reason}).") from error
         os.makedirs(os.path.join(made, "assets.extra"), exist_ok=True)
         with open(os.path.join(made, "assets.extra", _MADE_HERE), "w", encoding="utf-8") as file:
             file.write("A teacher for distilling, made by vitTeacher.py.\n")
-        if overwrite and os.path.isdir(output):
-            shutil.move(output, os.path.join(draft, "former"))
-        os.rename(made, output)
+        if not (overwrite and os.path.isdir(output)):
+            os.rename(made, output)
+            return
+        os.rename(output, former)
+        try:
+            os.rename(made, output)
+        except BaseException:
+            os.rename(former, output)
+            raise

@@ -63,7 +63,7 @@ def design_of(shapes, heads=None):
 
     Raises:
         WorkError: arrays are missing or left over; the message names them.
-        UsageError: so many heads can't share the width.
+        UsageError: so many heads can't share the width, or it doesn't tell how many there are.
     """
     needed = ("patch_embed.proj.weight", "pos_embed", "head.weight", "blocks.0.mlp.fc1.weight")
     missing = [name for name in needed if name not in shapes]
@@ -75,7 +75,9 @@ def design_of(shapes, heads=None):
             raise WorkError(f"{name} has the shape {tuple(shapes[name])}, where {rank} numbers are right.")
     width, bands, patch, _ = shapes["patch_embed.proj.weight"]
     blocks = {int(match.group(1)) for match in (re.match(r"blocks\.(\d+)\.", name) for name in shapes) if match}
-    heads = heads or max(1, width // HEAD_WIDTH)
+    if heads is None and width % HEAD_WIDTH:
+        raise UsageError(f"--heads: a width of {width} does not tell how many attention heads there are; give them.")
+    heads = heads or width // HEAD_WIDTH
     if width % heads:
         raise UsageError(f"--heads: {heads} heads can't share a width of {width} evenly.")
     positions, class_token = shapes["pos_embed"][1], "cls_token" in shapes

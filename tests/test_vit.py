@@ -77,6 +77,8 @@ def test_missing_and_surplus_arrays_are_named():
             vit.check_arrays(given, vit.design_of(given))
     with pytest.raises(UsageError, match="--heads: 5 heads can't share a width of 64"):
         vit.design_of(shapes, 5)
+    with pytest.raises(UsageError, match="--heads: a width of 24 does not tell how many attention heads there are"):
+        vit.design_of(vit.array_shapes(vit.Design(32, 8, 3, 24, 2, 2, 128, 5)))
 
 
 def test_the_layer_of_its_own_survives_keras():

@@ -53,6 +53,11 @@ def test_it_appears_whole_and_replaces_only_its_own(tmp_path, monkeypatch):
         os.makedirs(arguments[1])
         raise KeyboardInterrupt
 
+    def stop_before_the_new_one(source, target, rename=os.rename):
+        if target == str(output) and not source.endswith("former"):
+            raise KeyboardInterrupt
+        rename(source, target)
+
     with monkeypatch.context() as patch:
         import tensorflow as tf
 
@@ -62,6 +67,11 @@ def test_it_appears_whole_and_replaces_only_its_own(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
     porting.port(*given, report=lambda message: None)
     (output / "mark").touch()
+    with monkeypatch.context() as patch:
+        patch.setattr(porting.os, "rename", stop_before_the_new_one)
+        with pytest.raises(KeyboardInterrupt):
+            porting.port(*given, overwrite=True, report=lambda message: None)
+    assert (output / "mark").exists() and sorted(path.name for path in tmp_path.iterdir()) == ["teacher"]
     porting.port(*given, overwrite=True, report=lambda message: None)
     assert not (output / "mark").exists() and porting.is_made_here(output)
     shutil.rmtree(output / "assets.extra")
