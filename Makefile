@@ -35,7 +35,7 @@ names-are-given:
 	@test -n "$$DATA" && test -n "$$OUTPUT" || { echo "make predict: give DATA=FOLDER and OUTPUT=FILE.tsv" >&2; exit 2; }
 
 test: $(TEST_READY)
-	"$$VENV"/bin/python -m pytest $(TESTS)
+	"$$VENV"/bin/python -m pytest --numprocesses=2 --dist=loadfile $(TESTS)
 
 test-all:
 	sh tests/on_each_python.sh
