@@ -106,12 +106,22 @@ def change(images, changes, noises, search):
     images = tf.cast(images, "float32")
     for number, name in enumerate(CHANGES):
         if getattr(search, name) > 0:
-            images = _change_by(name, images, changes[:, number], noises, search)
+            amounts = changes[:, number]
+            chosen = tf.where(amounts != 0)[:, 0]  # so that the others cost nothing
+            given = (tf.gather(values, chosen) for values in (images, amounts, noises))
+            images = _replaced(images, amounts != 0, _change_by(name, *given, search))
     return images
 
 
+def _replaced(images, which, others):
+    """Images `(N, …)`, those of `which`, bool `(N,)`, replaced by others in their order."""
+    count = tf.shape(images)[0]
+    places = tf.where(which, count + tf.cumsum(tf.cast(which, "int32")) - 1, tf.range(count))
+    return tf.gather(tf.concat([images, others], axis=0), places)
+
+
 def _change_by(name, images, amounts, noises, search):
-    """Images `(N, height, width, bands)` after the change of one name by amounts `(N,)`."""
+    """Images `(K, height, width, bands)` after the change of one name by amounts `(K,)`."""
     zeros, ones = tf.zeros_like(amounts), tf.ones_like(amounts)
     sides = tf.cast(tf.shape(images)[1:3], "float32")
     if name == "shear_x":
@@ -124,12 +134,12 @@ def _change_by(name, images, amounts, noises, search):
         return _warp(images, [ones, zeros, zeros, zeros, ones, amounts * sides[0]])
     if name == "gaussian_noise":
         return _add_noise(images, amounts * 255, noises)
-    changed = {
+    return {
         "left_right": lambda: images[:, :, ::-1],
         "up_down": lambda: images[:, ::-1],
-        "rotate_one": lambda: tf.image.rot90(images, 1),
+        "rotate_one": lambda: tf.transpose(images, [0, 2, 1, 3])[:, ::-1],
         "rotate_two": lambda: images[:, ::-1, ::-1],
-        "rotate_three": lambda: tf.image.rot90(images, 3),
+        "rotate_three": lambda: tf.transpose(images, [0, 2, 1, 3])[:, :, ::-1],
         "invert": lambda: 255 - images,
         "solarize_add": lambda: tf.where(
             images < search.solarize_add_threshold * 255,
@@ -137,7 +147,6 @@ def _change_by(name, images, amounts, noises, search):
             images,
         ),
     }[name]()
-    return tf.where(amounts[:, None, None, None] > 0, changed, images)
 
 
 def _warp(images, coefficients):
@@ -145,8 +154,8 @@ def _warp(images, coefficients):
     the centre of the top left one.
 
     Args:
-        images: float32 `(N, height, width, bands)`.
-        coefficients: a, b, c, d, e, f, each `(N,)`.
+        images: float32 `(K, height, width, bands)`.
+        coefficients: a, b, c, d, e, f, each `(K,)`.
     """
     zeros = tf.zeros_like(coefficients[0])
     return tf.raw_ops.ImageProjectiveTransformV3(
@@ -160,20 +169,16 @@ def _warp(images, coefficients):
 
 
 def _add_noise(images, deviations, noises):
-    """Add to each image noise of its standard deviation `(N,)`, which follows from its two numbers `(N, 2)` alone, so
+    """Add to each image noise of its standard deviation `(K,)`, which follows from its two numbers `(K, 2)` alone, so
     that it is the same on whatever device; the result stays within 0-255.
     """
 
     def one(parts):
         image, deviation, seed = parts
-        noise = tf.cond(
-            deviation > 0,
-            lambda: deviation * tf.random.stateless_normal(tf.shape(image), seed),
-            lambda: tf.zeros_like(image),
-        )
-        return tf.clip_by_value(image + noise, 0, 255)
+        return tf.clip_by_value(image + deviation * tf.random.stateless_normal(tf.shape(image), seed), 0, 255)
 
-    return tf.map_fn(one, (images, deviations, noises), fn_output_signature=images.dtype)
+    noisy = tf.map_fn(one, (images, deviations, noises), fn_output_signature=images.dtype)
+    return tf.reshape(noisy, tf.shape(images))  # which it lacks if there are none
 
 
 def crop(images, windows, size):
