@@ -104,9 +104,7 @@ def work(arguments):
         from lib.reporting import report_answers
 
         about = [("Model", arguments.model), ("Records", ", ".join(arguments.test))]
-        report_answers(
-            arguments.report, answers[0], found, labels, about, arguments.report_images, weights is not None
-        )
+        report_answers(arguments.report, answers[0], found, labels, about, arguments.report_images, weights is not None)
 
 
 if __name__ == "__main__":

@@ -141,20 +141,24 @@ def _write(path, template, title, facts, labels, names, identity, moment, **cont
         "base-uri 'none'; form-action 'none'"
     )
     choices = [{"value": label, "text": shown(label)} for label in labels]
-    parts = _environment().get_template(template).generate(
-        title=title,
-        facts=facts,
-        labels=labels,
-        index={label: place for place, label in enumerate(labels)},
-        choices=choices,
-        names=names,
-        prefix=common_folder(card.name for group in content["groups"] for card in group.cards),
-        identity=hashlib.sha256(identity.encode()).hexdigest()[:16],
-        date=time.strftime("%Y-%m-%d %H:%M", moment or time.localtime()),
-        style=Markup(style),
-        script=Markup(script),
-        policy=policy,
-        **content,
+    parts = (
+        _environment()
+        .get_template(template)
+        .generate(
+            title=title,
+            facts=facts,
+            labels=labels,
+            index={label: place for place, label in enumerate(labels)},
+            choices=choices,
+            names=names,
+            prefix=common_folder(card.name for group in content["groups"] for card in group.cards),
+            identity=hashlib.sha256(identity.encode()).hexdigest()[:16],
+            date=time.strftime("%Y-%m-%d %H:%M", moment or time.localtime()),
+            style=Markup(style),
+            script=Markup(script),
+            policy=policy,
+            **content,
+        )
     )
     with whole_file(path) as file:
         file.writelines(parts)

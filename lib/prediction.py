@@ -163,7 +163,11 @@ def predict(
                     if features is not None:
                         features.append([names[numbers[place]] for place in good], vectors[good])
                     table.append(
-                        [escape_name(model), names[numbers[place]], *_answer(chances[place], labels, top, probabilities)]
+                        [
+                            escape_name(model),
+                            names[numbers[place]],
+                            *_answer(chances[place], labels, top, probabilities),
+                        ]
                         for place in good
                         if names[numbers[place]] not in table
                     )

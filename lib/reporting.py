@@ -124,7 +124,9 @@ def report_table(table, page, most=300, labels_file=None, max_pixels=MAX_PIXELS,
     counts = dict.fromkeys(labels, 0)
     for row in rows:
         counts[row.category] += 1
-    groups = [Group(label, counts[label], [_card(row, next(pictures), page) for row in chosen[label]]) for label in labels]
+    groups = [
+        Group(label, counts[label], [_card(row, next(pictures), page) for row in chosen[label]]) for label in labels
+    ]
     settings, versions = settings_of(table)
     folder = settings.get("-d/--data")
     write_prediction_page(
@@ -156,7 +158,9 @@ def sort_table(table, folder, kind="link", report=print):
     if done.missing:
         report(f"{len(done.missing):,} images are not there any more, such as {done.missing[0]}.")
     if done.left:
-        report(f"{len(done.left):,} files there are not what was made here any more, such as {done.left[0]}: they stay.")
+        report(
+            f"{len(done.left):,} files there are not what was made here any more, such as {done.left[0]}: they stay."
+        )
 
 
 def least_certain(rows, labels, most):

@@ -165,7 +165,9 @@ def _places(sources, folders, former, folder):
     for sub in set(folders.values()):
         with os.scandir(os.path.join(folder, sub)) as entries:
             taken[sub] = {_key(entry.name) for entry in entries if f"{sub}/{entry.name}" not in former}
-        taken[sub].update(_key(os.path.basename(place)) for place in [*places, *former] if os.path.dirname(place) == sub)
+        taken[sub].update(
+            _key(os.path.basename(place)) for place in [*places, *former] if os.path.dirname(place) == sub
+        )
     placed = set(places.values())
     for name, source in sources.items():
         if name not in placed:

@@ -14,6 +14,7 @@ SHARED = Path(os.environ.get("HERBARIOGRAPH_SHARED", ROOT.parent / "shared"))
 FIXTURES = ROOT / "tests" / "fixtures"
 
 _missing = []
+_without_browser = []
 
 
 @pytest.fixture
@@ -25,6 +26,17 @@ def shared(request):
     return SHARED
 
 
+@pytest.fixture(scope="module")
+def needs_browser(request):
+    """Skips tests, loudly, where there is no browser to run them in."""
+    from browser import what_is_missing
+
+    missing = what_is_missing()
+    if missing:
+        _without_browser.append((request.node.nodeid, missing))
+        pytest.skip(f"needs {', '.join(missing)}")
+
+
 @pytest.fixture
 def environment(tmp_path):
     """Environment variables for a script that is run as a process, with no model in its model directory."""
@@ -32,10 +44,13 @@ def environment(tmp_path):
 
 
 def pytest_terminal_summary(terminalreporter):
-    """Say at the end, where it can't be overlooked, that tests could not compare with the real data."""
+    """Say at the end, where it can't be overlooked, that tests could not compare with the real data or run in a browser."""
     if _missing:
         terminalreporter.section("REAL DATA MISSING", red=True, bold=True)
         terminalreporter.line(f"{len(_missing)} tests did not run, since {SHARED} is not there.")
+    for module, missing in _without_browser:
+        terminalreporter.section("BROWSER MISSING", red=True, bold=True)
+        terminalreporter.line(f"{module} did not run; it needs {', '.join(missing)}.")
 
 
 def script(name):

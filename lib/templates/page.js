@@ -161,10 +161,12 @@
 
   let waiting = 0;
   form.addEventListener("submit", (event) => event.preventDefault());
-  form.addEventListener("input", () => {
-    clearTimeout(waiting);
-    waiting = setTimeout(filter, 60);
-  });
+  for (const kind of ["input", "change"]) {
+    form.addEventListener(kind, () => {
+      clearTimeout(waiting);
+      waiting = setTimeout(filter, 60);
+    });
+  }
   form.addEventListener("reset", () => setTimeout(filter, 0));
   document.addEventListener("click", (event) => {
     const button = event.target.closest(".matrix button");
@@ -179,5 +181,6 @@
   });
   form.hidden = false;
   if (correctable) startCorrecting();
+  addEventListener("pageshow", filter); // a browser may have put back what was in the fields
   filter();
 })();
