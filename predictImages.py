@@ -38,13 +38,10 @@ def options():
         metavar="DIR",
         help="where the published models are kept ($HERBARIOGRAPH_MODELS, else ~/.cache/herbariograph)",
     )
-    add(
-        "--labels",
-        type=cli.existing_file,
-        metavar="FILE",
-        help="a TSV with the columns INDEX and LABEL of the model's outputs (categories.tsv beside a model given as a "
-        "path, else the 17 published categories)",
+    labels = (
+        "a TSV with INDEX and LABEL of its outputs (categories.tsv beside a file, else the 17 published categories)"
     )
+    add("--labels", type=cli.existing_file, metavar="FILE", help=labels)
     add = parser.add_argument_group("table").add_argument
     add(
         "--top",
@@ -58,10 +55,9 @@ def options():
     views.add_options(parser)
     add = parser.add_argument_group("images").add_argument
     add("--exact", action="store_true", help="the pixels of the published pipeline: slower, EXIF orientation ignored")
-    pixels = {"type": cli.whole_number(1), "default": 500_000_000, "metavar": "COUNT"}
-    add("--max-pixels", **pixels, help="refuse larger pictures (500000000)")
-    images = {"type": cli.whole_number(1), "default": 1024, "metavar": "COUNT"}
-    add("-b", "--batch", **images, help="at most how many images to hold in memory (1024)")
+    count = {"type": cli.whole_number(1), "metavar": "COUNT"}
+    add("--max-pixels", default=500_000_000, help="refuse larger pictures (500000000)", **count)
+    add("-b", "--batch", default=1024, help="at most how many images to hold in memory (1024)", **count)
     cli.add_device_options(parser)
     return parser
 

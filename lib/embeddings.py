@@ -4,7 +4,6 @@ The file holds `embeddings`, float32 `(images, width)`; `paths`, their names as 
 `settings`, what they depend on, as JSON. `numpy.load` opens it.
 """
 
-import contextlib
 import json
 import os
 import struct

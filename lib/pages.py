@@ -6,10 +6,9 @@ They are made of plain data; what comes from file names is escaped by the templa
 import base64
 import hashlib
 import os
-import re
 import time
 import unicodedata
-from typing import NamedTuple, Optional, Sequence, Tuple
+from typing import NamedTuple, Optional, Sequence
 from urllib.parse import quote
 
 import jinja2
@@ -226,5 +225,11 @@ def link_to(name, page):
 
 def common_folder(names):
     """The folder that all names begin with, and its slash; empty if there is none."""
-    prefix = os.path.commonprefix(list(names))
-    return re.sub(r"[^/]*$", "", prefix)
+    names = list(names)
+    if not names:
+        return ""
+    first, last = min(names), max(names)  # what these begin with, all do
+    same = next(
+        (place for place, pair in enumerate(zip(first, last)) if len(set(pair)) > 1), min(len(first), len(last))
+    )
+    return first[: first.rfind("/", 0, same) + 1]

@@ -85,8 +85,7 @@ def _number(path, row, place):
 
 
 def labels_of_table(path, labels_file=None):
-    """The labels of the categories that a table's model has: of a table of labels, of what is recorded beside the table,
-    else the 17."""
+    """The labels of a table's categories: of a table of labels, of what is recorded beside it, else the 17."""
     if labels_file is not None:
         return list(read_labels(labels_file))
     recorded = settings_of(path)[0].get("the labels")

@@ -48,7 +48,7 @@ def write_errors_table(path, errors):
 
 
 def read_errors_table(path):
-    """What `write_errors_table` wrote, as a dictionary path -> reason, names as in the table; empty if it is not there."""
+    """What `write_errors_table` wrote: a dictionary name as in the table -> reason, empty if there is no table."""
     found = {}
     if os.path.isfile(path):
         with open(path, encoding="utf-8", errors="replace", newline="\n") as file:

@@ -114,7 +114,8 @@ class Browser:
         """What axe-core finds that is serious or critical: rule and elements."""
         self.run(AXE.read_text())
         found = self.driver.execute_async_script(
-            "const done = arguments[0]; axe.run(document, {resultTypes: ['violations']}).then(done, (e) => done(String(e)))"
+            "const done = arguments[0];"
+            "axe.run(document, {resultTypes: ['violations']}).then(done, (error) => done(String(error)));"
         )
         assert isinstance(found, dict), found
         return [

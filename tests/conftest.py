@@ -44,7 +44,7 @@ def environment(tmp_path):
 
 
 def pytest_terminal_summary(terminalreporter):
-    """Say at the end, where it can't be overlooked, that tests could not compare with the real data or run in a browser."""
+    """Say at the end, where it can't be overlooked, that tests lacked the real data or a browser."""
     if _missing:
         terminalreporter.section("REAL DATA MISSING", red=True, bold=True)
         terminalreporter.line(f"{len(_missing)} tests did not run, since {SHARED} is not there.")

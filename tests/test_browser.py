@@ -12,6 +12,7 @@ from PIL import Image
 
 import imagesToTFR
 from lib import pages, reporting
+from lib.categories import CATEGORIES
 from lib.files import escape_name, unescape_name
 from lib.tables import read_table
 from lib.thumbnails import allowance, encode
@@ -277,8 +278,7 @@ def test_the_page_of_labelled_records(window, tmp_path):
 
 
 def test_twenty_thousand_images_are_small_and_open_at_once(window, tmp_path):
-    from lib.categories import LABELS as labels
-
+    labels = [category.label for category in CATEGORIES]
     rng = np.random.default_rng(0)
     allowed = allowance(len(labels) * 300)
     noise = encode(rng.integers(0, 255, (128, 128, 3), dtype="uint8"), allowed)
