@@ -172,7 +172,7 @@ def test_names_of_any_bytes(images):
     names = [escape_name(os.fsdecode(path)) for path in (name, long, also)]
     for _ in range(2):
         sort_images(dict.fromkeys(names, "Text"), "sorted")
-        found = [entry for entry in os.listdir(b"sorted/Text")]
+        found = os.listdir(b"sorted/Text")
         assert len(found) == 3 and os.path.basename(name) in found
         assert all(os.path.exists(b"sorted/Text/" + entry) for entry in found)
 
