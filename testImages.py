@@ -9,7 +9,7 @@ Four lines on stdout; on stderr what they don't say: how sure they are, and how 
 import functools
 import sys
 
-from lib import cli
+from lib import cli, views
 from lib.errors import UsageError
 from lib.recipes import cover, parse_class_numbers
 
@@ -41,6 +41,7 @@ def options():
     add("--table", type=cli.output_file, metavar="FILE", help="the table of the categories, .tsv, instead of on stderr")
     add("--json", type=cli.output_file, metavar="FILE", help="all figures")
     add("--figures", type=cli.output_directory, metavar="DIR", help="pictures of them")
+    views.add_report_options(parser)
     add("--labels", type=cli.existing_file, metavar="FILE", help="a TSV with INDEX and LABEL of the categories")
     cli.add_device_options(parser)
     return parser
@@ -99,6 +100,11 @@ def work(arguments):
         evaluation.write_json(arguments.json, found, about, comparison)
     if arguments.figures:
         evaluation.draw(arguments.figures, found, answers[0], labels)
+    if arguments.report:
+        from lib.reporting import report_answers
+
+        about = [("Model", arguments.model), ("Records", ", ".join(arguments.test))]
+        report_answers(arguments.report, answers[0], found, labels, about, arguments.report_images, weights is not None)
 
 
 if __name__ == "__main__":

@@ -206,6 +206,17 @@ def output_model(text):
     return output_file(text)
 
 
+def output_ending(*endings):
+    """An option's type: a file to be written whose name ends like one of these."""
+
+    def check(text):
+        if not text.lower().endswith(endings):
+            raise argparse.ArgumentTypeError(f"{text!r} must end in {' or '.join(endings)}")
+        return output_file(text)
+
+    return check
+
+
 @contextlib.contextmanager
 def naming(option):
     """Put an option's name before what is wrong with its value."""

@@ -1,6 +1,7 @@
 """Files that appear whole or not at all, and names that fit into a line of text."""
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import re
@@ -39,6 +40,29 @@ def whole_file(path, mode="w", **options):
         if isinstance(error, OSError) and error.filename in (None, temporary):
             raise OSError(error.errno, error.strerror, path) from error  # the name that the caller knows
         raise
+
+
+def open_locked(path):
+    """Open a file for reading and appending bytes, made when it is not there; one process at a time may have it.
+
+    Returns:
+        The open file; None if another process has it.
+    """
+    while True:
+        file = open(path, "a+b")  # noqa: SIM115 - the caller closes it
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            return None
+        except OSError:
+            return file  # a file system without locks
+        try:
+            if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
+                return file
+        except FileNotFoundError:
+            pass
+        file.close()  # the process that had it removed it between opening and locking
 
 
 def checksum(path):
@@ -91,3 +115,8 @@ def unescape_name(text):
         return {"t": "\t", "n": "\n", "r": "\r"}.get(code, code)
 
     return os.fsdecode(os.fsencode(_UNESCAPED.sub(character, text)))  # bytes that together are UTF-8 joined
+
+
+def path_order(name):
+    """What escaped names are sorted by: their paths, byte by byte."""
+    return os.fsencode(unescape_name(name))

@@ -32,6 +32,8 @@ _FOLLOWED = frozenset(
     ]
 )
 
+FEATURES = "output_layerNormalization"  # the layer after the pooling
+
 
 class _Value(NamedTuple):
     """A tensor in the making: what it stands for is `tensor * scale + shift`."""
@@ -39,6 +41,10 @@ class _Value(NamedTuple):
     tensor: Any
     scale: Optional[np.ndarray] = None
     shift: Optional[np.ndarray] = None
+
+
+class NoFeaturesError(ValueError):
+    """A model has no features; the message is a clause about it."""
 
 
 def compile_logits(model, shape):
@@ -55,20 +61,67 @@ def compile_logits(model, shape):
 
     @tf.function(input_signature=[tf.TensorSpec(shape, tf.float32)], autograph=False)
     def logits(pixels):
-        return _folded(model, pixels)
+        return _folded(model, pixels, [model.output])[0]
 
     logits.get_concrete_function()
     return logits
 
 
-def _folded(model, pixels):
-    """Apply a model layer by layer, scales and shifts folded into the convolutions that follow."""
+def compile_features(model, shape):
+    """Compile a model that gives the pooled features, too, which its logits are made of.
+
+    They are the output of the layer `output_layerNormalization`; of a model without it, what its last layer is given.
+
+    Args:
+        model, shape: see `compile_logits`.
+
+    Returns:
+        A function from a float32 tensor of that shape, 0-255, to float32 logits `(batch, outputs)` and features
+        `(batch, width)`; several threads may call it at once.
+
+    Raises:
+        NoFeaturesError: the model has none that are one vector for each image.
+    """
+    named = [layer for layer in model.layers if layer.name == FEATURES]
+    try:
+        features = named[0].output if named else model.layers[-1].input
+    except (AttributeError, ValueError):
+        features = None
+    if len(getattr(features, "shape", ())) != 2:
+        raise NoFeaturesError(f"has no layer {FEATURES}, and its last layer is not given one vector for each image")
+
+    @tf.function(input_signature=[tf.TensorSpec(shape, tf.float32)], autograph=False)
+    def answers(pixels):
+        logits, vectors = _folded(model, pixels, [model.output, features])
+        return logits, tf.cast(vectors, "float32")
+
+    answers.get_concrete_function()
+    return answers
+
+
+def _folded(model, pixels, wanted):
+    """Apply a model layer by layer, scales and shifts folded into the convolutions that follow.
+
+    Args:
+        model: the model.
+        pixels: a tensor.
+        wanted: which of the model's symbolic tensors to compute.
+
+    Returns:
+        A tensor for each of them.
+    """
+
+    def plainly():
+        if len(wanted) == 1:
+            return [model(pixels, training=False)]
+        return keras.Model(model.input, wanted)(pixels, training=False)
+
     if not all(type(layer) in _FOLLOWED for layer in model.layers):
-        return model(pixels, training=False)
+        return plainly()
     try:
         flow = [(layer, layer.input, layer.output) for layer in model.layers[1:]]
     except (AttributeError, ValueError):  # a layer that is called twice has no one input
-        return model(pixels, training=False)
+        return plainly()
     users = {}
     for layer, inputs, _ in flow:
         for tensor in inputs if isinstance(inputs, (list, tuple)) else [inputs]:
@@ -88,7 +141,13 @@ def _folded(model, pixels):
             tensors = [value.tensor for value in given]
             options = {"training": False} if "training" in inspect.signature(layer.call).parameters else {}
             values[id(output)] = _Value(layer(tensors if several else tensors[0], **options))
-    return values[id(model.output)].tensor
+    return [_plain(values[id(tensor)]) for tensor in wanted]
+
+
+def _plain(value):
+    """What a `_Value` stands for, as one tensor."""
+    tensor = value.tensor if value.scale is None else value.tensor * value.scale
+    return tensor if value.shift is None else tensor + value.shift
 
 
 def _is_plain_normalization(layer):
