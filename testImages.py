@@ -97,9 +97,10 @@ def work(arguments):
     report("\n".join(evaluation.words_of(found, comparison, (arguments.model, arguments.compare))))
     if arguments.json:
         about = {"model": arguments.model, "records": list(arguments.test), "images": len(answers[0].labels)}
+        about.update({"compared_with": arguments.compare} if arguments.compare else {})
         evaluation.write_json(arguments.json, found, about, comparison)
     if arguments.figures:
-        evaluation.draw(arguments.figures, found, answers[0], labels)
+        evaluation.draw(arguments.figures, found, answers[0], labels, weights)
     if arguments.report:
         from lib.reporting import report_answers
 

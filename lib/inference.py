@@ -1,7 +1,8 @@
 """A model compiled for answering: the same logits as the model's, in less time.
 
 What a ConvNeXt spends on a CPU beside its convolutions goes into element-wise steps. Those that only scale or shift
-what a convolution then mixes linearly are put into that convolution's weights, once, when the function is made.
+what a convolution then mixes linearly are put into that convolution's weights: once, when the function is made, or in
+each call if the weights change, which is still little beside a batch of images.
 """
 
 import inspect
@@ -39,20 +40,22 @@ class _Value(NamedTuple):
     """A tensor in the making: what it stands for is `tensor * scale + shift`."""
 
     tensor: Any
-    scale: Optional[np.ndarray] = None
-    shift: Optional[np.ndarray] = None
+    scale: Optional[Any] = None
+    shift: Optional[Any] = None
 
 
 class NoFeaturesError(ValueError):
     """A model has no features; the message is a clause about it."""
 
 
-def compile_logits(model, shape):
+def compile_logits(model, shape, changing=False):
     """Compile a model for inference on batches of one shape.
 
     Args:
-        model: a functional Keras model with one input and one output, whose weights don't change any more.
+        model: a functional Keras model with one input and one output.
         shape: `(batch, height, width, bands)`.
+        changing: whether the model's weights may change between one call and the next; if not, those that it has now
+            are put together once rather than in each call.
 
     Returns:
         A function from a float32 tensor of that shape, 0-255, to float32 logits `(batch, outputs)`; several threads may
@@ -61,7 +64,7 @@ def compile_logits(model, shape):
 
     @tf.function(input_signature=[tf.TensorSpec(shape, tf.float32)], autograph=False)
     def logits(pixels):
-        return _folded(model, pixels, [model.output])[0]
+        return _folded(model, pixels, [model.output], tf.convert_to_tensor if changing else _array)[0]
 
     logits.get_concrete_function()
     return logits
@@ -92,20 +95,21 @@ def compile_features(model, shape):
 
     @tf.function(input_signature=[tf.TensorSpec(shape, tf.float32)], autograph=False)
     def answers(pixels):
-        logits, vectors = _folded(model, pixels, [model.output, features])
+        logits, vectors = _folded(model, pixels, [model.output, features], _array)
         return logits, tf.cast(vectors, "float32")
 
     answers.get_concrete_function()
     return answers
 
 
-def _folded(model, pixels, wanted):
+def _folded(model, pixels, wanted, value_of):
     """Apply a model layer by layer, scales and shifts folded into the convolutions that follow.
 
     Args:
         model: the model.
         pixels: a tensor.
         wanted: which of the model's symbolic tensors to compute.
+        value_of: gives a weight's values, as an array or as a tensor.
 
     Returns:
         A tensor for each of them.
@@ -132,9 +136,9 @@ def _folded(model, pixels, wanted):
         given = [values[id(tensor)] for tensor in (inputs if several else [inputs])]
         following = users.get(id(output), [])
         if type(layer) is keras.layers.Conv2D:
-            values[id(output)] = _convolve(layer, given[0], following)
+            values[id(output)] = _convolve(layer, given[0], following, value_of)
         elif _is_plain_normalization(layer):
-            values[id(output)] = _normalize(layer, given[0].tensor, following)
+            values[id(output)] = _normalize(layer, given[0].tensor, following, value_of)
         elif isinstance(layer, RandomCrop) and given[0].tensor.shape[1:3] == (layer.height, layer.width):
             values[id(output)] = given[0]  # resizing to the same size changes nothing
         else:
@@ -171,27 +175,27 @@ def _takes_over(following, shifted):
     return layer.groups == 1 and layer.data_format == "channels_last" and not (shifted and layer.kernel_size != (1, 1))
 
 
-def _normalize(layer, tensor, following):
+def _normalize(layer, tensor, following, value_of):
     """Layer normalization; its scale and shift are left to a convolution that can take them over."""
     centred = tensor - tf.reduce_mean(tensor, axis=-1, keepdims=True)
     variance = tf.reduce_mean(tf.square(centred), axis=-1, keepdims=True)
     normal = centred * tf.math.rsqrt(variance + layer.epsilon)
-    gamma, beta = _array(layer.gamma), _array(layer.beta)
+    gamma, beta = value_of(layer.gamma), value_of(layer.beta)
     if _takes_over(following, shifted=True):
         return _Value(normal, gamma, beta)
     return _Value(normal * gamma + beta)
 
 
-def _convolve(layer, value, following):
+def _convolve(layer, value, following, value_of):
     """A convolution with what was left to it; after it the exact GELU, if that is its activation, in three steps.
 
     gelu(x) = x (1 + erf(x / sqrt 2)) / 2, and with z = x / sqrt 2 it is z (1 + erf z) / sqrt 2: this convolution's
     weights take the first root, those of the following one the second.
     """
-    kernel = _array(layer.kernel)
-    bias = _array(layer.bias) if layer.use_bias else None
+    kernel = value_of(layer.kernel)
+    bias = value_of(layer.bias) if layer.use_bias else None
     if value.shift is not None:
-        shift = np.einsum("c,hwco->o", value.shift, kernel)
+        shift = tf.reduce_sum(kernel * value.shift[:, None], axis=(0, 1, 2))
         bias = shift if bias is None else bias + shift
     if value.scale is not None:
         kernel = kernel * value.scale[:, None]

@@ -7,8 +7,9 @@ import tensorflow as tf
 
 from lib import metrics
 from lib.batches import feeds, over_replicas
+from lib.errors import UsageError
 from lib.losses import Batch, penalties
-from lib.parallel import in_order
+from lib.parallel import STEP, cores, in_order
 
 
 def build_scorer(strategy, model, loss, count, classes, batch, feed, examples, penalised=True, taught=False):
@@ -59,6 +60,33 @@ def build_scorer(strategy, model, loss, count, classes, batch, feed, examples, p
         return metrics.summarise(counters.read(), taught)
 
     return score
+
+
+def side_by_side(device, batch, processors=None):
+    """How many images a model is given at once, and how many such batches are in work at once.
+
+    Args:
+        device: a `lib.device.Device`, selected with one thread for each operation.
+        batch: at most how many images.
+        processors: how many cores to use; None for all.
+    """
+    if device.kind == "gpu":
+        return batch, 1
+    return min(batch, STEP), min(processors or cores(), cores())
+
+
+def check_size(model, images, named, option):
+    """Raise UsageError if a model takes images of another size.
+
+    Args:
+        model: the Keras model.
+        images: `lib.records.Images`.
+        named: the model in words, with its option.
+        option: the option of the images.
+    """
+    height, width = model.input_shape[1:3]
+    if (height or images.shape[0], width or images.shape[1]) != images.shape[:2]:
+        raise UsageError(f"{named} takes images of {width} x {height} pixels, which {option} has not.")
 
 
 def answer(images, compute, batch, threads):
