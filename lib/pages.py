@@ -140,24 +140,25 @@ def _write(path, template, title, facts, labels, names, identity, moment, **cont
         "base-uri 'none'; form-action 'none'"
     )
     choices = [{"value": label, "text": shown(label)} for label in labels]
-    parts = (
-        _environment()
-        .get_template(template)
-        .generate(
-            title=title,
-            facts=facts,
-            labels=labels,
-            index={label: place for place, label in enumerate(labels)},
-            choices=choices,
-            names=names,
-            prefix=common_folder(card.name for group in content["groups"] for card in group.cards),
-            identity=hashlib.sha256(identity.encode()).hexdigest()[:16],
-            date=time.strftime("%Y-%m-%d %H:%M", moment or time.localtime()),
-            style=Markup(style),
-            script=Markup(script),
-            policy=policy,
-            **content,
-        )
+    pictures = {}  # as text -> which one; filled while the page is made
+    environment = _environment()
+    environment.filters["kept"] = lambda data: pictures.setdefault(base64.b64encode(data).decode(), len(pictures))
+    page = environment.get_template(template)
+    parts = page.generate(
+        title=title,
+        facts=facts,
+        labels=labels,
+        index={label: place for place, label in enumerate(labels)},
+        choices=choices,
+        names=names,
+        prefix=common_folder(card.name for group in content["groups"] for card in group.cards),
+        identity=hashlib.sha256(identity.encode()).hexdigest()[:16],
+        date=time.strftime("%Y-%m-%d %H:%M", moment or time.localtime()),
+        style=Markup(style),
+        script=Markup(script),
+        policy=policy,
+        pictures=pictures,
+        **content,
     )
     with whole_file(path) as file:
         file.writelines(parts)
@@ -172,11 +173,10 @@ def _environment():
         lstrip_blocks=True,
     )
     environment.filters.update(
-        base64=lambda data: base64.b64encode(data).decode(),
         base=lambda name: name[name.rfind("/") + 1 :],
         folder=lambda name, prefix: name[: name.rfind("/") + 1][len(prefix) if name.startswith(prefix) else 0 :],
         counted=counted,
-        percent=lambda share: f"{100 * share:.1f} %",
+        percent=lambda share: f"{100 * share:.1f}\u00a0%",
         shown=shown,
     )
     return environment

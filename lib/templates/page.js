@@ -35,12 +35,31 @@
     }
   }
 
-  // A menu gets its choices when its picture comes into view: five thousand whole ones would take seconds to make.
-  function fill(menu) {
-    if (menu.options.length > 1) return;
-    const own = menu.options[0].value;
-    menu.replaceChildren(...choices.map(({ text, value }) => new Option(text, value, value === own, value === own)));
-    menu.dataset.own = own;
+  // What takes long for five thousand images is done for each when it comes into view: a picture, a menu's choices.
+  let pictures = null;
+
+  function draw(image) {
+    pictures = pictures || byId("pictures").textContent.split("\n");
+    image.src = `data:image/webp;base64,${pictures[image.dataset.i]}`;
+  }
+
+  function menuOf(card) {
+    let menu = card.querySelector(".correct");
+    if (!menu) {
+      const own = choices["t" in card.dataset ? card.dataset.t : card.dataset.a].value;
+      menu = document.createElement("select");
+      menu.className = "correct";
+      menu.dataset.own = own;
+      menu.setAttribute("aria-labelledby", `correct ${card.querySelector(".name").id}`);
+      menu.append(...choices.map(({ text, value }) => new Option(text, value, value === own, value === own)));
+      card.append(menu);
+    }
+    return menu;
+  }
+
+  function prepare(card) {
+    card.querySelectorAll("img:not([src])").forEach(draw);
+    if (correctable && card.closest(".group")) menuOf(card);
   }
 
   function mark(menu) {
@@ -73,19 +92,6 @@
   }
 
   function startCorrecting() {
-    const menus = [...document.querySelectorAll(".group .correct")];
-    const watcher = new IntersectionObserver((entries) => {
-      for (const entry of entries) {
-        if (entry.isIntersecting) {
-          fill(entry.target);
-          watcher.unobserve(entry.target);
-        }
-      }
-    }, { rootMargin: "300px" });
-    menus.forEach((menu) => watcher.observe(menu));
-    document.addEventListener("focusin", (event) => {
-      if (event.target.matches(".correct")) fill(event.target);
-    });
     document.addEventListener("change", (event) => {
       if (!event.target.matches(".correct")) return;
       mark(event.target);
@@ -95,10 +101,11 @@
     const values = new Set(choices.map((choice) => choice.value));
     const former = kept();
     if (former.size) {
-      for (const menu of menus) {
-        const value = former.get(menu.closest(".card").dataset.f);
-        if (values.has(value)) {
-          fill(menu);
+      for (const { cards } of groups) {
+        for (const { element } of cards) {
+          const value = former.get(element.dataset.f);
+          if (!values.has(value)) continue;
+          const menu = menuOf(element);
           menu.value = value;
           mark(menu);
         }
@@ -176,9 +183,22 @@
     form.elements.answer.value = button.dataset.answer;
     setTimeout(() => {
       filter();
-      byId("images").focus();
+      document.querySelector(".group:not([hidden]) h3").focus();
     }, 0);
   });
+  const watcher = new IntersectionObserver((entries) => {
+    for (const { isIntersecting, target } of entries) {
+      if (!isIntersecting) continue;
+      prepare(target);
+      watcher.unobserve(target);
+    }
+  }, { rootMargin: "300px" });
+  document.querySelectorAll(".card").forEach((card) => watcher.observe(card));
+  document.addEventListener("focusin", (event) => {
+    const card = event.target.closest(".card");
+    if (card) prepare(card); // so that the next one by keyboard is its menu
+  });
+  addEventListener("beforeprint", () => document.querySelectorAll("img:not([src])").forEach(draw));
   form.hidden = false;
   if (correctable) startCorrecting();
   addEventListener("pageshow", filter); // a browser may have put back what was in the fields
