@@ -90,9 +90,8 @@ def work(arguments):
         from lib.prediction import similar_images
 
         which = arguments.similar, arguments.embeddings, arguments.top or 10, arguments.model, arguments.models
-        print("FILE\tSIMILARITY")
-        for name, cosine in similar_images(*which, arguments.max_pixels, arguments.cpu, arguments.gpu):
-            print(f"{name}\t{cosine:.4f}")
+        found = similar_images(*which, arguments.max_pixels, arguments.cpu, arguments.gpu)
+        print("\n".join(["FILE\tSIMILARITY", *(f"{name}\t{cosine:.4f}" for name, cosine in found)]))
     return 1 if errors and arguments.strict else 0
 
 

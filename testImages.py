@@ -104,8 +104,8 @@ def work(arguments):
     if arguments.report:
         from lib.reporting import report_answers
 
-        about = [("Model", arguments.model), ("Records", ", ".join(arguments.test))]
-        report_answers(arguments.report, answers[0], found, labels, about, arguments.report_images, weights is not None)
+        more = arguments.report_images, weights is not None, arguments.processors
+        report_answers(arguments.report, arguments.model, answers[0], found, labels, *more)
 
 
 if __name__ == "__main__":

@@ -56,7 +56,8 @@ class Embeddings:
         self._former = {}  # name -> row of the file as it is
         self._rows = {}  # name -> offset of its features in the partial file
         self._width = 0
-        if os.path.exists(path) and not overwrite:
+        self._fresh = overwrite or not os.path.exists(path)
+        if not self._fresh:
             stored = load(path)
             self._compare(stored.settings)
             self._former = {name: row for row, name in enumerate(stored.paths.tolist())}
@@ -106,7 +107,7 @@ class Embeddings:
         """Let the file appear with the features of those of `names` that have any, in that order."""
         names = [name for name in names if name in self]
         try:
-            if self._rows or names != list(self._former):
+            if self._fresh or self._rows or names != list(self._former):
                 former = load(self._path).embeddings if self._former else np.zeros((0, 0), "float32")
                 self._write(names, self._width or former.shape[1], former)
             self._journal.close()

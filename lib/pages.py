@@ -95,11 +95,27 @@ def write_prediction_page(path, title, facts, groups, errors, labels, names=None
     )
 
 
-def write_evaluation_page(path, title, facts, groups, labels, figures, matrix, rows, bins, mistakes, **more):
+def write_evaluation_page(
+    path,
+    title,
+    facts,
+    groups,
+    labels,
+    figures,
+    matrix,
+    rows,
+    bins,
+    mistakes,
+    absent=(),
+    weighted=False,
+    corrected=False,
+    identity="",
+    moment=None,
+):
     """Write the page of a model's answers to labelled records.
 
     Args:
-        path, title, facts, labels: see `write_prediction_page`.
+        path, title, facts, labels, identity, moment: see `write_prediction_page`.
         groups: a `Group` for each true category.
         figures: pairs of text: a figure's name and its value.
         matrix: for each true category, for each answer, a `Cell`.
@@ -107,8 +123,9 @@ def write_evaluation_page(path, title, facts, groups, labels, figures, matrix, r
         bins: the calibration error, and for each step of certainty that has images a dictionary of `left`, `width`,
             `certainty`, `right` and `share`, all in percent.
         mistakes: `Card`s.
-        **more: `absent`, labels of categories without images; `weighted`, whether the matrix has weights; `corrected`,
-            whether the names are files', so that they can be corrected; `names`, `identity`, `moment` as above.
+        absent: labels of categories without images.
+        weighted: whether the matrix has weights.
+        corrected: whether the cards' names are those of files, so that they can be corrected.
     """
     _write(
         path,
@@ -116,18 +133,18 @@ def write_evaluation_page(path, title, facts, groups, labels, figures, matrix, r
         title,
         facts,
         labels,
-        more.get("names") or {},
-        more.get("identity", ""),
-        more.get("moment"),
+        {},
+        identity,
+        moment,
         groups=groups,
         figures=figures,
         matrix=matrix,
         rows=rows,
         calibration={"error": bins[0], "bins": bins[1]},
         mistakes=mistakes,
-        absent=more.get("absent", ()),
-        weighted=more.get("weighted", False),
-        corrected=more.get("corrected", False),
+        absent=absent,
+        weighted=weighted,
+        corrected=corrected,
         total=sum(group.count for group in groups),
     )
 

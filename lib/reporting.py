@@ -13,7 +13,7 @@ from lib.images import MAX_PIXELS, ImageError
 from lib.pages import Card, Cell, Group, link_to, write_evaluation_page, write_prediction_page
 from lib.sorting import sort_images
 from lib.tables import read_errors_table, read_table, settings_of, table_kind
-from lib.thumbnails import allowance, encode, read_thumbnails
+from lib.thumbnails import make_thumbnails, read_thumbnails
 
 _MISTAKES = 24  # of records that are shown before all others
 
@@ -195,65 +195,66 @@ def _facts(table, model, settings, versions):
     return facts
 
 
-def report_answers(page, answers, evaluation, labels, about, most=300, weighted=False):
+def report_answers(page, model, answers, evaluation, labels, most=300, weighted=False, processors=None):
     """Make a page of a model's answers to labelled records.
 
     Args:
         page: the `.html` file to write.
-        answers: the model's `lib.evaluation.Answers`.
+        model: the path of its file.
+        answers: its `lib.evaluation.Answers`.
         evaluation: its `lib.evaluation.Evaluation`.
         labels: the categories' names.
-        about: pairs of text: how it was made.
         most: of how many images of a category there are pictures: of each kind of mistake the most confident, of the
             right answers the least certain.
         weighted: whether the evaluation's matrix has weights.
+        processors: how many cores to use; None for all.
     """
-    true, chosen, chances = answers.labels, answers.chosen, answers.chances
+    true, chosen, chances, records = answers.labels, answers.chosen, answers.chances, answers.images.records
     certainty = chances.max(axis=1)
     indices = [_telling(np.flatnonzero(true == place), true, chosen, certainty, most) for place in range(len(labels))]
     wrong = np.flatnonzero(true != chosen)
-    mistakes = wrong[np.argsort(-certainty[wrong], kind="stable")][:_MISTAKES]
-    names, files = _names_of_records(answers.images.records)
-    allowed = allowance(sum(map(len, indices)) + len(mistakes))
+    mistakes = wrong[np.argsort(-certainty[wrong], kind="stable")][:_MISTAKES].tolist()
+    names, files = _names_of_records(records)
+    pictures = make_thumbnails(
+        [*(index for members in indices for index in members), *mistakes],
+        lambda index, side: answers.images.take(np.array([index]))[0],
+        processors,
+    )
 
-    def card(index):
+    def card(index, picture):
         first, second = np.argsort(-chances[index], kind="stable")[:2].tolist()
-        (pixels,) = answers.images.take(np.array([index]))
         return Card(
             names[index],
             labels[first],
             round(float(chances[index, first]), 4),
             labels[second],
             round(float(chances[index, second]), 4),
-            encode(pixels, allowed),
+            picture,
             link=link_to(names[index], page) if files and os.path.isfile(unescape_name(names[index])) else "",
             true=labels[true[index]],
         )
 
     groups = [
-        Group(label, int((true == place).sum()), [card(index) for index in indices[place]])
+        Group(label, int((true == place).sum()), [card(index, next(pictures)) for index in indices[place]])
         for place, label in enumerate(labels)
     ]
+    found = ", ".join(records.files)
     write_evaluation_page(
         page,
-        "Answers of {} to {}".format(*(os.path.basename(name) for name in _first_two(about))),
-        about,
+        f"Answers of {os.path.basename(model)} to {', '.join(map(os.path.basename, records.files))}",
+        [("Model", model), ("Records", found)],
         groups,
         labels,
         _figures(evaluation),
         _cells(evaluation.matrix, true, chosen),
         evaluation.rows,
         (evaluation.calibration[0], _bins(*evaluation.calibration[1:])),
-        [card(index) for index in mistakes],
+        [card(index, next(pictures)) for index in mistakes],
         absent=evaluation.absent,
         weighted=weighted,
         corrected=files,
-        identity=" ".join(_first_two(about)),
+        identity=f"{model} {found}",
     )
-
-
-def _first_two(about):
-    return [value for _, value in about[:2]]
 
 
 def _telling(indices, true, chosen, certainty, most):

@@ -57,7 +57,7 @@ def sort_images(categories, folder, kind="link", data=None):
     """
     folders = _folder_names(categories.values())
     sources = {name: unescape_name(name) for name in sorted(categories, key=path_order)}
-    _check_apart(sources.values(), folder, data)
+    check_apart(sources.values(), folder, data)
     former = _read_index(folder)
     missing = [name for name, source in sources.items() if not os.path.exists(source)]
     for name in missing:
@@ -105,8 +105,16 @@ def _folder_names(categories):
     return found
 
 
-def _check_apart(sources, folder, data):
-    """Raise UsageError if an image lies in the folder, or the folder where images are searched for."""
+def check_apart(sources, folder, data):
+    """Check that images and the folder they are sorted into are apart.
+
+    Args:
+        sources: paths of images.
+        folder, data: see `sort_images`.
+
+    Raises:
+        UsageError: an image lies in the folder, or the folder where images are searched for.
+    """
     here = os.path.realpath(folder)
     parents = {os.path.dirname(source) or "." for source in sources}
     for parent in parents:

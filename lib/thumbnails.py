@@ -49,22 +49,33 @@ def encode(pixels, allowed):
 
 
 def read_thumbnails(paths, max_pixels=MAX_PIXELS, processors=None):
-    """Read image files as small pictures, on several threads, with progress on stderr.
+    """Read image files as small pictures; see `make_thumbnails`."""
+    return make_thumbnails(paths, lambda path, side: read_thumbnail(path, side, max_pixels), processors)
+
+
+def make_thumbnails(items, read, processors=None):
+    """Make small pictures on several threads, with progress on stderr.
+
+    Args:
+        items: what to make them of.
+        read: called with an item and how long the longer side needs to be; returns uint8 `(height, width, 3)`, or 1 for
+            grey, or raises `ImageError`.
+        processors: how many cores to use; None for all.
 
     Yields:
-        For each path the bytes of a WebP, or the `ImageError` that says why there is none.
+        For each item the bytes of a WebP, or the `ImageError` that says why there is none.
     """
-    allowed = allowance(len(paths))
+    allowed = allowance(len(items))
 
-    def work(path):
+    def work(item):
         try:
-            return encode(read_thumbnail(path, side_of(allowed), max_pixels), allowed)
+            return encode(read(item, side_of(allowed)), allowed)
         except ImageError as error:
             return error
 
     threads = reading_threads(processors)
-    results = in_order(work, paths, threads, 4 * threads)
-    with contextlib.closing(results), progress(len(paths), "thumbnails") as advance:
+    results = in_order(work, items, threads, 4 * threads)
+    with contextlib.closing(results), progress(len(items), "thumbnails") as advance:
         for _, result in results:
             advance(1)
             yield result

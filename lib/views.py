@@ -4,6 +4,7 @@ import os
 
 from lib import cli
 from lib.errors import UsageError
+from lib.sorting import check_apart
 
 
 def add_report_options(options):
@@ -79,6 +80,8 @@ def check(arguments):
         raise UsageError(f"the following arguments are required: {', '.join(missing)}")
     if (arguments.copy or arguments.hardlink) and not arguments.sort:
         raise UsageError(f"--{'copy' if arguments.copy else 'hardlink'}: it goes with --sort DIR.")
+    if arguments.sort:
+        check_apart([], arguments.sort, arguments.data)  # now rather than after hours
     if arguments.report and arguments.report in (arguments.output, arguments.report_from):
         raise UsageError(f"--report: {arguments.report} is the table itself; give another FILE.")
     return predicting

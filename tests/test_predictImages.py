@@ -386,6 +386,7 @@ def test_features_of_a_table_that_is_complete_and_of_one_that_grows(folder, caps
         (["--report", "scans/00.jpg"], "must end in .html"),
         (["--embeddings", "t.npy"], "must end in .npz"),
         (["--copy"], "--copy: it goes with --sort"),
+        (["--sort", "scans/sorted"], "lies in scans"),
         (["--sort", "x", "--copy", "--hardlink"], "--hardlink"),
         (["--similar", "scans/00.jpg"], "give --embeddings FILE.npz"),
         (["--similar", "none.jpg", "--embeddings", "e.npz"], "--similar"),
