@@ -50,6 +50,7 @@ bench: $(TEST_READY)
 	"$$VENV"/bin/python benchmarks/predict.py
 	"$$VENV"/bin/python benchmarks/records.py
 	"$$VENV"/bin/python benchmarks/train.py
+	"$$VENV"/bin/python benchmarks/soup.py
 
 clean:
 	rm -rf .venv .venv-*
