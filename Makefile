@@ -56,6 +56,7 @@ bench: $(TEST_READY)
 	"$$VENV"/bin/python benchmarks/fractals.py
 	"$$VENV"/bin/python benchmarks/train.py
 	"$$VENV"/bin/python benchmarks/distill.py
+	"$$VENV"/bin/python benchmarks/soup.py
 
 clean:
 	rm -rf .venv .venv-* tests/npm/node_modules

@@ -21,13 +21,13 @@ from benchmarks.common import ROOT, machine, measure, print_table
 CLASSES = 17
 
 
-def prepare(scratch, name, count, size):
+def prepare(scratch, name, count, size, *more):
     """Draw a sample collection and make records of it; the paths of train and validation."""
     folder, prefix = os.path.join(scratch, name), os.path.join(scratch, f"{name}-{size}")
     environment = dict(os.environ, PYTHONPATH=ROOT)
     for command in (
         [sys.executable, "-m", "lib.sample", folder, "--count", str(count), "--seed", "1"],
-        [sys.executable, os.path.join(ROOT, "imagesToTFR.py"), "-d", folder, "-o", prefix, "-s", str(size)],
+        [sys.executable, os.path.join(ROOT, "imagesToTFR.py"), "-d", folder, "-o", prefix, "-s", str(size), *more],
     ):
         subprocess.run(command, check=True, stdout=sys.stderr, env=environment)
     return f"{prefix}-train.tfr", f"{prefix}-validation.tfr"
