@@ -5,6 +5,8 @@ import shutil
 import tempfile
 from typing import NamedTuple, Tuple
 
+import numpy as np
+
 from lib.checkpoints import read_arrays
 from lib.device import bind_devices
 from lib.errors import UsageError, WorkError
@@ -50,7 +52,7 @@ def port(checkpoint, output, heads=None, key=None, normalization="imagenet", ove
 
     Raises:
         UsageError: the checkpoint can't be used, or there is something in the output's place.
-        WorkError: arrays are missing or left over.
+        WorkError: arrays are missing, left over or no numbers; there is no room.
     """
     if os.path.lexists(output) and not (overwrite and is_made_here(output)):
         cure = "--overwrite replaces it" if is_made_here(output) else "give another one"
@@ -75,7 +77,14 @@ def port(checkpoint, output, heads=None, key=None, normalization="imagenet", ove
         f"{'mean of all tokens' if design.mean else 'class token'}."
     )
     model = build_vit(design)
-    put_arrays(model, design, lambda name: tensors[name].read())
+
+    def read(name):
+        values = tensors[name].read()
+        if not np.isfinite(values).all():
+            raise WorkError(f"{checkpoint}: {name} holds what is infinite or no number: its training went wrong.")
+        return values
+
+    put_arrays(model, design, read)
     write_teacher(model, NORMALIZATIONS[normalization], output, overwrite)
     return Ported(design.size, design.outputs, model.count_params())
 
@@ -110,7 +119,10 @@ def write_teacher(model, normalization: Tuple, output, overwrite=False):
     folder, name = os.path.split(os.path.abspath(output))
     with tempfile.TemporaryDirectory(prefix=f".{name}.", dir=folder) as draft:
         made = os.path.join(draft, name)
-        tf.saved_model.save(module, made, signatures={"serving_default": serve})
+        try:
+            tf.saved_model.save(module, made, signatures={"serving_default": serve})
+        except tf.errors.OpError as error:
+            raise WorkError(f"{output} can't be written ({error.message}).") from error
         os.makedirs(os.path.join(made, "assets.extra"), exist_ok=True)
         with open(os.path.join(made, "assets.extra", _MADE_HERE), "w", encoding="utf-8") as file:
             file.write("A teacher for distilling, made by vitTeacher.py.\n")
