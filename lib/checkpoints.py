@@ -10,6 +10,7 @@ import json
 import math
 import os
 import pickle
+import pickletools
 import struct
 import zipfile
 from typing import Any, Callable, NamedTuple, Tuple
@@ -20,6 +21,7 @@ from lib.errors import UsageError
 
 _LARGEST_PICKLE = 64 << 20  # bytes; that of a model with thousands of arrays has one
 _LARGEST_HEADER = 100 << 20  # bytes, as the format has it
+_LARGEST_WORD = 64  # bytes, of a member of a zip that holds one
 _DEEPEST = 4  # how many dictionaries within each other are looked into
 
 # How PyTorch calls the kinds of numbers -> how numpy stores them; bfloat16 is the upper half of a float32.
@@ -131,7 +133,11 @@ def read_arrays(path, key=None, marker="patch_embed.proj.weight"):
     """
     try:
         content = _safe_tensors(path) if path.endswith(".safetensors") else _torch(path)
-        return _choose(content, key, marker)
+        arrays = _choose(content, key, marker)
+        # Several arrays may share their numbers: else a small file could stand for a model that fills the memory.
+        if sum(math.prod(tensor.shape) for tensor in arrays.values()) > os.path.getsize(path):
+            raise CheckpointError("describes more numbers than it has")
+        return arrays
     except CheckpointError as error:
         raise UsageError(f"{path} {error}.") from error
     except FileNotFoundError:
@@ -145,7 +151,7 @@ def read_arrays(path, key=None, marker="patch_embed.proj.weight"):
 
 def _choose(content, key, marker):
     """The arrays of a checkpoint that belong to a model."""
-    found = list(_dictionaries(content, ()))
+    found = list(_dictionaries(content, (), {}))
     if key is not None:
         found = [(place, arrays) for place, arrays in found if key in (".".join(place), *place[-1:])]
         if not found:
@@ -162,15 +168,19 @@ def _choose(content, key, marker):
     raise CheckpointError(f"holds no array {marker!r}{where}, which every vision transformer in timm's naming has")
 
 
-def _dictionaries(value, place):
-    """Yield the place and the arrays of each dictionary within a value that holds any."""
+def _dictionaries(value, place, seen):
+    """Yield the place and the arrays of each dictionary within a value that holds any; fills `seen`."""
     if not isinstance(value, dict) or len(place) > _DEEPEST:
         return
-    arrays = {name: item for name, item in value.items() if isinstance(name, str) and isinstance(item, Tensor)}
-    if arrays:
-        yield place, arrays
-    for name, item in value.items():
-        yield from _dictionaries(item, (*place, str(name)))
+    # What stands in many places is looked into once: a few hundred bytes can hold more places than anybody can count.
+    known = id(value) in seen
+    if not known:
+        items = value.items()
+        seen[id(value)] = {name: item for name, item in items if isinstance(name, str) and isinstance(item, Tensor)}
+    if seen[id(value)]:
+        yield place, seen[id(value)]
+    for name, item in () if known else value.items():
+        yield from _dictionaries(item, (*place, str(name)), seen)
 
 
 def _safe_tensors(path):
@@ -189,7 +199,7 @@ def _safe_tensors(path):
         if kind not in _SAFE_TENSORS:
             raise CheckpointError(f"holds {name!r} in {kind}, which is not read here")
         dtype = _SAFE_TENSORS[kind]
-        if not all(type(side) is int and side >= 0 for side in shape) or not 0 <= start <= end <= size - begin:
+        if not all(type(n) is int and n >= 0 for n in (*shape, start, end)) or not start <= end <= size - begin:
             raise CheckpointError(f"says that {name!r} lies outside of it")
         if end - start != math.prod(shape) * _size(dtype):
             raise CheckpointError(f"has {end - start} bytes for {name!r}, which takes another number")
@@ -217,7 +227,8 @@ def _torch_zip(path):
         if len(programs) != 1:
             raise CheckpointError("is a zip, but not one that torch.save wrote")
         folder = programs[0][: -len("data.pkl")]
-        if folder + "byteorder" in members and archive.read(folder + "byteorder").strip() != b"little":
+        order = members.get(folder + "byteorder")
+        if order and (order.file_size > _LARGEST_WORD or archive.read(order).strip() != b"little"):
             raise CheckpointError("was written by a big-endian machine, which is not read here")
         if members[programs[0]].file_size > _LARGEST_PICKLE:
             raise CheckpointError("has a description of its arrays that is too large to be one")
@@ -267,6 +278,8 @@ def _torch_legacy(path):
             if written != count or places[key] + count * _size(kind.dtype) > size:
                 raise CheckpointError("is cut short")
             file.seek(count * _size(kind.dtype), os.SEEK_CUR)
+    if set(counts) - set(places):
+        raise CheckpointError("lacks the numbers of an array")
     return content
 
 
@@ -277,9 +290,21 @@ def _load(file, storage):
         file: open for reading.
         storage: called with a `_Kind`, a key and a count, for the numbers of arrays; None if there can't be any.
     """
+    _check_places(file)
     unpickler = _Unpickler(file)
     unpickler.storage = storage
     return unpickler.load()
+
+
+def _check_places(file):
+    """Raise CheckpointError if a pickle numbers what it puts aside higher than it has steps: it would fill the memory,
+    which is taken for all lower numbers, too.
+    """
+    begin = file.tell()
+    for step, (opcode, argument, _) in enumerate(pickletools.genops(file)):
+        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and argument > step:
+            raise CheckpointError("puts something aside where nothing is, as no writer of checkpoints does")
+    file.seek(begin)
 
 
 class _Unpickler(pickle.Unpickler):
@@ -339,10 +364,19 @@ def _rebuild_parameter(tensor, *others):
     return tensor
 
 
+class _Maker(NamedTuple):
+    """A function without attributes, since a pickle could set those of a plain one."""
+
+    make: Callable
+
+    def __call__(self, *arguments):
+        return self.make(*arguments)
+
+
 _PARTS = {
     ("collections", "OrderedDict"): collections.OrderedDict,
-    ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
-    ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
+    ("torch._utils", "_rebuild_tensor_v2"): _Maker(_rebuild_tensor),
+    ("torch._utils", "_rebuild_parameter"): _Maker(_rebuild_parameter),
 }
 
 

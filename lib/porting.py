@@ -51,7 +51,7 @@ def port(checkpoint, output, heads=None, key=None, normalization="imagenet", ove
 
     Raises:
         UsageError: the checkpoint can't be used, or there is something in the output's place.
-        WorkError: arrays are missing or left over, or hold what is no number; the output can't be written.
+        WorkError: arrays are missing, left over or no numbers; there is no room.
     """
     if os.path.lexists(output) and not (overwrite and is_made_here(output)):
         cure = "--overwrite replaces it" if is_made_here(output) else "give another one"
@@ -80,7 +80,7 @@ def port(checkpoint, output, heads=None, key=None, normalization="imagenet", ove
     def read(name):
         values = tensors[name].read()
         if not np.isfinite(values).all():
-            raise WorkError(f"{checkpoint}: {name} holds numbers that are infinite or none.")
+            raise WorkError(f"{checkpoint}: {name} holds what is infinite or no number: its training went wrong.")
         return values
 
     put_arrays(model, design, read)

@@ -73,6 +73,8 @@ def design_of(shapes, heads=None):
     for name, rank in ranks.items():
         if len(shapes[name]) != rank:
             raise WorkError(f"{name} has the shape {tuple(shapes[name])}, where {rank} numbers are right.")
+        if 0 in shapes[name]:
+            raise WorkError(f"{name} has the shape {tuple(shapes[name])}, so it holds nothing.")
     width, bands, patch, _ = shapes["patch_embed.proj.weight"]
     blocks = {int(match.group(1)) for match in (re.match(r"blocks\.(\d+)\.", name) for name in shapes) if match}
     if heads is None and width % HEAD_WIDTH:

@@ -141,6 +141,61 @@ def test_arrays_that_can_not_be(tmp_path, given, words):
         read_arrays(write(tmp_path / "a.pth", dictionary(patch_embed__proj__weight=array(**given))))
 
 
+def test_small_files_that_would_take_all_memory_or_time(tmp_path):
+    shared = b"".join(
+        b"0}"
+        + b"".join(text(str(name)) + b"h" + bytes([level]) + b"s" for name in range(99))
+        + b"q"
+        + bytes([level + 1])
+        for level in range(6)
+    )
+    weights = {f"blocks__{number}": array() for number in range(1000)}
+    for content, words in (
+        (dictionary(other=b"Nr" + struct.pack("<I", 1 << 31)), "puts something aside where nothing is"),
+        (b"}q\x00" + shared, "holds no array"),
+        (dictionary(patch_embed__proj__weight=array(), **weights), "describes more numbers than it has"),
+    ):
+        path = str(tmp_path / "a.pth")
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("archive/data.pkl", b"\x80\x02" + content + b".", zipfile.ZIP_DEFLATED)
+            archive.writestr("archive/data/0", bytes(24))
+        with pytest.raises(UsageError, match=words):
+            read_arrays(path)
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/byteorder", b"little" + bytes(100))
+    with pytest.raises(UsageError, match="big-endian"):
+        read_arrays(path)
+
+
+def test_the_same_dictionary_under_two_names(tmp_path):
+    content = dictionary(state=dictionary(patch_embed__proj__weight=array()) + b"q\x00", model=b"h\x00")
+    assert set(read_arrays(write(tmp_path / "a.pth", content), "model")) == {MARKER}
+
+
+@pytest.mark.parametrize(
+    "part", ["torch._utils\n_rebuild_parameter", "collections\nOrderedDict", "argparse\nNamespace"]
+)
+@pytest.mark.parametrize("name", ["__defaults__", "__init__", "__class__", "other"])
+def test_nothing_here_can_be_changed(tmp_path, part, name):
+    state = b"N}" + text(name) + several(number(1)) + b"s\x86b"
+    for given in (state, dictionary(other=number(1)) + b"b"):
+        content = dictionary(patch_embed__proj__weight=array(), other=b"c" + part.encode() + b"\n" + given)
+        with pytest.raises(UsageError, match="is not a whole checkpoint"):
+            read_arrays(write(tmp_path / "a.pth", content))
+
+
+def test_the_former_format_without_the_numbers(tmp_path):
+    heads = [pickle.dumps(value, protocol=2) for value in (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True})]
+    content = b"\x80\x02" + dictionary(patch_embed__proj__weight=array()) + b"."
+    numbers = struct.pack("<q", 6) + np.arange(6, dtype="<f4").tobytes()
+    path = tmp_path / "a.pth"
+    path.write_bytes(b"".join([*heads, content, pickle.dumps(["0"], protocol=2), numbers]))
+    np.testing.assert_array_equal(read_arrays(str(path))[MARKER].read(), np.arange(6).reshape(2, 3))
+    path.write_bytes(b"".join([*heads, content, pickle.dumps([], protocol=2), numbers]))
+    with pytest.raises(UsageError, match="lacks the numbers of an array"):
+        read_arrays(str(path))
+
+
 def test_files_that_are_none(tmp_path):
     (tmp_path / "text.pth").write_text("no checkpoint")
     (tmp_path / "empty.pth").write_bytes(b"")
@@ -171,6 +226,7 @@ def test_safetensors_that_lie(tmp_path):
     for about, words in (
         ({"data_offsets": [0, 28]}, "lies outside of it"),
         ({"data_offsets": [-4, 20]}, "lies outside of it"),
+        ({"data_offsets": [0.0, 24.0]}, "lies outside of it"),
         ({"shape": [2, 4]}, "has 24 bytes"),
         ({"shape": [-2, -3]}, "lies outside"),
         ({"dtype": "F4"}, "in F4, which is not read here"),

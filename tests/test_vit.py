@@ -71,6 +71,7 @@ def test_missing_and_surplus_arrays_are_named():
         ({"head.weight": None}, "head.weight is missing: it holds no classifying"),
         ({"pos_embed": (1, 19, 64)}, "19 positions, which are no square"),
         ({"pos_embed": (17, 64)}, r"pos_embed has the shape \(17, 64\)"),
+        ({"patch_embed.proj.weight": (64, 3, 0, 0)}, r"patch_embed.proj.weight has the shape .*, so it holds nothing"),
     ):
         given = {name: shape for name, shape in {**shapes, **changed}.items() if shape is not None}
         with pytest.raises(WorkError, match=message):

@@ -9,8 +9,8 @@ import pytest
 from conftest import FIXTURES, script
 
 from lib import porting
-from lib.checkpoints import read_arrays
-from lib.errors import UsageError
+from lib.checkpoints import Tensor, read_arrays
+from lib.errors import UsageError, WorkError
 from lib.teachers import open_teacher
 
 VIT = FIXTURES / "vit"
@@ -78,6 +78,24 @@ def test_it_appears_whole_and_replaces_only_its_own(tmp_path, monkeypatch):
     with pytest.raises(UsageError, match="teacher is there already; give another one"):
         porting.port(*given, overwrite=True, report=lambda message: None)
     assert (output / "saved_model.pb").exists()
+
+
+def test_no_numbers_and_no_room_are_one_sentence(tmp_path, monkeypatch):
+    import tensorflow as tf
+
+    def full(*arguments, **options):
+        raise tf.errors.ResourceExhaustedError(None, None, "No space left on device")
+
+    output = str(tmp_path / "teacher")
+    monkeypatch.setattr(tf.saved_model, "save", full)
+    with pytest.raises(WorkError, match=r"teacher can't be written \(No space left on device\)\."):
+        porting.port(str(VIT / "bare.pt"), output, 4, report=lambda message: None)
+    arrays = read_arrays(str(VIT / "bare.pt"))
+    arrays["norm.bias"] = Tensor((16,), lambda: np.full(16, np.nan, "float32"))
+    monkeypatch.setattr(porting, "read_arrays", lambda *arguments: arrays)
+    with pytest.raises(WorkError, match=r"bare.pt: norm.bias holds what is infinite or no number"):
+        porting.port(str(VIT / "bare.pt"), output, 4, report=lambda message: None)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
