@@ -3,6 +3,7 @@
 #   make predict DATA=images OUTPUT=predictions.tsv    categorise a folder of images
 #   make test                                          the tests, in the environment that the toolkit runs in
 #   make test-all                                      the tests on each supported Python that the machine has
+#   make axe                                           what some tests of the pages need from npm
 #   make lint                                          style, Python 3.8, Dockerfile
 #   make bench                                         the benchmarks' tables
 
@@ -19,8 +20,9 @@ export DATA OUTPUT PYTHON VENV
 READY = $(VENV)/.ready
 TEST_READY = $(VENV)/.ready-test
 LINT_READY = .venv-lint/.ready
+AXE = tests/npm/node_modules/axe-core/axe.min.js
 
-.PHONY: help setup predict names-are-given test test-all lint bench clean
+.PHONY: help setup predict names-are-given test test-all axe lint bench clean
 .DELETE_ON_ERROR:
 
 help:
@@ -35,10 +37,12 @@ names-are-given:
 	@test -n "$$DATA" && test -n "$$OUTPUT" || { echo "make predict: give DATA=FOLDER and OUTPUT=FILE.tsv" >&2; exit 2; }
 
 test: $(TEST_READY)
-	"$$VENV"/bin/python -m pytest $(TESTS)
+	"$$VENV"/bin/python -m pytest --numprocesses=2 --dist=loadfile $(TESTS)
 
 test-all:
 	sh tests/on_each_python.sh
+
+axe: $(AXE)
 
 lint: $(LINT_READY)
 	.venv-lint/bin/ruff check
@@ -51,9 +55,11 @@ bench: $(TEST_READY)
 	"$$VENV"/bin/python benchmarks/records.py
 	"$$VENV"/bin/python benchmarks/fractals.py
 	"$$VENV"/bin/python benchmarks/train.py
+	"$$VENV"/bin/python benchmarks/distill.py
+	"$$VENV"/bin/python benchmarks/soup.py
 
 clean:
-	rm -rf .venv .venv-*
+	rm -rf .venv .venv-* tests/npm/node_modules
 
 # A TensorFlow that the Python already has, such as the GPU image's, is used as it is.
 $(READY): requirements.txt requirements-tensorflow.txt
@@ -77,4 +83,8 @@ $(TEST_READY): $(READY) requirements-test.txt
 $(LINT_READY): requirements-lint.txt
 	@"$$PYTHON" -m venv --clear .venv-lint
 	@.venv-lint/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-lint.txt
+	@touch $@
+
+$(AXE): tests/npm/package.json
+	@npm install --prefix tests/npm --no-package-lock --no-audit --no-fund --loglevel=error > /dev/null
 	@touch $@

@@ -11,7 +11,7 @@ import functools
 import sys
 
 from lib import cli
-from lib.recipes import parse_bands, parse_class_numbers
+from lib.recipes import parse_bands, parse_class_numbers, parse_variances
 
 
 def options():
@@ -75,9 +75,9 @@ def options():
     add("-b", "--batch", type=cli.whole_number(1), default=64, metavar="COUNT", help="images at once, at most (64)")
     add("-i", "--input", type=cli.whole_number(1), default=64, metavar="PIXELS", help="accepted, to no effect")
     add("-j", "--jcrop", action="store_true", help="score on the mean over five crops of each image")
-    bands = cli.parsed(parse_bands)
-    add("-M", "--means", type=bands, metavar="[…]", help="what is subtracted from each band")
-    add("-V", "--variances", type=bands, metavar="[…]", help="by whose root each band is divided then")
+    add("-M", "--means", type=cli.parsed(parse_bands), metavar="[…]", help="what is subtracted from each band")
+    variances = cli.parsed(parse_variances)
+    add("-V", "--variances", type=variances, metavar="[…]", help="by whose root each band is divided then")
     cli.add_device_options(parser)
     return parser
 

@@ -1,79 +1,63 @@
 #!/usr/bin/env python3
-"""Categorise the images of a folder, and of all folders in it: a folder of images in, a table out.
+"""Categorise the images of a folder, and of all folders in it: a folder of images in, a table out, and pages of it.
 
-Example: ./predictImages.py -d scans -o predictions.tsv
+Example: ./predictImages.py -d scans -o predictions.tsv --report predictions.html
 
 Run the same command again to go on where it stopped, or after adding images. Files that can't be read as images are
 listed with the reason in OUTPUT.errors.tsv, never in the table.
 """
 
+import functools
 import sys
 
-from lib import cli
+from lib import cli, views
 
 
 def options():
     """The command line's options."""
     parser = cli.parser(__doc__)
-    parser.add_argument(
-        "-d", "--data", type=cli.existing_directory, required=True, metavar="DIR", help="the folder of images"
-    )
-    parser.add_argument(
+    add = parser.add_argument
+    add("-d", "--data", type=cli.existing_directory, metavar="DIR", help="the folder of images; required")
+    add(
         "-o",
         "--output",
         type=cli.output_file,
-        required=True,
         metavar="FILE",
-        help="the table to write; its ending says how: .tsv, .csv or .jsonl",
+        help="the table to write; its ending says how: .tsv, .csv or .jsonl; required",
     )
-    model = parser.add_argument_group("model")
-    model.add_argument(
+    add = parser.add_argument_group("model").add_argument
+    add(
         "-m",
         "--model",
         default="ConvNeXt-N",
         metavar="MODEL",
         help="ConvNeXt-N (fetched when missing), ConvNeXt-T, or the path of a .keras file (ConvNeXt-N)",
     )
-    model.add_argument(
+    add(
         "--models",
         metavar="DIR",
         help="where the published models are kept ($HERBARIOGRAPH_MODELS, else ~/.cache/herbariograph)",
     )
-    model.add_argument(
-        "--labels",
-        type=cli.existing_file,
-        metavar="FILE",
-        help="a TSV with the columns INDEX and LABEL of the model's outputs (categories.tsv beside a model given as a "
-        "path, else the 17 published categories)",
+    labels = (
+        "a TSV with INDEX and LABEL of its outputs (categories.tsv beside a file, else the 17 published categories)"
     )
-    table = parser.add_argument_group("table")
-    table.add_argument(
-        "--top", type=cli.whole_number(1), default=1, metavar="K", help="give the K most probable categories (1)"
-    )
-    table.add_argument("--probabilities", action="store_true", help="give the probability of every category")
-    table.add_argument("--overwrite", action="store_true", help="start anew instead of going on with the table")
-    table.add_argument("--strict", action="store_true", help="exit with 1 if any file can't be read as an image")
-    images = parser.add_argument_group("images")
-    images.add_argument(
-        "--exact",
-        action="store_true",
-        help="the pixels of the published pipeline: slower, EXIF orientation ignored",
-    )
-    images.add_argument(
-        "--max-pixels",
+    add("--labels", type=cli.existing_file, metavar="FILE", help=labels)
+    add = parser.add_argument_group("table").add_argument
+    add(
+        "--top",
         type=cli.whole_number(1),
-        default=500_000_000,
-        metavar="COUNT",
-        help="refuse larger pictures (500000000)",
+        metavar="K",
+        help="give the K most probable categories (as the table was begun; a new one 1, with --report 2)",
     )
-    images.add_argument(
-        "-b",
-        "--batch",
-        type=cli.whole_number(1),
-        default=1024,
-        metavar="COUNT",
-        help="at most how many images to hold in memory (1024)",
-    )
+    add("--probabilities", action="store_true", help="give the probability of every category")
+    add("--overwrite", action="store_true", help="start anew instead of going on with the table")
+    add("--strict", action="store_true", help="exit with 1 if any file can't be read as an image")
+    views.add_options(parser)
+    add = parser.add_argument_group("images").add_argument
+    add("--exact", action="store_true", help="the pixels of the published pipeline: slower, EXIF orientation ignored")
+    count = {"type": cli.whole_number(1), "metavar": "COUNT"}
+    add("--max-pixels", default=500_000_000, help="refuse larger pictures (500000000)", **count)
+    add("-b", "--batch", default=1024, help="at most how many images to hold in memory (1024)", **count)
     cli.add_device_options(parser)
     return parser
 
@@ -85,13 +69,37 @@ def main(argv=None):
 
 def work(arguments):
     """Do what the command line says."""
-    from lib.published import check_model_name
+    predicting = views.check(arguments)
+    if not arguments.report_from:
+        from lib.published import check_model_name
 
-    check_model_name(arguments.model, arguments.models)
+        check_model_name(arguments.model, arguments.models)
+    say = functools.partial(print, file=sys.stderr)
+    errors = predict(arguments, say) if predicting else ()
+    table, limits = arguments.report_from or arguments.output, (arguments.max_pixels, arguments.processors)
+    if arguments.report:
+        from lib.reporting import report_table
 
-    from lib.prediction import predict
+        report_table(table, arguments.report, arguments.report_images, arguments.labels, *limits, report=say)
+    if arguments.sort:
+        from lib.reporting import sort_table
 
-    done, errors = predict(
+        kind = "copy" if arguments.copy else "hardlink" if arguments.hardlink else "link"
+        sort_table(table, arguments.sort, kind, report=say)
+    if arguments.similar:
+        from lib.prediction import similar_images
+
+        which = arguments.similar, arguments.embeddings, arguments.top or 10, arguments.model, arguments.models
+        found = similar_images(*which, arguments.max_pixels, arguments.cpu, arguments.gpu)
+        print("\n".join(["FILE\tSIMILARITY", *(f"{name}\t{cosine:.4f}" for name, cosine in found)]))
+    return 1 if errors and arguments.strict else 0
+
+
+def predict(arguments, say):
+    """Categorise the images; returns the errors."""
+    from lib import prediction
+
+    done, errors = prediction.predict(
         arguments.data,
         arguments.model,
         arguments.output,
@@ -103,14 +111,16 @@ def work(arguments):
         top=arguments.top,
         probabilities=arguments.probabilities,
         overwrite=arguments.overwrite,
+        runners_up=arguments.report is not None,
+        embeddings=arguments.embeddings,
         cpu=arguments.cpu,
         gpu=arguments.gpu,
         processors=arguments.processors,
-        report=lambda message: print(message, file=sys.stderr),
+        report=say,
     )
     listed = f"{len(errors):,} errors, listed in {arguments.output}.errors.tsv" if errors else "no errors"
-    print(f"{done:,} images categorised, {listed}.", file=sys.stderr)
-    return 1 if errors and arguments.strict else 0
+    say(f"{done:,} images categorised, {listed}.")
+    return errors
 
 
 if __name__ == "__main__":

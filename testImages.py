@@ -9,7 +9,7 @@ Four lines on stdout; on stderr what they don't say: how sure they are, and how 
 import functools
 import sys
 
-from lib import cli
+from lib import cli, views
 from lib.errors import UsageError
 from lib.recipes import cover, parse_class_numbers
 
@@ -41,6 +41,7 @@ def options():
     add("--table", type=cli.output_file, metavar="FILE", help="the table of the categories, .tsv, instead of on stderr")
     add("--json", type=cli.output_file, metavar="FILE", help="all figures")
     add("--figures", type=cli.output_directory, metavar="DIR", help="pictures of them")
+    views.add_report_options(parser)
     add("--labels", type=cli.existing_file, metavar="FILE", help="a TSV with INDEX and LABEL of the categories")
     cli.add_device_options(parser)
     return parser
@@ -96,9 +97,15 @@ def work(arguments):
     report("\n".join(evaluation.words_of(found, comparison, (arguments.model, arguments.compare))))
     if arguments.json:
         about = {"model": arguments.model, "records": list(arguments.test), "images": len(answers[0].labels)}
+        about.update({"compared_with": arguments.compare} if arguments.compare else {})
         evaluation.write_json(arguments.json, found, about, comparison)
     if arguments.figures:
-        evaluation.draw(arguments.figures, found, answers[0], labels)
+        evaluation.draw(arguments.figures, found, answers[0], labels, weights)
+    if arguments.report:
+        from lib.reporting import report_answers
+
+        more = arguments.report_images, weights is not None, arguments.processors
+        report_answers(arguments.report, arguments.model, answers[0], found, labels, *more)
 
 
 if __name__ == "__main__":

@@ -12,10 +12,11 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
 class Measured(NamedTuple):
-    """A process: seconds from start to end, peak memory in MiB."""
+    """A process: seconds from start to end, peak memory in MiB, seconds of all cores together."""
 
     seconds: float
     peak_mib: float
+    cpu_seconds: float
 
 
 def measure(command):
@@ -23,16 +24,18 @@ def measure(command):
     environment = dict(os.environ, PYTHONPATH=ROOT, TF_CPP_MIN_LOG_LEVEL="3", CUDA_VISIBLE_DEVICES="-1")
     start = time.perf_counter()
     process = subprocess.Popen(command, env=environment, stdout=sys.stderr)
-    peak = 0
-    while process.poll() is None:
+    peak, ended = 0, 0
+    while not ended:
         # Not the usage that is known when it has ended: that counts what this process had when it started it.
         with contextlib.suppress(OSError), open(f"/proc/{process.pid}/status") as file:
             peak = max([peak] + [int(line.split()[1]) for line in file if line.startswith("VmHWM")])
         time.sleep(0.02)
+        ended, status, usage = os.wait4(process.pid, os.WNOHANG)
     seconds = time.perf_counter() - start
-    if process.returncode:
+    process.returncode = status
+    if status:
         raise RuntimeError(f"{' '.join(command)} failed")
-    return Measured(seconds, peak / 1024)
+    return Measured(seconds, peak / 1024, usage.ru_utime + usage.ru_stime)
 
 
 def machine():

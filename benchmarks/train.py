@@ -21,13 +21,13 @@ from benchmarks.common import ROOT, machine, measure, print_table
 CLASSES = 17
 
 
-def prepare(scratch, name, count, size):
+def prepare(scratch, name, count, size, *more):
     """Draw a sample collection and make records of it; the paths of train and validation."""
     folder, prefix = os.path.join(scratch, name), os.path.join(scratch, f"{name}-{size}")
     environment = dict(os.environ, PYTHONPATH=ROOT)
     for command in (
         [sys.executable, "-m", "lib.sample", folder, "--count", str(count), "--seed", "1"],
-        [sys.executable, os.path.join(ROOT, "imagesToTFR.py"), "-d", folder, "-o", prefix, "-s", str(size)],
+        [sys.executable, os.path.join(ROOT, "imagesToTFR.py"), "-d", folder, "-o", prefix, "-s", str(size), *more],
     ):
         subprocess.run(command, check=True, stdout=sys.stderr, env=environment)
     return f"{prefix}-train.tfr", f"{prefix}-validation.tfr"
@@ -44,7 +44,7 @@ def make_model(scratch, name, *options):
 def child(scratch, way, *arguments):
     """Run one of the two ways; what it found, and its peak memory in MiB."""
     result = os.path.join(scratch, "result.json")
-    measured = measure([sys.executable, os.path.join(ROOT, "benchmarks", f"{way}_train.py"), result, *arguments])
+    measured = measure([sys.executable, os.path.join(ROOT, "benchmarks", f"{way}.py"), result, *arguments])
     with open(result) as file:
         return json.load(file), measured.peak_mib
 
@@ -65,16 +65,16 @@ def speed(scratch, count):
     model = make_model(scratch, "N", "-x", "24", "-e", "2", "-i", "96")
     options = ["--size", "96", "--batch", "64", "--seed", "1", "--classes", str(CLASSES)]
     images = int(count * 0.8) * CLASSES // 64 * 64
-    plain, _ = child(scratch, "plain", model, *files, *options, "--input")
-    ours, _ = child(scratch, "our", model, *files, *options, "--input")
+    plain, _ = child(scratch, "plain_train", model, *files, *options, "--input")
+    ours, _ = child(scratch, "our_train", model, *files, *options, "--input")
     rows = [
         ["input, second epoch", *rates(images, ours["seconds"][1], plain["seconds"][1])],
         ["the same with crop and mixup", *rates(images, ours["seconds"][2], plain["seconds"][1])],
     ]
     ratios, peaks = [], []
     for _ in range(2):
-        plain, plain_peak = child(scratch, "plain", model, *files, *options, "--epochs", "3")
-        ours, our_peak = child(scratch, "our", model, *files, *options, "--epochs", "3")
+        plain, plain_peak = child(scratch, "plain_train", model, *files, *options, "--epochs", "3")
+        ours, our_peak = child(scratch, "our_train", model, *files, *options, "--epochs", "3")
         ratios.append([min(found["seconds"][1:]) for found in (ours, plain)])
         peaks.append((our_peak, plain_peak))
     for ours, plain in ratios:
@@ -98,7 +98,10 @@ def quality(scratch, count, epochs, seeds):
     options = ["--size", "64", "--batch", "32", "--epochs", str(epochs), "--classes", str(CLASSES)]
     rows = []
     for seed in range(1, seeds + 1):
-        found = [child(scratch, way, model, *files, *options, "--seed", str(seed))[0]["f1"] for way in ("our", "plain")]
+        found = [
+            child(scratch, f"{way}_train", model, *files, *options, "--seed", str(seed))[0]["f1"]
+            for way in ("our", "plain")
+        ]
         rows.append([str(seed), *(f"{max(scores):.4f}" for scores in found)])
     if seeds > 1:
         rows.append(["mean", *(f"{statistics.mean(float(row[column]) for row in rows):.4f}" for column in (1, 2))])

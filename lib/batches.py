@@ -10,6 +10,20 @@ from lib import augmentation
 from lib.parallel import in_order
 
 
+class Examples(NamedTuple):
+    """What a replica's step learns from, or is scored on.
+
+    Attributes:
+        pixels: float32 `(B, height, width, bands)`, 0-255.
+        labels: float32 `(B, classes)`.
+        teacher: float32 `(B, classes)`: a teacher's logits; None without one.
+    """
+
+    pixels: Any
+    labels: Any
+    teacher: Any = None
+
+
 class Feed(NamedTuple):
     """A replica's part of a training batch: B of its images, and all those that they are mixed from.
 
@@ -17,6 +31,8 @@ class Feed(NamedTuple):
         images: uint8 `(N, height, width, bands)`, the B images first.
         categories: int32 `(N,)`.
         windows: float32 `(N, 4)`: their crops, see `lib.augmentation.Draws`.
+        changes: float32 `(N, 12 or 0)` and
+        noises: int32 `(N, 2)`: likewise.
         partners: int32 `(B,)`: which of the N is mixed into each of the B.
         shares: float32 `(B,)`: how much of the mixture it is.
     """
@@ -24,6 +40,8 @@ class Feed(NamedTuple):
     images: Any
     categories: Any
     windows: Any
+    changes: Any
+    noises: Any
     partners: Any
     shares: Any
 
@@ -40,6 +58,20 @@ class Plain(NamedTuple):
     images: Any
     categories: Any
     kept: Any
+
+
+class Taught(NamedTuple):
+    """The same with a teacher's answers.
+
+    Attributes:
+        images, categories, kept: as of `Plain`.
+        teacher: float32 `(B, classes)`: its logits.
+    """
+
+    images: Any
+    categories: Any
+    kept: Any
+    teacher: Any
 
 
 def training_feed(images, indices, draws, replica=0, replicas=1):
@@ -65,6 +97,8 @@ def training_feed(images, indices, draws, replica=0, replicas=1):
         images=images.take(indices[places]),
         categories=images.records.category[indices[places]],
         windows=draws.windows[places],
+        changes=draws.changes[places],
+        noises=draws.noises[places],
         partners=partners,
         shares=draws.shares[part(len(indices), replica, replicas)],
     )
@@ -81,30 +115,44 @@ def plain_feed(images, start, batch, replica=0, replicas=1):
     return Plain(images.take(indices), images.records.category[indices], (places < len(images)).astype("float32"))
 
 
+def taught_feed(images, answers, start, batch, replica=0, replicas=1):
+    """The same as `plain_feed` as a `Taught`, with a teacher's logits of all images, float32 `(images, classes)`."""
+    plain = plain_feed(images, start, batch, replica, replicas)
+    places = np.arange(start, start + batch)[part(batch, replica, replicas)]
+    return Taught(*plain, answers[np.minimum(places, len(images) - 1)])
+
+
 def part(batch, replica, replicas):
     """The part of a batch that is a replica's, as a slice."""
     size = batch // replicas
     return slice(replica * size, (replica + 1) * size)
 
 
-def mixed_examples(feed, size, classes, remix=None):
-    """Crop and mix what a feed holds, on the device.
+def mixed_examples(feed, size, classes, remix=None, search=None):
+    """Change, crop and mix what a feed holds, on the device.
 
     Args:
         feed: a `Feed` of tensors.
         size: the height and width of the result.
         classes: how many there are.
         remix: a function (labels, partners' labels, shares) -> labels; None for mixtures like the images'.
+        search: the `lib.optimization_log.Hyperparameters` that the feed's changes were drawn by; None for none.
 
     Returns:
-        float32 `(B, size, size, bands)` pixels and `(B, classes)` labels.
+        `Examples`: float32 `(B, size, size, bands)` pixels and `(B, classes)` labels.
     """
     count = tf.shape(feed.shares)[0]
-    cropped = augmentation.crop(feed.images, feed.windows, size)
+    images = feed.images if search is None else augmentation.change(feed.images, feed.changes, feed.noises, search)
+    cropped = augmentation.crop(images, feed.windows, size)
     labels = tf.one_hot(feed.categories, classes)
     pixels = augmentation.mix(cropped[:count], tf.gather(cropped, feed.partners), feed.shares)
     mixed = (remix or augmentation.mix)(labels[:count], tf.gather(labels, feed.partners), feed.shares)
-    return pixels, mixed
+    return Examples(pixels, mixed)
+
+
+def plain_examples(feed, classes):
+    """What a `Plain` of tensors holds, as `Examples`; what only fills the batch has a label of zeros."""
+    return Examples(tf.cast(feed.images, "float32"), tf.one_hot(feed.categories, classes) * feed.kept[:, None])
 
 
 def feeds(strategy, items, make):

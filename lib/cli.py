@@ -147,6 +147,15 @@ def existing_directory(text):
     return text
 
 
+def teacher(text):
+    """An option's type: a `.keras` file, or the directory of a SavedModel."""
+    if os.path.isdir(text) and not os.path.isfile(os.path.join(text, "saved_model.pb")):
+        raise argparse.ArgumentTypeError(f"{text!r} is a directory without a SavedModel's saved_model.pb")
+    if not os.path.exists(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a .keras file nor the directory of a SavedModel")
+    return text
+
+
 def record_files(text):
     """An option's type: record files, as a path, a glob, or a list of both with commas between them."""
     if os.path.isfile(text):
@@ -197,6 +206,17 @@ def output_model(text):
     return output_file(text)
 
 
+def output_ending(*endings):
+    """An option's type: a file to be written whose name ends like one of these."""
+
+    def check(text):
+        if not text.lower().endswith(endings):
+            raise argparse.ArgumentTypeError(f"{text!r} must end in {' or '.join(endings)}")
+        return output_file(text)
+
+    return check
+
+
 @contextlib.contextmanager
 def naming(option):
     """Put an option's name before what is wrong with its value."""
@@ -219,7 +239,7 @@ def run(options, work, argv=None):
     """
     _open_standard_streams()
     arguments = options.parse_args(argv)
-    former = signal.signal(signal.SIGTERM, _interrupt)
+    former = signal.signal(signal.SIGTERM, interrupt)
     try:
         return work(arguments) or 0
     except UsageError as error:
@@ -247,7 +267,8 @@ def _open_standard_streams():
     sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
 
 
-def _interrupt(number, frame):
+def interrupt(number, frame):
+    """A signal's handler: raise `Interrupted`."""
     raise Interrupted
 
 

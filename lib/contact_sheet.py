@@ -1,5 +1,7 @@
 """Many small pictures on one, to be looked at."""
 
+import math
+
 from PIL import Image, ImageDraw, ImageFont
 
 _MARGIN = 4
@@ -17,13 +19,16 @@ def contact_sheet(rows, side=96):
         A Pillow image: under each caption its row of pictures.
     """
     longest = max((len(pictures) for _, pictures in rows), default=0)
-    width = max(longest * (side + _MARGIN) + _MARGIN, 200)
+    font = ImageFont.load_default()
+    captions = [_printable(caption) for caption, _ in rows]
+    words = max((math.ceil(font.getlength(caption)) for caption in captions), default=0)
+    width = max(longest * (side + _MARGIN), words + _MARGIN, 200) + _MARGIN
     height = len(rows) * (_LINE + side + _MARGIN) + _MARGIN
     sheet = Image.new("RGB", (width, height), "white")
-    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default()
-    for number, (caption, pictures) in enumerate(rows):
+    pen = ImageDraw.Draw(sheet)
+    for number, (caption, (_, pictures)) in enumerate(zip(captions, rows)):
         top = _MARGIN + number * (_LINE + side + _MARGIN)
-        pen.text((_MARGIN, top), _printable(caption), fill="black", font=font)
+        pen.text((_MARGIN, top), caption, fill="black", font=font)
         for place, pixels in enumerate(pictures):
             picture = Image.fromarray(pixels)
             if picture.size != (side, side):

@@ -16,10 +16,11 @@ class Device(NamedTuple):
 
 
 def import_tensorflow():
-    """Import TensorFlow without what its C++ parts say about themselves, and return it."""
+    """Import TensorFlow without what it says about itself, and return it."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with _silent_stderr():
         import tensorflow
+    tensorflow.get_logger().setLevel("ERROR")
     return tensorflow
 
 

@@ -1,6 +1,6 @@
-"""The two ways in which a stage can fail. Raised where they are found; `lib.cli` alone makes exit statuses of them.
+"""The ways in which a stage can fail. Raised where they are found; `lib.cli` alone makes exit statuses of them.
 
-The message of both is one sentence that names the file or option and says what would be right.
+The message is one sentence that names the file or option and says what would be right.
 """
 
 
@@ -10,3 +10,7 @@ class UsageError(Exception):
 
 class WorkError(Exception):
     """The call is right but the work could not be done: a full disk, no network, a bad record. Exit status 1."""
+
+
+class DivergenceError(WorkError):
+    """A training's loss has become infinite or no number."""

@@ -10,12 +10,13 @@ from lib.contact_sheet import contact_sheet
 from lib.device import select_device
 from lib.errors import UsageError
 from lib.files import whole_file
-from lib.parallel import STEP, cores
+from lib.parallel import cores
 from lib.uncertainty import calibration, compare, confusion_matrix, intervals, percent
 
 SMOOTHING = 0.1  # of the labels, in the test loss
 
 _MISTAKES = 60
+_OF_A_ROW = 10
 
 
 class Answers(NamedTuple):
@@ -107,7 +108,7 @@ def answer_records(
     from lib.keras_files import load_model
     from lib.losses import penalties
     from lib.records import load_images, open_records, read_number_map
-    from lib.scoring import answer
+    from lib.scoring import answer, check_size, side_by_side
 
     loaded = []
     for option, path in models:
@@ -120,11 +121,8 @@ def answer_records(
         raise UsageError(f"--compare: {models[1][1]} takes images of other bands than {models[0][1]}.")
     images = load_images(opened, bands.pop(), None, processors, skip_bad, report)
     for (option, path), model in zip(models, loaded):
-        height, width = model.input_shape[1:3]
-        if (height or images.shape[0], width or images.shape[1]) != images.shape[:2]:
-            raise UsageError(f"{option}: {path} takes images of {width} x {height} pixels, which -t/--test has not.")
-    step = batch if device.kind == "gpu" else min(batch, STEP)
-    threads = 1 if device.kind == "gpu" else min(processors or cores(), cores())
+        check_size(model, images, f"{option}: {path}", "-t/--test")
+    step, threads = side_by_side(device, batch, processors)
     labels = images.records.category.astype("int64")
     found = []
     for model in loaded:
@@ -144,11 +142,16 @@ def evaluate(answers, labels, weights=None):
 
     Returns:
         An `Evaluation`.
+
+    Raises:
+        UsageError: all weights of the categories that the records contain are 0.
     """
     from lib import metrics
     from lib.losses import build_loss
 
     classes = len(labels)
+    if weights is not None and not np.asarray(weights)[answers.labels].any():
+        raise UsageError("-w/--weight: of the categories in the records some needs a number above 0.")
     one_hot = np.eye(classes, dtype="float32")[answers.labels]
     losses = np.asarray(build_loss("ce", label_smoothing=SMOOTHING)(one_hot, answers.logits))
     counting = None if weights is None else np.asarray(weights, "float32")[answers.labels]
@@ -181,7 +184,10 @@ def _rows(true, chosen, chances, of_each, labels, there):
     support = np.bincount(true, minlength=len(labels))
     rows = []
     for index, precision, recall, f1 in zip(indices, *figures[:3]):
-        average = average_precision_score(true == index, chances[:, index], sample_weight=of_each)
+        of_index = true == index
+        average = 0.0  # of a category that counts nothing
+        if of_each[of_index].any():
+            average = average_precision_score(of_index, chances[:, index], sample_weight=of_each)
         rows.append((labels[index], float(precision), float(recall), float(f1), int(support[index]), float(average)))
     return rows
 
@@ -272,8 +278,11 @@ def write_arrays(path, **arrays):
         np.savez_compressed(file, **arrays)
 
 
-def draw(folder, evaluation, answers, labels):
-    """Draw the confusion matrix, precision-recall curves, reliability and the most confident mistakes into a folder."""
+def draw(folder, evaluation, answers, labels, weights=None):
+    """Draw the confusion matrix, precision-recall curves, reliability and the most confident mistakes into a folder.
+
+    The arguments are those of `evaluate` and what it gave.
+    """
     from sklearn.metrics import precision_recall_curve
 
     from lib.figures import draw_confusion, draw_precision_recall, draw_reliability
@@ -281,14 +290,19 @@ def draw(folder, evaluation, answers, labels):
     os.makedirs(folder, exist_ok=True)
     draw_confusion(os.path.join(folder, "confusion.png"), evaluation.matrix, labels)
     chances = answers.chances
+    of_each = np.ones(len(answers.labels)) if weights is None else np.asarray(weights, "float64")[answers.labels]
     curves = []
     for row in evaluation.rows:
         index = labels.index(row[0])
-        precision, recall, _ = precision_recall_curve(answers.labels == index, chances[:, index])
-        curves.append((row[0], recall, precision, row[5]))
+        there = answers.labels == index
+        if of_each[there].any():
+            precision, recall, _ = precision_recall_curve(there, chances[:, index], sample_weight=of_each)
+            curves.append((row[0], recall, precision, row[5]))
     one_hot = np.eye(len(labels), dtype=bool)[answers.labels]
     sigmoids = 1 / (1 + np.exp(-answers.logits.astype("float64").clip(-700, 700)))
-    precision, recall, _ = precision_recall_curve(one_hot.ravel(), sigmoids.ravel())
+    precision, recall, _ = precision_recall_curve(
+        one_hot.ravel(), sigmoids.ravel(), sample_weight=np.repeat(of_each, len(labels))
+    )
     overall = recall, precision, evaluation.metrics["auc"]
     draw_precision_recall(os.path.join(folder, "precision-recall.png"), curves, overall)
     draw_reliability(os.path.join(folder, "reliability.png"), *evaluation.calibration)
@@ -301,13 +315,17 @@ def _mistakes(answers, chances, labels):
     chosen = answers.chosen
     wrong = np.flatnonzero(chosen != answers.labels)
     wrong = wrong[np.argsort(-chances[wrong, chosen[wrong]], kind="stable")][:_MISTAKES]
-    rows = {}
+    if not len(wrong):
+        return [("There are no mistakes.", [])]
+    pairs = {}
     for index in wrong:
         pair = f"{labels[answers.labels[index]]} taken for {labels[chosen[index]]}"
         (picture,) = answers.images.take(np.array([index]))
         picture = np.repeat(picture, 3, axis=-1) if picture.shape[-1] == 1 else picture
-        rows.setdefault(pair, []).append((chances[index, chosen[index]], picture))
-    return [
-        (f"{pair} ({', '.join(f'{chance:.2f}' for chance, _ in found)})", [picture for _, picture in found])
-        for pair, found in rows.items()
-    ]
+        pairs.setdefault(pair, []).append((f"{chances[index, chosen[index]]:.2f}", picture))
+    rows = []
+    for pair, found in pairs.items():
+        for start in range(0, len(found), _OF_A_ROW):
+            certainties, pictures = zip(*found[start : start + _OF_A_ROW])
+            rows.append((f"{pair} ({', '.join(certainties)})", pictures))
+    return rows

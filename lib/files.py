@@ -1,6 +1,7 @@
 """Files that appear whole or not at all, and names that fit into a line of text."""
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import re
@@ -41,12 +42,48 @@ def whole_file(path, mode="w", **options):
         raise
 
 
+def open_locked(path):
+    """Open a file for reading and appending bytes, made when it is not there; one process at a time may have it.
+
+    Returns:
+        The open file; None if another process has it.
+    """
+    while True:
+        file = open(path, "a+b")  # noqa: SIM115 - the caller closes it
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            return None
+        except OSError:
+            return file  # a file system without locks
+        try:
+            if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
+                return file
+        except FileNotFoundError:
+            pass
+        file.close()  # the process that had it removed it between opening and locking
+
+
 def checksum(path):
     """The SHA-256 of a file's content, in hexadecimal."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         for block in iter(lambda: file.read(1 << 20), b""):
             digest.update(block)
+    return digest.hexdigest()
+
+
+def checksum_of(path):
+    """The SHA-256 of a file's content, or of a directory's: of all that is in it, by name."""
+    if not os.path.isdir(path):
+        return checksum(path)
+    digest = hashlib.sha256()
+    for parent, folders, names in os.walk(path):
+        folders.sort()
+        for name in sorted(names):
+            place = os.path.join(parent, name)
+            digest.update(f"{os.path.relpath(place, path)}\0{checksum(place)}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
 
 
@@ -78,3 +115,8 @@ def unescape_name(text):
         return {"t": "\t", "n": "\n", "r": "\r"}.get(code, code)
 
     return os.fsdecode(os.fsencode(_UNESCAPED.sub(character, text)))  # bytes that together are UTF-8 joined
+
+
+def path_order(name):
+    """What escaped names are sorted by: their paths, byte by byte."""
+    return os.fsencode(unescape_name(name))

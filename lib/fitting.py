@@ -10,7 +10,7 @@ import math
 import os
 import shutil
 import time
-from typing import Any, Callable, NamedTuple, Optional
+from typing import Any, Callable, Optional
 
 import keras
 import numpy as np
@@ -18,8 +18,8 @@ import tensorflow as tf
 
 from lib import metrics, optimizers, randomness, signals
 from lib.batches import feeds, over_replicas, stacked
-from lib.errors import WorkError
-from lib.history import draw_history, write_epochs, write_history
+from lib.errors import DivergenceError, WorkError
+from lib.history import draw_history, goodness, write_epochs, write_history
 from lib.keras_files import save_model
 from lib.losses import penalties, whole_batch
 from lib.progress import progress
@@ -29,20 +29,6 @@ _SO_FAR = "best-so-far.keras"
 _LOOK_SECONDS = 10  # how often the loss is looked at within an epoch, which makes the device wait
 _DRAW_SECONDS = 30
 _AGREE_STEPS = 4  # after how many executions several workers ask each other whether one was told to stop
-
-
-class Examples(NamedTuple):
-    """What a replica's step learns from.
-
-    Attributes:
-        pixels: float32 `(B, height, width, bands)`, 0-255.
-        labels: float32 `(B, classes)`.
-        extra: whatever else the loss needs.
-    """
-
-    pixels: Any
-    labels: Any
-    extra: Any = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,11 +45,12 @@ class Task:
         classes: how many there are.
         feed: called with epoch and step from 0, the number of a replica and how many there are; returns its part of
             the batch as a `NamedTuple` of arrays.
-        examples: from those as tensors to `Examples`, on the device.
-        loss: from `Examples`, logits and the whole `lib.losses.Batch` to float32 `(B,)`.
+        examples: from those as tensors to `lib.batches.Examples`, on the device.
+        loss: from those `Examples`, logits and the whole `lib.losses.Batch` to float32 `(B,)`.
         score: of `lib.scoring.build_scorer`.
         seed: of what the model's layers draw at random.
         penalised: whether the penalties of the model's layers are part of the loss.
+        taught: whether the examples hold a teacher's logits.
     """
 
     team: Any
@@ -79,6 +66,7 @@ class Task:
     score: Callable
     seed: int = 0
     penalised: bool = True
+    taught: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +76,7 @@ class Conduct:
     Attributes:
         epochs: at most how many.
         patience: how many epochs without a better `monitor` end it.
-        monitor: the metric whose best epoch's weights are the result.
+        monitor: the metric whose best epoch's weights are the result; the lowest of a loss, else the highest.
         save_epochs: whether the model of each epoch is saved, too.
         keep: of those, so many best ones stay; None for all.
         steps_per_execution: how many steps the device does without coming back.
@@ -96,6 +84,7 @@ class Conduct:
         tensorboard: whether the metrics are written for TensorBoard.
         evaluate_first: whether the metrics before the training are reported.
         fresh: whether to begin anew whatever there is to go on from.
+        watch: called with the history after each epoch, which is saved then; what it raises ends the training.
     """
 
     epochs: int
@@ -108,6 +97,7 @@ class Conduct:
     tensorboard: bool = False
     evaluate_first: bool = False
     fresh: bool = False
+    watch: Optional[Callable] = None
 
 
 @dataclasses.dataclass
@@ -116,7 +106,7 @@ class _Progress:
 
     epoch: int = 0  # how many are finished
     step: int = 0  # how many steps of the next one are
-    best: float = -math.inf
+    best: float = -math.inf  # of the monitor's `lib.history.goodness`
     best_epoch: int = 0
     history: dict = dataclasses.field(default_factory=dict)
 
@@ -132,8 +122,8 @@ def fit(task, conduct, run, report, tell=print):
         tell: called with each result for the user.
 
     Raises:
-        WorkError: the loss is no number any more, there is no room on the disk, the state is damaged or another
-            version's.
+        DivergenceError: the loss is no number any more.
+        WorkError: there is no room on the disk, the state is damaged or another version's.
         KeyboardInterrupt and others: the process was told to stop; the state is written.
     """
     trainer = _Trainer(task, conduct, run)
@@ -164,23 +154,25 @@ def fit(task, conduct, run, report, tell=print):
                 write_history(run, now.history)
                 write_events(now.epoch, values)
                 if time.monotonic() - drawn > _DRAW_SECONDS:
-                    draw_history(run, now.history)
+                    draw_history(run, now.history, conduct.monitor)
                     drawn = time.monotonic()
             trainer.save()
             report(
                 f"Epoch {now.epoch} of {conduct.epochs}: {_line(values)}; {rate:,.0f} images a second"
                 f"{', the best so far' if better else ''}."
             )
+            if conduct.watch is not None:
+                conduct.watch(now.history)
         if task.team.chief:
-            draw_history(run, now.history)
+            draw_history(run, now.history, conduct.monitor)
             save_weights_as(task.template, trainer.best, run.model)
             for path in (run.state, run.file(_SO_FAR)):
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(path)
     patience = "" if now.epoch == conduct.epochs else f", the last {conduct.patience} of them without a better one"
     report(
-        f"Finished after {now.epoch} epochs{patience}: the best {conduct.monitor} is {now.best:.4f}, that of epoch "
-        f"{now.best_epoch}."
+        f"Finished after {now.epoch} epochs{patience}: the best {conduct.monitor} is "
+        f"{now.history[conduct.monitor][now.best_epoch - 1]:.4f}, that of epoch {now.best_epoch}."
     )
 
 
@@ -236,7 +228,7 @@ class _Trainer:
                 batch = over_replicas(batch)
             logits, losses, gradients = differentiate(examples, batch)
             optimizers.apply(optimizer, gradients, model.trainable_variables)
-            self._counters.add(metrics.count(examples.labels, logits, losses))
+            self._counters.add(metrics.count(examples.labels, logits, losses, teacher=examples.teacher))
             self._finite.assign(self._finite * tf.cast(tf.reduce_all(tf.math.is_finite(losses)), "float32"))
             self._good.assign_add(self._finite)
 
@@ -264,7 +256,7 @@ class _Trainer:
         start, first = time.monotonic(), now.step
         if not self._steps(stopped):
             return None, None
-        trained = metrics.summarise(self._counters.read())
+        trained = metrics.summarise(self._counters.read(), task.taught)
         rate = (now.step - first) * task.batch / (time.monotonic() - start)
         scores = task.score(stopped)
         if scores is None:
@@ -276,8 +268,9 @@ class _Trainer:
         for name, value in values.items():
             now.history.setdefault(name, []).append(value)
         now.epoch, now.step = now.epoch + 1, 0
-        if values[self._conduct.monitor] > now.best:
-            now.best, now.best_epoch, self.best = values[self._conduct.monitor], now.epoch, self.weights()
+        found = goodness(self._conduct.monitor, values[self._conduct.monitor])
+        if found > now.best:
+            now.best, now.best_epoch, self.best = found, now.epoch, self.weights()
         return values, rate
 
     def _steps(self, stopped):
@@ -312,7 +305,7 @@ class _Trainer:
         return True
 
     def _look(self, begun):
-        """Raise WorkError if the loss has become no number."""
+        """Raise DivergenceError if the loss has become no number."""
         good = int(self._good.read_value().numpy())
         if good < self.now.step - begun:
             raise self._no_number(begun + good + 1, "at")
@@ -324,7 +317,7 @@ class _Trainer:
             kept = f"the best model before is {self._run.file(_SO_FAR)}"
             if self._task.team.chief:
                 save_weights_as(self._task.template, self.best, self._run.file(_SO_FAR))
-        return WorkError(
+        return DivergenceError(
             f"The loss is infinite or no number in epoch {self.now.epoch + 1} {where} step {step}; {kept}: try a lower "
             "-l/--learning."
         )
@@ -430,7 +423,7 @@ def _save_epoch(task, conduct, run, now, weights):
     """Save an epoch's model and list it; keep only the best ones."""
     os.makedirs(run.intermediate, exist_ok=True)
     save_weights_as(task.template, weights, run.epoch_model(now.epoch))
-    scores = now.history[conduct.monitor]
+    scores = [goodness(conduct.monitor, value) for value in now.history[conduct.monitor]]
     ranked = sorted(range(1, now.epoch + 1), key=lambda epoch: (-scores[epoch - 1], epoch))
     kept = set(ranked[: conduct.keep])
     for epoch in range(1, now.epoch + 1):

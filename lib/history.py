@@ -19,6 +19,13 @@ def write_history(run, history):
         _write_table(file, ["EPOCH", *history], enumerate(zip(*history.values()), start=1))
 
 
+def read_history(path):
+    """The metrics of a run's `history.tsv`, as of `write_history`."""
+    with open(path, encoding="utf-8") as file:
+        names, *rows = (line.rstrip("\n").split("\t") for line in file)
+    return {name.lower(): [float(row[place]) for row in rows] for place, name in enumerate(names) if place}
+
+
 def write_epochs(path, history, files):
     """Write the table of the epochs whose models are kept.
 
@@ -42,11 +49,22 @@ def _text(value):
     return value if isinstance(value, str) else f"{value:.9g}"
 
 
-def draw_history(run, history):
-    """Draw `history.png` of a run: loss, F1 and learning rate over the epochs."""
+def goodness(monitor, value):
+    """A metric's value such that more is better."""
+    return -value if monitor.endswith("loss") else value
+
+
+def draw_history(run, history, monitor="val_f1"):
+    """Draw `history.png` of a run: loss, F1, perhaps the agreement with a teacher, and learning rate over the epochs.
+
+    Args:
+        run, history: as of `write_history`.
+        monitor: the metric whose best epoch is marked.
+    """
     epochs = np.arange(1, len(next(iter(history.values()))) + 1)
-    figure, all_axes = new_figure((8, 9), 3, 1, sharex=True)
-    shown = (("loss", "loss"), ("f1", "macro F1"), ("learning_rate", "learning rate"))
+    shown = [("loss", "loss"), ("f1", "macro F1"), ("agreement", "agreement with the teacher")]
+    shown = [*((name, title) for name, title in shown if name in history), ("learning_rate", "learning rate")]
+    figure, all_axes = new_figure((8, 3 * len(shown)), len(shown), 1, sharex=True)
     for axes, (name, title) in zip(all_axes, shown):
         for key, label in ((name, "training"), (f"val_{name}", "validation")):
             if key in history:
@@ -57,10 +75,10 @@ def draw_history(run, history):
             axes.legend()
         else:
             axes.set_ylim(bottom=0)
-        if name == "f1":
-            best = int(np.argmax(history["val_f1"]))
+        if monitor == f"val_{name}":
+            best = int(np.argmax([goodness(monitor, value) for value in history[monitor]]))
             axes.axvline(epochs[best], color="black", linestyle=":", linewidth=1)
-            axes.set_title(f"best: {history['val_f1'][best]:.4f} in epoch {best + 1}", fontsize=10)
+            axes.set_title(f"best: {history[monitor][best]:.4f} in epoch {best + 1}", fontsize=10)
     axes.set_xlabel("epoch")
     axes.xaxis.get_major_locator().set_params(integer=True)
     save_figure(figure, run.file("history.png"))

@@ -41,6 +41,9 @@ DECODING_BYTES = 200_000_000 * (os.cpu_count() or 1)
 # Pillow's own guard refuses from 179 million pixels on; `max_pixels` is the guard here, and it can be set.
 Image.MAX_IMAGE_PIXELS = None
 
+# Each pixel of a thumbnail is made of so many rows and columns of unfiltered ones.
+_OVERSAMPLING = 3
+
 _TIFF_BITS_PER_SAMPLE, _TIFF_PHOTOMETRIC = 258, 262
 
 # Otherwise Pillow imports its decoders when the first file is opened, and threads that import at once can lock up.
@@ -136,6 +139,53 @@ def read_image(path, size, exact=False, max_pixels=MAX_PIXELS):
         ImageError: not a regular file, no image, cut short, too large, or anything else that keeps it from being
             read whole.
     """
+
+    def pixels(file, image):
+        if exact:
+            with _DECODING.use(4 * image.width * image.height):
+                return _exact_pixels(file, image, size)
+        return _square_pixels(file, image, size)[0]
+
+    return _with_opened(path, max_pixels, pixels)
+
+
+def read_thumbnail(path, side, max_pixels=MAX_PIXELS):
+    """Read an image file as a small picture for people: decoded and turned as by `read_image`, but antialiased and
+    with its aspect kept.
+
+    Args:
+        path: the file.
+        side: the longer side of the result in pixels; a smaller picture keeps its size.
+        max_pixels: see `read_image`.
+
+    Returns:
+        uint8 `(height, width, 3)`.
+
+    Raises:
+        ImageError: as of `read_image`.
+    """
+
+    def pixels(file, image):
+        width, height = image.size  # before the decoder is told to shrink it
+        square, orientation = _square_pixels(file, image, _OVERSAMPLING * side)
+        if orientation in (5, 6, 7, 8):
+            width, height = height, width
+        scale = min(1, side / max(width, height))
+        shape = max(1, round(scale * width)), max(1, round(scale * height))
+        return np.asarray(Image.fromarray(np.rint(square).astype("uint8")).resize(shape, Image.LANCZOS))
+
+    return _with_opened(path, max_pixels, pixels)
+
+
+def _with_opened(path, max_pixels, use):
+    """Open an image file and call `use` with the file and the Pillow image, which is not decoded yet.
+
+    Returns:
+        What `use` does.
+
+    Raises:
+        ImageError: see `read_image`. Whatever `use` raises becomes one.
+    """
     try:
         status = os.stat(path)
         if stat.S_ISDIR(status.st_mode):
@@ -150,16 +200,7 @@ def read_image(path, size, exact=False, max_pixels=MAX_PIXELS):
                 raise ImageError(
                     f"{image.width} x {image.height} pixels are more than the {max_pixels} allowed (--max-pixels)"
                 )
-            if exact:
-                with _DECODING.use(4 * image.width * image.height):
-                    return _exact_pixels(file, image, size)
-            with _DECODING.use(_decoding_bytes(image)):
-                decoded = _decode_jpeg(file, image)
-                if decoded is None:
-                    image.draft(None, (SHORTER_SIDE, SHORTER_SIDE))
-                    image.load()
-                    decoded = image
-                return _turn(_resize(decoded, size), _orientation(image))
+            return use(file, image)
     except ImageError:
         raise
     except FileNotFoundError:
@@ -171,6 +212,22 @@ def read_image(path, size, exact=False, max_pixels=MAX_PIXELS):
         raise ImageError("more memory needed than there is") from None
     except Exception as error:  # Decoders raise what they like on a bad file: struct.error, KeyError, SyntaxError, …
         raise ImageError(f"can't be read whole: {str(error) or type(error).__name__}") from error
+
+
+def _square_pixels(file, image, size):
+    """Decode an open file, whose header Pillow has read as `image`.
+
+    Returns:
+        float32 `(size, size, 3)`, 0-255, turned as its EXIF orientation says; and that orientation, 1-8.
+    """
+    with _DECODING.use(_decoding_bytes(image)):
+        decoded = _decode_jpeg(file, image)
+        if decoded is None:
+            image.draft(None, (SHORTER_SIDE, SHORTER_SIDE))
+            image.load()
+            decoded = image
+        orientation = _orientation(image)
+        return _turn(_resize(decoded, size), orientation), orientation
 
 
 def _shrinking(image):

@@ -1,7 +1,8 @@
 """A model compiled for answering: the same logits as the model's, in less time.
 
 What a ConvNeXt spends on a CPU beside its convolutions goes into element-wise steps. Those that only scale or shift
-what a convolution then mixes linearly are put into that convolution's weights, once, when the function is made.
+what a convolution then mixes linearly are put into that convolution's weights: once, when the function is made, or in
+each call if the weights change, which is still little beside a batch of images.
 """
 
 import inspect
@@ -32,21 +33,29 @@ _FOLLOWED = frozenset(
     ]
 )
 
+FEATURES = "output_layerNormalization"  # the layer after the pooling
+
 
 class _Value(NamedTuple):
     """A tensor in the making: what it stands for is `tensor * scale + shift`."""
 
     tensor: Any
-    scale: Optional[np.ndarray] = None
-    shift: Optional[np.ndarray] = None
+    scale: Optional[Any] = None
+    shift: Optional[Any] = None
 
 
-def compile_logits(model, shape):
+class NoFeaturesError(ValueError):
+    """A model has no features; the message is a clause about it."""
+
+
+def compile_logits(model, shape, changing=False):
     """Compile a model for inference on batches of one shape.
 
     Args:
-        model: a functional Keras model with one input and one output, whose weights don't change any more.
+        model: a functional Keras model with one input and one output.
         shape: `(batch, height, width, bands)`.
+        changing: whether the model's weights may change between one call and the next; if not, those that it has now
+            are put together once rather than in each call.
 
     Returns:
         A function from a float32 tensor of that shape, 0-255, to float32 logits `(batch, outputs)`; several threads may
@@ -55,20 +64,68 @@ def compile_logits(model, shape):
 
     @tf.function(input_signature=[tf.TensorSpec(shape, tf.float32)], autograph=False)
     def logits(pixels):
-        return _folded(model, pixels)
+        return _folded(model, pixels, [model.output], tf.convert_to_tensor if changing else _array)[0]
 
     logits.get_concrete_function()
     return logits
 
 
-def _folded(model, pixels):
-    """Apply a model layer by layer, scales and shifts folded into the convolutions that follow."""
+def compile_features(model, shape):
+    """Compile a model that gives the pooled features, too, which its logits are made of.
+
+    They are the output of the layer `output_layerNormalization`; of a model without it, what its last layer is given.
+
+    Args:
+        model, shape: see `compile_logits`.
+
+    Returns:
+        A function from a float32 tensor of that shape, 0-255, to float32 logits `(batch, outputs)` and features
+        `(batch, width)`; several threads may call it at once.
+
+    Raises:
+        NoFeaturesError: the model has none that are one vector for each image.
+    """
+    named = [layer for layer in model.layers if layer.name == FEATURES]
+    try:
+        features = named[0].output if named else model.layers[-1].input
+    except (AttributeError, ValueError):
+        features = None
+    if len(getattr(features, "shape", ())) != 2:
+        raise NoFeaturesError(f"has no layer {FEATURES}, and its last layer is not given one vector for each image")
+
+    @tf.function(input_signature=[tf.TensorSpec(shape, tf.float32)], autograph=False)
+    def answers(pixels):
+        logits, vectors = _folded(model, pixels, [model.output, features], _array)
+        return logits, tf.cast(vectors, "float32")
+
+    answers.get_concrete_function()
+    return answers
+
+
+def _folded(model, pixels, wanted, value_of):
+    """Apply a model layer by layer, scales and shifts folded into the convolutions that follow.
+
+    Args:
+        model: the model.
+        pixels: a tensor.
+        wanted: which of the model's symbolic tensors to compute.
+        value_of: gives a weight's values, as an array or as a tensor.
+
+    Returns:
+        A tensor for each of them.
+    """
+
+    def plainly():
+        if len(wanted) == 1:
+            return [model(pixels, training=False)]
+        return keras.Model(model.input, wanted)(pixels, training=False)
+
     if not all(type(layer) in _FOLLOWED for layer in model.layers):
-        return model(pixels, training=False)
+        return plainly()
     try:
         flow = [(layer, layer.input, layer.output) for layer in model.layers[1:]]
     except (AttributeError, ValueError):  # a layer that is called twice has no one input
-        return model(pixels, training=False)
+        return plainly()
     users = {}
     for layer, inputs, _ in flow:
         for tensor in inputs if isinstance(inputs, (list, tuple)) else [inputs]:
@@ -79,16 +136,22 @@ def _folded(model, pixels):
         given = [values[id(tensor)] for tensor in (inputs if several else [inputs])]
         following = users.get(id(output), [])
         if type(layer) is keras.layers.Conv2D:
-            values[id(output)] = _convolve(layer, given[0], following)
+            values[id(output)] = _convolve(layer, given[0], following, value_of)
         elif _is_plain_normalization(layer):
-            values[id(output)] = _normalize(layer, given[0].tensor, following)
+            values[id(output)] = _normalize(layer, given[0].tensor, following, value_of)
         elif isinstance(layer, RandomCrop) and given[0].tensor.shape[1:3] == (layer.height, layer.width):
             values[id(output)] = given[0]  # resizing to the same size changes nothing
         else:
             tensors = [value.tensor for value in given]
             options = {"training": False} if "training" in inspect.signature(layer.call).parameters else {}
             values[id(output)] = _Value(layer(tensors if several else tensors[0], **options))
-    return values[id(model.output)].tensor
+    return [_plain(values[id(tensor)]) for tensor in wanted]
+
+
+def _plain(value):
+    """What a `_Value` stands for, as one tensor."""
+    tensor = value.tensor if value.scale is None else value.tensor * value.scale
+    return tensor if value.shift is None else tensor + value.shift
 
 
 def _is_plain_normalization(layer):
@@ -112,27 +175,27 @@ def _takes_over(following, shifted):
     return layer.groups == 1 and layer.data_format == "channels_last" and not (shifted and layer.kernel_size != (1, 1))
 
 
-def _normalize(layer, tensor, following):
+def _normalize(layer, tensor, following, value_of):
     """Layer normalization; its scale and shift are left to a convolution that can take them over."""
     centred = tensor - tf.reduce_mean(tensor, axis=-1, keepdims=True)
     variance = tf.reduce_mean(tf.square(centred), axis=-1, keepdims=True)
     normal = centred * tf.math.rsqrt(variance + layer.epsilon)
-    gamma, beta = _array(layer.gamma), _array(layer.beta)
+    gamma, beta = value_of(layer.gamma), value_of(layer.beta)
     if _takes_over(following, shifted=True):
         return _Value(normal, gamma, beta)
     return _Value(normal * gamma + beta)
 
 
-def _convolve(layer, value, following):
+def _convolve(layer, value, following, value_of):
     """A convolution with what was left to it; after it the exact GELU, if that is its activation, in three steps.
 
     gelu(x) = x (1 + erf(x / sqrt 2)) / 2, and with z = x / sqrt 2 it is z (1 + erf z) / sqrt 2: this convolution's
     weights take the first root, those of the following one the second.
     """
-    kernel = _array(layer.kernel)
-    bias = _array(layer.bias) if layer.use_bias else None
+    kernel = value_of(layer.kernel)
+    bias = value_of(layer.bias) if layer.use_bias else None
     if value.shift is not None:
-        shift = np.einsum("c,hwco->o", value.shift, kernel)
+        shift = tf.reduce_sum(kernel * value.shift[:, None], axis=(0, 1, 2))
         bias = shift if bias is None else bias + shift
     if value.scale is not None:
         kernel = kernel * value.scale[:, None]

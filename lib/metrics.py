@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 NAMES = ("loss", "accuracy", "auc", "f1")
+AGREEMENT = "agreement"  # reported, too, where there is a teacher
 THRESHOLDS = 200
 
 
@@ -24,6 +25,7 @@ class Counts(NamedTuple):
         answers: `(classes,)`: how many were answered with it.
         positive, negative: `(200,)`: how many labels above 0, and how many of 0, there are in each of 200 steps of the
             sigmoid of their logits.
+        agreed: `()`: how many were answered as the teacher does, 0 without one.
     """
 
     images: Any
@@ -33,9 +35,10 @@ class Counts(NamedTuple):
     answers: Any
     positive: Any
     negative: Any
+    agreed: Any
 
 
-def count(labels, logits, losses, kept=None):
+def count(labels, logits, losses, kept=None, teacher=None):
     """The counts of a batch.
 
     Args:
@@ -43,6 +46,7 @@ def count(labels, logits, losses, kept=None):
         logits: float `(images, classes)`.
         losses: float `(images,)`.
         kept: float `(images,)`: what each image counts: 0 for one that only fills the batch; None for 1 each.
+        teacher: float `(images, classes)`: a teacher's logits of the same images; None without one.
 
     Returns:
         `Counts`.
@@ -51,7 +55,8 @@ def count(labels, logits, losses, kept=None):
     kept = tf.ones_like(losses) if kept is None else kept
     classes = labels.shape[-1]
     one_hot = tf.one_hot(tf.argmax(labels, axis=-1), classes) * kept[:, None]
-    answers = tf.one_hot(tf.argmax(logits, axis=-1), classes)
+    answered = tf.argmax(logits, axis=-1)
+    answers = tf.one_hot(answered, classes)
     steps = tf.math.ceil(tf.sigmoid(logits) * (THRESHOLDS - 1)) - 1
     steps = tf.cast(tf.clip_by_value(steps, 0, THRESHOLDS - 1), "int32")
 
@@ -67,13 +72,16 @@ def count(labels, logits, losses, kept=None):
         answers=tf.reduce_sum(answers * kept[:, None], axis=0),
         positive=histogram(labels > 0),  # a part of a label is one to Keras, too
         negative=histogram(labels <= 0),
+        agreed=tf.constant(0.0)
+        if teacher is None
+        else tf.reduce_sum(kept * tf.cast(answered == tf.argmax(teacher, axis=-1), "float32")),
     )
 
 
 def no_counts(classes):
     """The counts of no images: what to begin adding with."""
     one, many, steps = tf.zeros([]), tf.zeros([classes]), tf.zeros([THRESHOLDS])
-    return Counts(one, one, many, many, many, steps, steps)
+    return Counts(one, one, many, many, many, steps, steps, one)
 
 
 def add(one, other):
@@ -118,22 +126,30 @@ class Counters:
             variable.assign(tf.cast(value, variable.dtype))
 
 
-def summarise(counts):
+def summarise(counts, taught=False):
     """The metrics that counts give.
+
+    Args:
+        counts: `Counts`.
+        taught: whether there was a teacher.
 
     Returns:
         A dictionary of floats: the mean `loss`; the `accuracy`; the area under the one precision-recall curve over all
         classes, `auc`, with 200 thresholds and Davis and Goadrich's interpolation, as Keras has it; and `f1`, the mean
-        F1 over all classes, 0 for one that is neither there nor answered.
+        F1 over all classes, 0 for one that is neither there nor answered. If `taught` also `agreement`, the share of
+        the images that were answered as the teacher does.
     """
     counts = Counts(*(np.asarray(value, "float64") for value in counts))
     f1 = _divide(2 * counts.right, counts.labels + counts.answers)
-    return {
+    found = {
         "loss": float(_divide(counts.loss, counts.images)),
         "accuracy": float(_divide(counts.right.sum(), counts.images)),
         "auc": float(_area(counts.positive, counts.negative)),
         "f1": float(f1.mean()),
     }
+    if taught:
+        found[AGREEMENT] = float(_divide(counts.agreed, counts.images))
+    return found
 
 
 def _area(positive, negative):

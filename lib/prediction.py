@@ -11,16 +11,21 @@ from importlib import metadata
 import numpy as np
 
 from lib.categories import LABELS, read_labels
+from lib.embeddings import Embeddings, nearest
+from lib.embeddings import load as load_embeddings
 from lib.errors import UsageError
-from lib.files import checksum, escape_name
+from lib.files import checksum, escape_name, path_order
 from lib.images import MAX_PIXELS, ImageError, is_image_name, list_images, read_image
 from lib.parallel import STEP, cores, in_order, reading_threads
 from lib.progress import progress
 from lib.published import MODELS, find_model
-from lib.tables import ResumableTable, check_errors_table, write_errors_table
+from lib.tables import ResumableTable, check_errors_table, settings_of, write_errors_table
 
 # What the published models were trained on; taken for models that accept any size and don't say theirs.
 DEFAULT_SIZE = 96
+
+_CHECKSUM = "the model's SHA-256"
+_OF_FEATURES = ("-m/--model", _CHECKSUM, "-d/--data", "--exact")  # the settings that features follow from
 
 
 def labels_of(model, path, labels_file=None):
@@ -61,9 +66,11 @@ def predict(
     batch=1024,
     exact=False,
     max_pixels=MAX_PIXELS,
-    top=1,
+    top=None,
     probabilities=False,
     overwrite=False,
+    runners_up=False,
+    embeddings=None,
     cpu=False,
     gpu=0,
     processors=None,
@@ -80,9 +87,12 @@ def predict(
         batch: at most how many images are held in memory at once.
         exact: the published pipeline's pixels, see `lib.images.read_image`.
         max_pixels: the largest picture that is decoded.
-        top: for how many categories of an image the table has columns.
+        top: for how many categories of an image the table has columns; None for as many as it was begun with, in a new
+            one for one, or for two if there are to be `runners_up`.
         probabilities: whether it has a column for each category.
         overwrite: start anew though there be a table.
+        runners_up: see `top`.
+        embeddings: the file that the images' features are written to, see `lib.embeddings`; None for none.
         cpu, gpu, processors: see `lib.device.select_device`.
         report: called with each message for the user.
 
@@ -98,6 +108,9 @@ def predict(
     warnings.filterwarnings("ignore", module=r"PIL\.")  # about files, but without their names
     path = find_model(model, models)
     labels, source = labels_of(model, path, labels_file)
+    if top is None:
+        begun = None if overwrite else settings_of(output)[0].get("--top")
+        top = begun if isinstance(begun, int) else min(2, len(labels)) if runners_up else 1
     if top > len(labels):
         raise UsageError(f"--top: {top} is more than the {len(labels)} categories there are.")
     paths, errors = list_images(data)
@@ -108,7 +121,7 @@ def predict(
     names = [escape_name(name) for name in paths]
     settings = {
         "-m/--model": escape_name(model),
-        "the model's SHA-256": checksum(path),
+        _CHECKSUM: checksum(path),
         "-d/--data": escape_name(os.path.join(data, "")),
         "the labels": list(labels),
         "--exact": exact,
@@ -116,29 +129,88 @@ def predict(
         "--probabilities": probabilities,
     }
     check_errors_table(output + ".errors.tsv", "-o/--output")
-    with ResumableTable(output, columns_of(labels, top, probabilities), settings, overwrite) as table:
-        todo = [number for number, name in enumerate(names) if name not in table]
+    with contextlib.ExitStack() as stack:
+        table = ResumableTable(output, columns_of(labels, top, probabilities), settings, overwrite)
+        stack.enter_context(table)
+        features = None
+        if embeddings is not None:
+            about = {key: value for key, value in settings.items() if key in _OF_FEATURES}
+            features = stack.enter_context(Embeddings(embeddings, about, overwrite))
+        todo = [
+            number
+            for number, name in enumerate(names)
+            if name not in table or (features is not None and name not in features)
+        ]
         if len(todo) < len(paths):
             report(f"{len(paths) - len(todo):,} of {len(paths):,} images are done already.")
         if todo:
             # Before any thread starts: threads that import modules at once can wait for each other for ever.
-            compute, size = _load(path, len(labels), source, min(STEP, batch), cpu, gpu, processors)
+            pooled = features is not None
+            compute, size = _load(path, len(labels), source, min(STEP, batch), cpu, gpu, processors, pooled)
             read = _Reader(paths, size, exact, max_pixels)
+            gone = 0
             with progress(len(todo), "images") as advance:
-                for numbers, logits, failed in _answers(todo, read, compute, batch, processors):
-                    rows = []
-                    for number, row in zip(numbers, _softmax(logits)):
-                        if number in failed:
-                            errors[paths[number]] = failed[number]
-                        elif not np.isfinite(row).all():
-                            errors[paths[number]] = "the model's answer is no number"
+                for numbers, (logits, vectors), failed in _answers(todo, read, compute, batch, processors):
+                    chances, good = _softmax(logits), []
+                    for place, number in enumerate(numbers):
+                        finite = np.isfinite(chances[place]).all()
+                        if number not in failed and finite:
+                            good.append(place)
+                        elif names[number] in table:  # where only its features were missing
+                            gone += 1
                         else:
-                            rows.append([escape_name(model), names[number], *_answer(row, labels, top, probabilities)])
-                    table.append(rows)
+                            errors[paths[number]] = failed.get(number, "the model's answer is no number")
+                    if features is not None:
+                        features.append([names[numbers[place]] for place in good], vectors[good])
+                    table.append(
+                        [
+                            escape_name(model),
+                            names[numbers[place]],
+                            *_answer(chances[place], labels, top, probabilities),
+                        ]
+                        for place in good
+                        if names[numbers[place]] not in table
+                    )
                     advance(len(numbers))
+            if gone:
+                report(f"{gone:,} images of the table can't be read any more, so {embeddings} lacks them.")
+        if features is not None:
+            features.finish(sorted(table, key=path_order))
         table.finish(_versions())
     write_errors_table(output + ".errors.tsv", errors)
     return len(paths) - sum(path in errors for path in paths), errors
+
+
+def similar_images(image, embeddings, count, model, models=None, max_pixels=MAX_PIXELS, cpu=False, gpu=0):
+    """Find the images of a file of features that are most like one.
+
+    Args:
+        image: the path of an image; of one that is in the file, the features are looked up there.
+        embeddings: what `predict` wrote.
+        count: how many to find.
+        model, models, max_pixels, cpu, gpu: see `predict`; the model has to be the one that the features are of.
+
+    Returns:
+        Pairs of a name as in the table and the cosine of the angle between the features, the likest first; without the
+        image itself.
+
+    Raises:
+        UsageError: no such file, an image that can't be read, or another model.
+    """
+    stored = load_embeddings(embeddings)
+    name = escape_name(image)
+    place = np.flatnonzero(stored.paths == name)
+    if len(place):
+        return nearest(stored, stored.embeddings[place[0]], count, without=name)
+    path = find_model(model, models)
+    if checksum(path) != stored.settings.get(_CHECKSUM):
+        raise UsageError(f"--similar: {embeddings} has the features of another model than {model}; name that with -m.")
+    compute, size = _load(path, None, "", 1, cpu, gpu, None, pooled=True)
+    try:
+        pixels = read_image(image, size, bool(stored.settings.get("--exact")), max_pixels)
+    except ImageError as error:
+        raise UsageError(f"--similar: {image}: {error}.") from None
+    return nearest(stored, compute(pixels[None])[1][0], count)
 
 
 def _answer(chances, labels, top, probabilities):
@@ -155,12 +227,13 @@ def _softmax(logits):
     return exponentials / exponentials.sum(axis=1, keepdims=True)
 
 
-def _load(path, outputs, source, step, cpu, gpu, processors):
+def _load(path, outputs, source, step, cpu, gpu, processors, pooled=False):
     """Start TensorFlow and open the model.
 
     Returns:
-        A function from float32 pixels `(step, size, size, 3)` to float32 logits `(step, outputs)`, which several
-        threads may call at once; and the size.
+        A function from float32 pixels `(step, size, size, 3)` to float32 logits `(step, outputs)` and, if `pooled`,
+        the features `(step, width)` that they are made of, else None; several threads may call it at once. And the
+        size.
     """
     from lib.device import select_device
 
@@ -169,7 +242,7 @@ def _load(path, outputs, source, step, cpu, gpu, processors):
 
     import tensorflow as tf
 
-    from lib.inference import compile_logits
+    from lib.inference import NoFeaturesError, compile_features, compile_logits
     from lib.keras_files import load_model
 
     try:
@@ -183,11 +256,19 @@ def _load(path, outputs, source, step, cpu, gpu, processors):
     if len(shape) != 4 or shape[3] != 3 or len(sides) > 1:
         raise UsageError(f"{path} takes {shape or 'several inputs'}; it must take square images of 3 bands.")
     size = sides.pop() if sides else model.image_size or DEFAULT_SIZE
+    compiled = compile_features if pooled else compile_logits
     try:
-        logits = compile_logits(model, (step, size, size, 3))
+        answers = compiled(model, (step, size, size, 3))
+    except NoFeaturesError as error:
+        raise UsageError(f"--embeddings: {path} {error}.") from error
     except (ValueError, TypeError, tf.errors.OpError) as error:
         raise UsageError(f"{path} can't be applied to images of {size} x {size} pixels.") from error
-    return lambda pixels: logits(tf.constant(pixels)).numpy(), size
+
+    def compute(pixels):
+        found = answers(tf.constant(pixels))
+        return tuple(part.numpy() for part in found) if pooled else (found.numpy(), None)
+
+    return compute, size
 
 
 def _versions():
@@ -231,13 +312,13 @@ def _answers(todo, read, compute, batch, processors):
     Args:
         todo: the ascending numbers of the images.
         read: a `_Reader`.
-        compute: from float32 pixels `(step, size, size, 3)` to float32 logits `(step, categories)`.
+        compute: from float32 pixels `(step, size, size, 3)` to logits and features, see `_load`.
         batch: at most how many images are held in memory.
         processors: on how many cores images are read and answered; None for all.
 
     Yields:
-        In order: a list of numbers, their float32 logits `(images, categories)`, and the dictionary of those that
-        could not be read: number -> reason.
+        In order: a list of numbers, their logits and features as of `compute`, and the dictionary of those that could
+        not be read: number -> reason.
     """
     # The place in a step follows from the place in the folder alone: a resumed run computes the very same numbers.
     step = min(STEP, batch)
@@ -248,9 +329,10 @@ def _answers(todo, read, compute, batch, processors):
 
     def work(numbers):
         pixels, failed = read(numbers, step)
-        return compute(pixels)[[number % step for number in numbers]], failed
+        places = [number % step for number in numbers]
+        return tuple(None if part is None else part[places] for part in compute(pixels)), failed
 
     ahead = max(1, min(2 * threads, batch // step))
     with contextlib.closing(in_order(work, groups.values(), threads, ahead, read.stopped)) as answers:
-        for numbers, (logits, failed) in answers:
-            yield numbers, logits, failed
+        for numbers, (answered, failed) in answers:
+            yield numbers, answered, failed

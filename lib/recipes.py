@@ -73,6 +73,14 @@ def parse_bands(text):
     return numbers
 
 
+def parse_variances(text):
+    """The same, of numbers above 0."""
+    numbers = parse_bands(text)
+    if min(numbers) <= 0:
+        raise ValueError(f"{text!r} has a number that is not above 0")
+    return numbers
+
+
 def cover(numbers, classes):
     """A dictionary of numbers for each class as a list in the classes' order.
 

@@ -343,7 +343,7 @@ def load_images(records, bands=3, cache=None, processors=None, skip_bad=False, r
     need = len(records) * int(np.prod(shape))
     chosen = cache or choose_cache(need)
     report(f"{len(records):,} images of {shape[1]} x {shape[0]} pixels, {_CACHED[chosen].format(need / 1e9)}.")
-    pixels = _room(chosen, (len(records), *shape))
+    pixels = make_room(chosen, (len(records), *shape))
     bad, done = {}, 0
     with progress(len(records), "images") as advance:
         for indices, pictures, failed in _decoded(records, bands, range(len(records)), threads, shape):
@@ -376,20 +376,21 @@ def choose_cache(need):
     return "disk" if need <= space.f_bavail * space.f_frsize // 2 else "none"
 
 
-def _room(cache, shape):
-    """A place for uint8 pixels of a shape; None for no cache."""
+def make_room(cache, shape, dtype="uint8"):
+    """A place for pixels, or other numbers, of a shape, in one of `CACHES`; None for `none`. WorkError without room."""
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
     try:
         if cache == "memory":
-            return np.empty(shape, "uint8")
+            return np.empty(shape, dtype)
         if cache == "disk":
             # The file has no name, so that nothing is left whatever becomes of the process.
             with tempfile.TemporaryFile() as file:
                 if hasattr(os, "posix_fallocate"):
-                    os.posix_fallocate(file.fileno(), 0, int(np.prod(shape)))
-                return np.memmap(file, "uint8", "r+", shape=shape)
+                    os.posix_fallocate(file.fileno(), 0, size)
+                return np.memmap(file, dtype, "r+", shape=shape)
     except (MemoryError, OSError) as error:
         raise WorkError(
-            f"--cache {cache}: there is no room for {np.prod(shape) / 1e9:.1f} GB of images; give another --cache."
+            f"--cache {cache}: there is no room for {size / 1e9:.1f} GB of images; give another --cache."
         ) from error
     return None
 

@@ -83,18 +83,25 @@ def reserved(run, fresh=False):
         UsageError: another process is at it.
     """
     os.makedirs(run.best, exist_ok=True)
+    with locked(run.best, f"{run.best} is in use: another process is at the same run."):
+        if fresh:
+            _empty(run)
+        _tidy(run)
+        yield
+
+
+@contextlib.contextmanager
+def locked(folder, complaint):
+    """Have a directory for oneself while the block runs. Raises UsageError, with the complaint, if another has it."""
     # A file of its own, open for writing: network file systems don't lock directories.
-    place = os.open(os.path.join(run.best, _LOCK), os.O_RDWR | os.O_CREAT, 0o666)
+    place = os.open(os.path.join(folder, _LOCK), os.O_RDWR | os.O_CREAT, 0o666)
     try:
         try:
             fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UsageError(f"{run.best} is in use: another process is at the same run.") from None
+            raise UsageError(complaint) from None
         except OSError:
             pass  # a file system that knows no locks
-        if fresh:
-            _empty(run)
-        _tidy(run)
         yield
     finally:
         os.close(place)

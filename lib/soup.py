@@ -6,22 +6,21 @@ import dataclasses
 import json
 import os
 import platform
+import re
 import zipfile
 from typing import Dict, Optional, Tuple
 
 import numpy as np
 
-from lib.device import select_device
+from lib.device import enough_memory, select_device
 from lib.errors import UsageError, WorkError
 from lib.files import checksum, escape_name
-from lib.parallel import STEP, cores
+from lib.parallel import cores
 from lib.recipes import cover
 from lib.runs import complete, find_run, reserved, run_name, write_settings
 
 CROP = 0.875  # the side of each of the five crops of --jcrop
 
-_SCORES = "scores.tsv"
-_LOG = "log.tsv"
 _LOG_HEADER = ("MODEL", "VALIDATION", "WITH", "TAKEN")
 
 
@@ -114,12 +113,14 @@ def make_soup(
         return run.model
     with reserved(run, fresh):
         kitchen = _Kitchen(settings, weights, prints, batch, cpu, gpu, processors, report)
-        scores = kitchen.rank(run, inputs)
-        chosen = kitchen.good_enough(scores)
-        ingredients = kitchen.cook(run, scores, chosen)
+        with enough_memory("give a smaller -b/--batch"):
+            scores = _rank(kitchen, settings, run, inputs, report)
+            chosen = _good_enough(scores, settings, report)
+            ingredients = _cook(kitchen, settings, run, scores, chosen, report)
+            soup = kitchen.score("validate")
         result = [f"MODEL\t{settings.metric.upper()}"]
         result += [f"{escape_name(path)}\t{score:.4f}" for path, score in scores.items()]
-        result.append(f"soup of {len(ingredients)}\t{kitchen.score_soup():.4f}")
+        result.append(f"soup of {len(ingredients)}\t{soup:.4f}")
         about = {
             "command": list(command),
             "settings": dataclasses.asdict(settings),
@@ -130,17 +131,23 @@ def make_soup(
         }
         write_settings(run, about)
         _draw(run, settings.metric)
-        kitchen.save(run)
+        kitchen.save(run.model)
     for line in result:
         tell(line)
     return run.model
 
 
 def _fingerprints(folder, report):
-    """The `.keras` files in and below a folder with what is in them, by the checksums that a zip has: path -> text."""
-    prints = {}
-    for parent, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+    """The `.keras` files in and below a folder with what is in them, by the checksums that a zip has: path -> list."""
+    prints, seen = {}, {os.path.realpath(folder)}
+
+    def left_out(error):
+        report(f"Left out: {error.filename} can't be read ({error.strerror}).")
+
+    for parent, folders, names in os.walk(folder, onerror=left_out, followlinks=True):
+        places = {name: os.path.realpath(os.path.join(parent, name)) for name in sorted(folders)}
+        folders[:] = [name for name, place in places.items() if not (name.startswith(".") or place in seen)]
+        seen.update(places.values())
         for name in sorted(names):
             if not name.endswith(".keras") or name.startswith("."):
                 continue
@@ -148,8 +155,10 @@ def _fingerprints(folder, report):
             try:
                 with zipfile.ZipFile(path) as archive:
                     prints[path] = [[member.filename, member.CRC, member.file_size] for member in archive.infolist()]
-            except (OSError, zipfile.BadZipFile):
+            except zipfile.BadZipFile:
                 report(f"Left out: {path} is not a whole .keras file.")
+            except OSError as error:
+                left_out(error)
     if not prints:
         raise WorkError(f"-m/--model: there is no whole .keras file in {folder} or below it.")
     return prints
@@ -185,7 +194,13 @@ def _of_one_kind(paths, report):
 
 
 class _Kitchen:
-    """The one model that all weights are put into, and the images that it is scored on."""
+    """The one model that all weights are put into, and the images that it is scored on.
+
+    Attributes:
+        paths: the files of models that fit each other.
+        model: the Keras model.
+        versions: those of the packages.
+    """
 
     def __init__(self, settings, weights, prints, batch, cpu, gpu, processors, report):
         # One core for each operation: several batches are answered side by side instead.
@@ -195,221 +210,273 @@ class _Kitchen:
         import tensorflow as tf
 
         from lib import cli
-        from lib.keras_files import open_model
+        from lib.keras_files import check_outputs
         from lib.records import load_images, open_records, read_number_map
+        from lib.scoring import check_size, side_by_side
 
-        self._settings, self._weights, self._report = settings, weights, report
+        self._settings, self._weights = settings, weights
         self.versions = {"TensorFlow": tf.__version__, "Keras": keras.__version__}
-        self._paths = _of_one_kind(prints, report)
+        self.paths = _of_one_kind(prints, report)
+        self._opened, self._loaded = self._open_first(report), None
+        self.model = self._opened.model
         with cli.naming("-m/--model"):
-            self._opened = open_model(self._paths[0], settings.outputs)
-        self._model, self._loaded = self._opened.model, self._paths[0]
-        bands = self._model.input_shape[-1]
+            check_outputs(self.model, settings.outputs, self.paths[0])
+        bands = self.model.input_shape[-1]
         for option, numbers in (("-M/--means", settings.means), ("-V/--variances", settings.variances)):
             if numbers is not None and len(numbers) != bands:
                 raise UsageError(f"{option}: {len(numbers)} numbers where the models take {bands} bands.")
         mapping = None if settings.number_map is None else read_number_map(settings.number_map)
-        self._images = {}
+        self._step, self._threads = side_by_side(device, batch, processors)
+        self._images, self._compute = {}, {}
         for name, files, option in (
             ("data", settings.data, "-d/--data"),
             ("validate", settings.validate, "-v/--validate"),
         ):
             records = open_records(files, option, settings.outputs, mapping, settings.skip_bad)
-            self._images[name] = load_images(records, bands, None, processors, settings.skip_bad, report)
-        self._step = batch if device.kind == "gpu" else min(batch, STEP)
-        self._threads = 1 if device.kind == "gpu" else min(processors or cores(), cores())
-        self._compute = tf.function(self._logits)
-        self._sum, self._count = None, 0
+            images = load_images(records, bands, None, processors, settings.skip_bad, report)
+            if weights is not None and not weights[images.records.category].any():
+                raise UsageError(f"-w/--weight: of the categories in {option} some needs a number above 0.")
+            check_size(self.model, images, f"-m/--model: {self.paths[0]}", option)
+            self._images[name] = images
+            if images.shape not in self._compute:
+                self._compute[images.shape] = _compile(self.model, (self._step, *images.shape), settings)
 
-    def _logits(self, pixels):
-        """The model's logits for float32 pixels, after what `-M`, `-V` and `-j` ask for."""
+    def _open_first(self, report):
+        """Build the model from the first file that can be read; those before it are named and left out."""
+        from lib.keras_files import open_model
+
+        while self.paths:
+            try:
+                return open_model(self.paths[0])
+            except UsageError as error:
+                report(f"Left out: {error}")
+                del self.paths[0]
+        raise WorkError("-m/--model: none of the .keras files can be read.")
+
+    def load(self, path):
+        """Put a file's weights into the model. UsageError if they can't be used."""
         import tensorflow as tf
 
-        settings = self._settings
-        if settings.means is not None:
-            pixels -= tf.constant(settings.means, "float32")
-        if settings.variances is not None:
-            pixels /= tf.sqrt(tf.constant(settings.variances, "float32"))
-        if not settings.crops:
-            return self._model(pixels, training=False)
-        height, width = pixels.shape[1:3]
-        inner = max(1, round(height * CROP)), max(1, round(width * CROP))
-        free = height - inner[0], width - inner[1]
-        corners = ((0, 0), (0, free[1]), (free[0], 0), free, (free[0] // 2, free[1] // 2))
-        crops = [pixels[:, top : top + inner[0], left : left + inner[1]] for top, left in corners]
-        resized = [tf.image.resize(crop, (height, width)) for crop in crops]
-        return tf.add_n([self._model(crop, training=False) for crop in resized]) / len(resized)
-
-    def _score(self, name):
-        """The score, a float, of the weights that the model has now."""
-        from lib import metrics
-        from lib.scoring import answer
-
-        images = self._images[name]
-        logits = np.concatenate(list(answer(images, self._compute, self._step, self._threads)))
-        category = images.records.category
-        one_hot = np.eye(self._settings.outputs, dtype="float32")[category]
-        counting = None if self._weights is None else self._weights[category]
-        counted = metrics.count(one_hot, logits, np.zeros(len(images), "float32"), counting)
-        return metrics.summarise(counted)[self._settings.metric]
-
-    def _load(self, path):
-        """Put a file's weights into the model."""
         from lib.keras_files import load_weights
 
         if path != self._loaded:
             self._loaded = None
             load_weights(self._opened, path)
+            if not all(np.isfinite(np.asarray(tf.convert_to_tensor(weight))).all() for weight in self.model.weights):
+                raise UsageError(f"{path} has weights that are infinite or no numbers.")
             self._loaded = path
 
-    def rank(self, run, inputs):
-        """Score all models on `-v`: path -> score, the best first. What cannot be used is named and left out."""
-        known = self._recorded(inputs) if not self._settings.rescore else {}
-        if known:
-            self._report(f"The scores of {len(known):,} models are those that their training recorded.")
-        kept = _read_rows(run.file(_SCORES), ("MODEL", "SCORE"))
-        known.update({row["MODEL"]: float(row["SCORE"]) for row in kept})
-        scores = {}
-        with open(run.file(_SCORES), "a", encoding="utf-8") as file:
-            if not kept:
-                _append(file, ("MODEL", "SCORE"))
-            for path in self._paths:
-                name = self._name(path)
-                if name not in known:
-                    try:
-                        self._load(path)
-                    except UsageError as error:
-                        self._report(f"Left out: {error}")
-                        continue
-                    known[name] = self._score("validate")
-                    _append(file, (name, repr(known[name])))
-                    self._report(f"{path}: {known[name]:.4f}")
-                scores[path] = known[name]
-        if len(scores) < 2:
-            raise WorkError(f"-m/--model: {self._settings.models} has {len(scores)} models that fit; a soup takes two.")
-        return dict(sorted(scores.items(), key=lambda item: (-item[1], os.fsencode(item[0]))))
+    def assign(self, weights):
+        """Give the model other weights, arrays in the order of its own, of which only one at a time is there."""
+        import tensorflow as tf
 
-    def _name(self, path):
-        return escape_name(os.path.relpath(path, self._settings.models))
-
-    def _recorded(self, inputs):
-        """The scores that trainings recorded of their epochs on the same validation records: name -> score."""
-        settings, found = self._settings, {}
-        if settings.weights or settings.crops or settings.means or settings.variances:
-            return found
-        for folder in {os.path.dirname(path) for path in self._paths}:
-            beside = os.path.join(folder.replace("-intermediate", "-best"), "training-settings.json")
-            try:
-                with open(beside, encoding="utf-8") as file:
-                    recorded = json.load(file)
-                told, sums = recorded["settings"], recorded["inputs"]
-                same = (
-                    [sums[path] for path in told["validate"]] == [inputs[path] for path in settings.validate]
-                    and sums.get(told["number_map"]) == inputs.get(settings.number_map)
-                    and told["outputs"] == settings.outputs
-                    and told["precision"] == "float32"
-                )
-            except (OSError, ValueError, KeyError, TypeError):
-                continue
-            if same:
-                column = f"VAL_{settings.metric.upper()}"
-                for row in _read_rows(os.path.join(folder, "epochs.tsv"), ("EPOCH", "FILE", column)):
-                    if row["FILE"]:
-                        found[self._name(os.path.join(folder, row["FILE"]))] = float(row[column])
-        return {name: found[name] for name in map(self._name, self._paths) if name in found}
-
-    def good_enough(self, scores):
-        """The models that reach `-t` or `-T`, the best first."""
-        settings = self._settings
-        least, option = settings.threshold, f"-t/--threshold {settings.threshold}"
-        if settings.percentile is not None:
-            least = float(np.percentile(list(scores.values()), settings.percentile))
-            option = f"-T/--tile {settings.percentile}"
-        chosen = [path for path, score in scores.items() if score >= least]
-        if not chosen:
-            best = next(iter(scores.values()))
-            raise WorkError(f"{option}: no model reaches it; the best has {best:.4f}. -T/--tile is a percentile.")
-        self._report(f"{len(chosen):,} of {len(scores):,} models reach {least:.4f} ({option}).")
-        return chosen
-
-    def cook(self, run, scores, chosen):
-        """Take models in, one after the other; the paths of those that were. The model has the soup's weights then."""
-        settings, taken, best = self._settings, [], -np.inf
-        done = {row["MODEL"]: row for row in _read_rows(run.file(_LOG), _LOG_HEADER)}
-        with open(run.file(_LOG), "a", encoding="utf-8") as file:
-            if not done:
-                _append(file, _LOG_HEADER)
-            for path in chosen:
-                name = self._name(path)
-                row = done.get(name)
-                if row is not None and row["TAKEN"] == "no":
-                    continue
-                try:
-                    self._load(path)
-                except UsageError as error:
-                    self._report(f"Left out: {error}")
-                    continue
-                weights = [np.array(weight, "float64") for weight in self._model.get_weights()]
-                total = weights if self._sum is None else [one + other for one, other in zip(self._sum, weights)]
-                if row is not None:
-                    score, take = float(row["WITH"]) if row["WITH"] else -np.inf, True
-                elif settings.method == "uniform":
-                    score, take = -np.inf, True
-                else:
-                    self._assign(total, len(taken) + 1)
-                    score = self._score("data")
-                    take = not taken or score > best or (score == best and not settings.strict)
-                if take:
-                    self._sum, best = total, score
-                    taken.append(path)
-                if row is None:
-                    shown = repr(score) if np.isfinite(score) else ""
-                    _append(file, (name, repr(scores[path]), shown, "yes" if take else "no"))
-                    told = f"{score:.4f} with it, " if shown else ""
-                    self._report(f"{path}: {told}{'taken in' if take else 'left out'}")
-        self._assign(self._sum, len(taken))
-        return taken
-
-    def _assign(self, total, count):
-        """Give the model the mean of `count` models with the sum `total`."""
-        self._model.set_weights([(values / count).astype("float32") for values in total])
         self._loaded = None
+        for variable, values in zip(self.model.weights, weights):
+            variable.assign(tf.cast(values, variable.dtype))
 
-    def score_soup(self):
-        """The soup's score on `-v`."""
-        return self._score("validate")
+    def score(self, name):
+        """The score, a float, of the weights that the model has now on `data` or on `validate`."""
+        from lib import metrics
+        from lib.scoring import answer
 
-    def save(self, run):
-        """Write the soup."""
+        images, classes = self._images[name], self._settings.outputs
+        counts, start = metrics.no_counts(classes), 0
+        for logits in answer(images, self._compute[images.shape], self._step, self._threads):
+            category = images.records.category[start : start + len(logits)]
+            start += len(logits)
+            one_hot = np.eye(classes, dtype="float32")[category]
+            counting = None if self._weights is None else self._weights[category]
+            losses = np.zeros(len(logits), "float32")
+            counts = metrics.add(counts, metrics.count(one_hot, logits, losses, counting))
+        return metrics.summarise(counts)[self._settings.metric]
+
+    def save(self, path):
+        """Write the model with the weights that it has now."""
         from lib.keras_files import save_model
 
-        save_model(self._model, run.model)
+        save_model(self.model, path)
 
 
-def _append(file, values):
-    """Append a line that is safe when this returns."""
-    file.write("\t".join(values) + "\n")
-    file.flush()
-    os.fsync(file.fileno())
+def _compile(model, shape, settings):
+    """Compile a function from float32 pixels of a shape to a model's logits, with what `-M`, `-V` and `-j` ask for."""
+    import tensorflow as tf
+
+    from lib.inference import compile_logits
+
+    height, width = shape[1:3]
+    inner = max(1, round(height * CROP)), max(1, round(width * CROP))
+    free = height - inner[0], width - inner[1]
+    corners = ((0, 0), (0, free[1]), (free[0], 0), free, (free[0] // 2, free[1] // 2))
+    apply = compile_logits(model, shape, changing=True)
+
+    @tf.function(input_signature=[tf.TensorSpec(shape, tf.float32)], autograph=False)
+    def logits(pixels):
+        if settings.means is not None:
+            pixels -= tf.constant(settings.means, "float32")
+        if settings.variances is not None:
+            pixels /= tf.sqrt(tf.constant(settings.variances, "float32"))
+        if not settings.crops:
+            return apply(pixels)
+        crops = [pixels[:, top : top + inner[0], left : left + inner[1]] for top, left in corners]
+        return tf.add_n([apply(tf.image.resize(crop, (height, width))) for crop in crops]) / len(crops)
+
+    return logits
+
+
+def _rank(kitchen, settings, run, inputs, report):
+    """Score all models on `-v`: path -> score, the best first. What can't be used is named and left out."""
+    known = _recorded(kitchen.paths, settings, inputs) if not settings.rescore else {}
+    if known:
+        report(f"The scores of {len(known):,} models are those that their training recorded.")
+    with _table(run.file("scores.tsv"), ("MODEL", "SCORE")) as (rows, append):
+        known.update({row["MODEL"]: float(row["SCORE"]) for row in rows})
+        scores = {}
+        for path in kitchen.paths:
+            name = _name(path, settings)
+            if name not in known:
+                try:
+                    kitchen.load(path)
+                except UsageError as error:
+                    report(f"Left out: {error}")
+                    continue
+                known[name] = kitchen.score("validate")
+                append(name, repr(known[name]))
+                report(f"{path}: {known[name]:.4f}")
+            scores[path] = known[name]
+    if len(scores) < 2:
+        raise WorkError(f"-m/--model: {settings.models} has {len(scores)} models that fit; a soup takes two.")
+    return dict(sorted(scores.items(), key=lambda item: (-item[1], os.fsencode(item[0]))))
+
+
+def _name(path, settings):
+    """What a model is called in the run's tables."""
+    return escape_name(os.path.relpath(path, settings.models))
+
+
+def _recorded(paths, settings, inputs):
+    """The scores that trainings recorded of their epochs on the same validation records: name -> score."""
+    found = {}
+    if settings.weights or settings.crops or settings.means or settings.variances:
+        return found
+    for folder in {os.path.dirname(path) for path in paths}:
+        place = re.sub("-intermediate$", "-best", os.path.realpath(folder))
+        try:
+            with open(os.path.join(place, "training-settings.json"), encoding="utf-8") as file:
+                recorded = json.load(file)
+            told, sums = recorded["settings"], recorded["inputs"]
+            same = (
+                [sums[path] for path in told["validate"]] == [inputs[path] for path in settings.validate]
+                and sums.get(told["number_map"]) == inputs.get(settings.number_map)
+                and told["outputs"] == settings.outputs
+                and told["precision"] == "float32"
+            )
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        column = f"VAL_{settings.metric.upper()}"
+        for row in _read_rows(os.path.join(folder, "epochs.tsv"), ("EPOCH", "FILE", column)) if same else ():
+            if row["FILE"]:
+                found[_name(os.path.join(folder, row["FILE"]), settings)] = float(row[column])
+    return {name: found[name] for name in (_name(path, settings) for path in paths) if name in found}
+
+
+def _good_enough(scores, settings, report):
+    """The models that reach `-t` or `-T`, the best first."""
+    least, option = settings.threshold, f"-t/--threshold {settings.threshold}"
+    if settings.percentile is not None:
+        least = float(np.percentile(list(scores.values()), settings.percentile))
+        option = f"-T/--tile {settings.percentile}"
+    chosen = [path for path, score in scores.items() if score >= least]
+    if not chosen:
+        best = next(iter(scores.values()))
+        raise WorkError(
+            f"{option}: no model reaches it, the best has {best:.4f}; give less, or a percentile with -T/--tile."
+        )
+    report(f"{len(chosen):,} of {len(scores):,} models reach {least:.4f} ({option}).")
+    return chosen
+
+
+def _cook(kitchen, settings, run, scores, chosen, report):
+    """Take models in, one after the other; the paths of those that were. The model has the soup's weights then.
+
+    In memory are the sum of those taken in and the weights of one more, beside the model itself.
+    """
+    taken, total, best = [], None, -np.inf
+    with _table(run.file("log.tsv"), _LOG_HEADER) as (rows, append):
+        done = {row["MODEL"]: row for row in rows}
+        for path in chosen:
+            name = _name(path, settings)
+            row = done.get(name)
+            if row is not None and row["TAKEN"] == "no":
+                continue
+            weights = None  # no more than one model's
+            try:
+                kitchen.load(path)
+            except UsageError as error:
+                report(f"Left out: {error}")
+                continue
+            weights = kitchen.model.get_weights()
+            score, take = -np.inf, True
+            if row is not None:
+                score = float(row["WITH"] or score)
+            elif settings.method == "greedy":
+                if taken:
+                    kitchen.assign((one + other) / (len(taken) + 1) for one, other in zip(total, weights))
+                score = kitchen.score("data")
+                take = not taken or score > best or (score == best and not settings.strict)
+            if row is None:
+                shown = repr(score) if np.isfinite(score) else ""
+                append(name, repr(scores[path]), shown, "yes" if take else "no")
+                told = f"{score:.4f} with it, " if shown else ""
+                report(f"{path}: {told}{'taken in' if take else 'left out'}")
+            if take:
+                taken.append(path)
+                best = score
+                if total is None:
+                    total = [values.astype("float64") for values in weights]
+                else:
+                    for values, more in zip(total, weights):
+                        values += more
+    if not taken:
+        raise WorkError("-m/--model: none of the models that are good enough can be read any more.")
+    kitchen.assign(values / len(taken) for values in total)
+    return taken
+
+
+@contextlib.contextmanager
+def _table(path, columns):
+    """Go on with a table: its rows so far, see `_read_rows`, and a function that appends one, safe when it returns."""
+    rows = _read_rows(path, columns)
+    with open(path, "a", encoding="utf-8") as file:
+
+        def append(*values):
+            file.write("\t".join(values) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+        if file.tell() == 0:
+            append(*columns)
+        yield rows, append
 
 
 def _read_rows(path, columns):
-    """The rows of a table that has these columns, as dictionaries; a line that was cut short is none."""
-    with contextlib.suppress(FileNotFoundError), open(path, encoding="utf-8", newline="") as file:
-        text = file.read()
-        whole = text[: text.rfind("\n") + 1]
-        if whole != text:
-            os.truncate(path, len(whole.encode()))
-        rows = list(csv.DictReader(whole.splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE))
-        return [row for row in rows if all(row.get(column) is not None for column in columns)]
-    return []
+    """The rows of a table that has these columns, as dictionaries; a line that was cut short is removed from it."""
+    try:
+        with open(path, "rb") as file:
+            content = file.read()
+    except FileNotFoundError:
+        return []
+    whole = content[: content.rfind(b"\n") + 1]
+    if whole != content:
+        os.truncate(path, len(whole))
+    rows = csv.DictReader(whole.decode().splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE)
+    return [row for row in rows if all(row.get(column) is not None for column in columns)]
 
 
 def _draw(run, metric):
     """Draw `soup.png`: the score with each candidate."""
     from lib.figures import new_figure, save_figure
 
-    rows = _read_rows(run.file(_LOG), _LOG_HEADER)
+    rows = _read_rows(run.file("log.tsv"), _LOG_HEADER)
     numbers = np.arange(1, len(rows) + 1)
     figure, axes = new_figure((9, 5))
     axes.plot(numbers, [float(row["VALIDATION"]) for row in rows], color="#999999", label="alone, on -v")

@@ -2,13 +2,12 @@
 
 import contextlib
 import csv
-import fcntl
 import io
 import json
 import os
 
 from lib.errors import UsageError, WorkError
-from lib.files import escape_name, unescape_name, whole_file
+from lib.files import escape_name, open_locked, path_order, unescape_name, whole_file
 
 # How a partial file begins, before the settings, so that somebody's own file is not taken for one.
 _JOURNAL_START = b"herbariograph "
@@ -46,6 +45,81 @@ def write_errors_table(path, errors):
             os.unlink(path)
     except OSError as error:
         raise WorkError(f"{path} can't be written ({error.strerror}).") from error
+
+
+def read_errors_table(path):
+    """What `write_errors_table` wrote: a dictionary name as in the table -> reason, empty if there is no table."""
+    found = {}
+    if os.path.isfile(path):
+        with open(path, encoding="utf-8", errors="replace", newline="\n") as file:
+            if file.readline() == _ERRORS_HEADER:
+                for line in file:
+                    name, _, reason = line.rstrip("\n").partition("\t")
+                    found[name] = unescape_name(reason)
+    return found
+
+
+def read_table(path):
+    """Read a table that was written by `ResumableTable`, or one like it.
+
+    Args:
+        path: a `.tsv`, `.csv` or `.jsonl` file with a header (or keys) in UTF-8; its ending says which.
+
+    Yields:
+        First the names of the columns, then the values of each row as text, in the order of the columns.
+
+    Raises:
+        UsageError: it is something else.
+    """
+    kind = table_kind(path)
+    try:
+        with open(path, encoding="utf-8-sig", newline="\n" if kind != "csv" else "") as file:
+            yield from _json_lines(file) if kind == "jsonl" else _separated(file, kind)
+    except (OSError, ValueError, csv.Error) as error:
+        raise UsageError(f"{path} can't be read as a table ({error}).") from error
+
+
+def _separated(file, kind):
+    rows = csv.reader(file) if kind == "csv" else (line.rstrip("\r\n").split("\t") for line in file)
+    columns = None
+    for number, values in enumerate(rows, start=1):
+        columns = columns or values
+        if values not in ([], [""]):
+            if len(values) != len(columns):
+                raise ValueError(f"line {number} has {len(values)} values under {len(columns)} columns")
+            yield values
+
+
+def _json_lines(file):
+    columns = None
+    for number, line in enumerate(file, start=1):
+        row = json.loads(line)
+        if not isinstance(row, dict) or list(row) != (columns or list(row)):
+            raise ValueError(f"line {number} has other columns")
+        if columns is None:
+            columns = list(row)
+            yield columns
+        yield ["" if value is None else str(value) for value in row.values()]
+
+
+def settings_of(path):
+    """What a table was made with, or is being made with, as `ResumableTable` recorded it.
+
+    Returns:
+        The settings and the versions, two dictionaries; empty ones where nothing is recorded.
+    """
+    with contextlib.suppress(OSError, ValueError), open(path + ".partial", "rb") as file:
+        first = file.readline()
+        if first.startswith(_JOURNAL_START):
+            begun = json.loads(first[len(_JOURNAL_START) :])
+            if isinstance(begun, dict) and isinstance(begun.get("settings"), dict):
+                return begun["settings"], {}
+    with contextlib.suppress(OSError, ValueError), open(path + ".settings.json", encoding="utf-8") as file:
+        recorded = json.load(file)
+        if isinstance(recorded, dict):
+            found = [recorded.get("settings"), recorded.get("versions")]
+            return tuple(part if isinstance(part, dict) else {} for part in found)
+    return {}, {}
 
 
 def table_kind(path):
@@ -131,6 +205,10 @@ class ResumableTable:
         """Whether there is a row for a file, its name escaped as in the table."""
         return file in self._rows
 
+    def __iter__(self):
+        """The escaped names of the files that there is a row for."""
+        return iter(self._rows)
+
     def __len__(self):
         return len(self._rows)
 
@@ -177,21 +255,10 @@ class ResumableTable:
 
     def _open_locked(self):
         """Open the partial file; one process at a time may have it."""
-        while True:
-            journal = open(self._partial, "a+b")  # noqa: SIM115 - open as long as the table is
-            try:
-                fcntl.flock(journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                journal.close()
-                raise UsageError(f"{self._path} is being written by another process.") from None
-            except OSError:
-                return journal  # a file system without locks
-            try:
-                if os.path.samestat(os.fstat(journal.fileno()), os.stat(self._partial)):
-                    return journal
-            except FileNotFoundError:
-                pass
-            journal.close()  # the process that had it finished between opening and locking
+        journal = open_locked(self._partial)
+        if journal is None:
+            raise UsageError(f"{self._path} is being written by another process.")
+        return journal
 
     def _start(self, overwrite):
         """Read the partial file's first line, or write it, and index all rows there are."""
@@ -250,7 +317,7 @@ class ResumableTable:
         target.write(self._header)
         with contextlib.ExitStack() as stack:
             former = None if self._fresh else stack.enter_context(open(self._path, "rb"))
-            for name in sorted(self._rows, key=lambda name: os.fsencode(unescape_name(name))):
+            for name in sorted(self._rows, key=path_order):
                 place = self._rows[name]
                 source = self._journal if place % 2 else former
                 source.seek(place // 2)

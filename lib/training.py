@@ -1,19 +1,17 @@
 """Training a classifier on records, from the settings of a command line to a saved model."""
 
-import contextlib
 import dataclasses
 import functools
-import platform
 from typing import Dict, Optional, Tuple
 
 import numpy as np
 
-from lib import cli
 from lib.errors import UsageError
-from lib.files import checksum
 from lib.means import Means
 from lib.recipes import DEFAULT_RECIPE, Recipe, cover
-from lib.runs import complete, find_run, reserved, run_name, write_settings
+from lib.resumable import carry_out
+
+_INPUTS = ("model", "train", "validate", "number_map")  # the attributes of `Settings` that name files
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,43 +94,8 @@ def train(settings, output, means=None, command=(), report=print, tell=print):
     if counts is not None and not counts.any():
         raise UsageError("-y/--ycount: some category needs a number above 0.")
     weights = _covering("-w/--weight", settings.class_weights, settings.outputs)
-    inputs = {path: checksum(path) for path in _inputs(settings)}
-    run = find_run(output, run_name(_identity(settings, inputs)))
-    if not means.fresh and complete(run):
-        report("The run is complete already.")
-        return run.model
-
-    from lib.distribution import start_team, together
-
-    team = start_team(means.cpu, means.gpus, means.processors)
-    if not team.chief:
-        report = tell = _nobody
-    with reserved(run, means.fresh) if team.chief else contextlib.nullcontext(), together(team):
-        if team.workers == 1 and complete(run):
-            report("Another process has just completed the run.")
-            return run.model
-        task, conduct, about = _prepare(settings, means, team, counts, weights, report)
-        if team.chief:
-            about = {"command": list(command), **about, "settings": dataclasses.asdict(settings), "inputs": inputs}
-            write_settings(run, about)
-        _fit(task, conduct, run, report, tell)
-    return run.model if team.chief else None
-
-
-def _inputs(settings):
-    """The files that a training reads."""
-    maps = [settings.number_map] if settings.number_map else []
-    return [settings.model, *settings.train, *settings.validate, *maps]
-
-
-def _identity(settings, inputs):
-    """What a run is named after: the settings, with what is in the files rather than what they are called."""
-    identity = dataclasses.asdict(settings)
-    for name in ("train", "validate"):
-        identity[name] = [inputs[path] for path in identity[name]]
-    for name in ("model", "number_map"):
-        identity[name] = inputs.get(identity[name])
-    return identity
+    prepare = functools.partial(_prepare, settings, means, counts, weights)
+    return carry_out(settings, _INPUTS, output, means, prepare, command, report, tell)
 
 
 def _covering(option, numbers, classes):
@@ -145,68 +108,49 @@ def _covering(option, numbers, classes):
         raise UsageError(f"{option}: it {error}.") from None
 
 
-def _prepare(settings, means, team, counts, weights, report):
+def _prepare(settings, means, counts, weights, team, report):
     """Open the model and the records and check that they fit.
 
     Returns:
         The `Task`, the `Conduct`, and what is worth recording, for JSON.
     """
-    import keras
     import tensorflow as tf
 
-    from lib import randomness
     from lib.augmentation import draw, epoch_order, remix
-    from lib.batches import mixed_examples, training_feed
-    from lib.fitting import Conduct, Examples, Task
-    from lib.keras_files import load_model
+    from lib.batches import mixed_examples, plain_examples, plain_feed, training_feed
+    from lib.fitting import Conduct, Task
     from lib.losses import build_loss
     from lib.optimizers import build_optimizer
-    from lib.records import load_images, open_records, read_number_map
+    from lib.preparation import check_size, circumstances, conduct_options, open_images, open_pupil, start_randomness
+    from lib.records import read_number_map
     from lib.schedules import CyclicalLearningRate
     from lib.scoring import build_scorer
     from lib.transfer import freeze_before
 
-    keras.utils.set_random_seed(settings.seed % 2**32)
-    if means.deterministic:
-        tf.config.experimental.enable_op_determinism()
-    randomness.prepare()
+    start_randomness(settings.seed, means.deterministic)
     strategy = team.strategy
-    with cli.naming("-m/--model"):
-        template = load_model(settings.model, settings.outputs)
-        with strategy.scope():
-            model = load_model(settings.model, settings.outputs, settings.precision)
-    template.image_size = settings.size
-    for each in (template, model):
+    pupil = open_pupil("-m/--model", settings.model, settings.outputs, settings.precision, settings.size, strategy)
+    model = pupil.model
+    for each in pupil:
         if settings.first is not None:
             freeze_before(each, settings.first)
     if not model.trainable_weights:
         raise UsageError(f"-m/--model: all of {settings.model} is frozen; -s/--smooth names the first layer to train.")
+    check_size(model, settings.model, "-i/--input", settings.size)
     height, width, bands = model.input_shape[1:]
-    if {height, width} - {None, settings.size}:
-        raise UsageError(
-            f"-i/--input: {settings.model} takes images of {width} x {height} pixels, not {settings.size}."
-        )
-
-    number_map = None if settings.number_map is None else read_number_map(settings.number_map)
-    opened = [
-        open_records(files, option, settings.outputs, number_map, settings.skip_bad)
-        for files, option in ((settings.train, "-t/--train"), (settings.validate, "-v/--validate"))
-    ]
-    if settings.batch > len(opened[0]):
-        raise UsageError(f"-b/--batch: {settings.batch} is more than the {len(opened[0]):,} records of -t/--train.")
-    replicas = strategy.num_replicas_in_sync
-    if settings.batch % replicas:
-        raise UsageError(f"-b/--batch: {settings.batch} can't be shared evenly by {replicas} devices.")
-    images, validation = (
-        load_images(records, bands, means.cache, means.processors, settings.skip_bad, report) for records in opened
+    images, validation, left_out = open_images(
+        settings.train,
+        settings.validate,
+        settings.outputs,
+        bands,
+        settings.batch,
+        "-b/--batch",
+        strategy.num_replicas_in_sync,
+        means,
+        None if settings.number_map is None else read_number_map(settings.number_map),
+        settings.skip_bad,
+        report,
     )
-    if settings.batch > len(images):
-        raise UsageError(
-            f"-b/--batch: {settings.batch} is more than the {len(images):,} images of -t that are no bad ones."
-        )
-    left_out = [*images.records.skipped, *validation.records.skipped]
-    if left_out:
-        report(f"Left out {len(left_out):,} bad records, such as {left_out[0]}.")
     if {height, width} - {None, *validation.shape[:2]}:
         raise UsageError(
             f"-v/--validate: the images are not of the {width} x {height} pixels that {settings.model} takes."
@@ -240,16 +184,26 @@ def _prepare(settings, means, team, counts, weights, report):
         return training_feed(images, indices, draws, replica, replicas)
 
     def examples(feed):
-        return Examples(*mixed_examples(feed, settings.size, settings.outputs, relabel if settings.remix else None))
+        return mixed_examples(feed, settings.size, settings.outputs, relabel if settings.remix else None)
 
     def weighted_loss(examples, logits, batch):
         losses = loss(examples.labels, logits, batch)
         return losses if weights is None else losses * tf.gather(weights, tf.argmax(examples.labels, axis=-1))
 
+    score = build_scorer(
+        strategy,
+        model,
+        lambda examples, logits, batch: loss(examples.labels, logits, batch),
+        len(validation),
+        settings.outputs,
+        settings.batch,
+        lambda start, *replica: plain_feed(validation, start, settings.batch, *replica),
+        lambda feed: plain_examples(feed, settings.outputs),
+    )
     task = Task(
         team=team,
         model=model,
-        template=template,
+        template=pupil.template,
         optimizer=optimizer,
         steps=len(images) // settings.batch,
         batch=settings.batch,
@@ -257,7 +211,7 @@ def _prepare(settings, means, team, counts, weights, report):
         feed=feed,
         examples=examples,
         loss=weighted_loss,
-        score=build_scorer(strategy, model, loss, validation, settings.outputs, settings.batch),
+        score=score,
         seed=settings.seed,
     )
     conduct = Conduct(
@@ -265,32 +219,7 @@ def _prepare(settings, means, team, counts, weights, report):
         patience=settings.patience,
         save_epochs=settings.save_epochs,
         keep=settings.keep,
-        steps_per_execution=means.steps_per_execution,
-        jit=means.jit,
-        tensorboard=means.tensorboard,
-        evaluate_first=means.evaluate_first,
-        fresh=means.fresh,
+        **conduct_options(means),
     )
-    about = {
-        "means": dataclasses.asdict(means),
-        "devices": [device.name for device in tf.config.list_logical_devices()],
-        "replicas": replicas,
-        "versions": {"Python": platform.python_version(), "TensorFlow": tf.__version__, "Keras": keras.__version__},
-        "training_records": len(images),
-        "validation_records": len(validation),
-        "class_counts": [float(count) for count in counts],
-        "left_out": left_out,
-    }
-    return task, conduct, about
-
-
-def _fit(task, conduct, run, report, tell):
-    from lib.device import enough_memory
-    from lib.fitting import fit
-
-    with enough_memory("give a smaller -b/--batch"):
-        fit(task, conduct, run, report, tell)
-
-
-def _nobody(message):
-    """Says nothing, where the chief says it."""
+    about = circumstances(means, strategy, images, validation, left_out)
+    return task, conduct, {**about, "class_counts": [float(count) for count in counts]}

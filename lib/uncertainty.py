@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 DRAWS = 10_000
-_AT_ONCE = 1_000
+_AT_ONCE = 4_000_000  # counts that are drawn before they are added up
 
 
 class Interval(NamedTuple):
@@ -75,7 +75,8 @@ def intervals(labels, answers, classes, weights=None, seed=0, draws=DRAWS):
     accuracy, f1 = [], []
     for counts, (label, answer) in _draws([labels, answers], classes, weights, seed, draws):
         right, of_label, of_answer = _margins(counts, label, answer, classes)
-        accuracy.append(right.sum(axis=1) / counts.sum(axis=1))
+        total = counts.sum(axis=1)
+        accuracy.append(np.divide(right.sum(axis=1), total, out=np.zeros_like(total), where=total > 0))
         f1.append(_f1(right, of_label, of_answer))
     return _interval(accuracy), _interval(f1)
 
@@ -114,8 +115,9 @@ def _draws(columns, classes, weights, seed, draws):
     """
     rng = np.random.default_rng(seed)
     combinations, counts = np.unique(np.stack(columns), axis=1, return_counts=True)
-    for start in range(0, draws, _AT_ONCE):
-        drawn = rng.multinomial(counts.sum(), counts / counts.sum(), min(_AT_ONCE, draws - start)).astype("float64")
+    step = max(1, _AT_ONCE // len(counts))
+    for start in range(0, draws, step):
+        drawn = rng.multinomial(counts.sum(), counts / counts.sum(), min(step, draws - start)).astype("float64")
         if weights is not None:
             drawn *= np.asarray(weights, "float64")[combinations[0]]
         yield drawn, combinations

@@ -13,16 +13,26 @@ ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("HERBARIOGRAPH_SHARED", ROOT.parent / "shared"))
 FIXTURES = ROOT / "tests" / "fixtures"
 
-_missing = []
+_NO_DATA = f"needs the real data in {SHARED} (HERBARIOGRAPH_SHARED names another place)"
+_NO_BROWSER = "needs what the pages are tested with: "
 
 
 @pytest.fixture
-def shared(request):
+def shared():
     """The folder of real data with known answers; the test is skipped, loudly, where it is not there."""
     if not (SHARED / "golden").is_dir():
-        _missing.append(request.node.nodeid)
-        pytest.skip(f"needs the real data in {SHARED} (HERBARIOGRAPH_SHARED names another place)")
+        pytest.skip(_NO_DATA)
     return SHARED
+
+
+@pytest.fixture(scope="module")
+def needs_browser():
+    """Skips tests, loudly, where there is no browser to run them in."""
+    from browser import what_is_missing
+
+    missing = what_is_missing()
+    if missing:
+        pytest.skip(_NO_BROWSER + ", ".join(missing))
 
 
 @pytest.fixture
@@ -32,10 +42,14 @@ def environment(tmp_path):
 
 
 def pytest_terminal_summary(terminalreporter):
-    """Say at the end, where it can't be overlooked, that tests could not compare with the real data."""
-    if _missing:
-        terminalreporter.section("REAL DATA MISSING", red=True, bold=True)
-        terminalreporter.line(f"{len(_missing)} tests did not run, since {SHARED} is not there.")
+    """Say at the end, where it can't be overlooked, that tests lacked the real data or a browser."""
+    # By the reports, since the tests themselves may have run in other processes.
+    skipped = [str(report.longrepr) for report in terminalreporter.stats.get("skipped", ())]
+    for title, reason in (("REAL DATA MISSING", _NO_DATA), ("BROWSER MISSING", _NO_BROWSER)):
+        missing = [text for text in skipped if reason in text]
+        if missing:
+            terminalreporter.section(title, red=True, bold=True)
+            terminalreporter.line(f"{len(missing)} tests did not run: {missing[0]}")
 
 
 def script(name):

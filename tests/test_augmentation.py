@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from lib.augmentation import Draws, crop, draw, epoch_order, mix, remix
+from lib.augmentation import CHANGES, Draws, change, crop, draw, epoch_order, mix, remix
 from lib.images import _resize
+from lib.optimization_log import Hyperparameters
 
 
 def pictures(count=3, height=20, width=28, bands=3):
@@ -108,3 +109,124 @@ def test_the_ranges_of_what_is_drawn():
 def test_swapped_ranges_are_the_same():
     for one, other in zip(draw(1, 0, 0, 9, (1.0, 0.08), (1.33, 0.75)), draw(1, 0, 0, 9, (0.08, 1.0), (0.75, 1.33))):
         np.testing.assert_array_equal(one, other)
+
+
+def search(**given):
+    """What never changes an image but by what is given."""
+    return Hyperparameters(**given)
+
+
+def changed(images, made, amount, noises=((1, 2), (3, 4), (5, 6))):
+    """Images after the one change that `made` has, by the same amount each, everywhere."""
+    (number,) = [number for number, name in enumerate(CHANGES) if getattr(made, name)]
+    changes = np.zeros((len(images), len(CHANGES)), "float32")
+    changes[:, number] = amount
+    return everywhere(lambda i, c, n: change(i, c, n, made), images, changes, np.array(noises, "int32"))
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("left_right", lambda image: image[:, ::-1]),
+        ("up_down", lambda image: image[::-1]),
+        ("rotate_one", lambda image: np.rot90(image, 1)),  # counter-clockwise
+        ("rotate_two", lambda image: np.rot90(image, 2)),
+        ("rotate_three", lambda image: np.rot90(image, 3)),
+        ("invert", lambda image: 255 - image),
+    ],
+)
+def test_mirrors_quarter_turns_and_negatives(name, expected):
+    images = pictures(height=12, width=12)
+    done = changed(images, search(**{name: 0.5}), 1)
+    for ours, image in zip(done, images):
+        np.testing.assert_array_equal(ours, expected(image))
+    np.testing.assert_array_equal(changed(images, search(**{name: 0.5}), 0), images)
+
+
+def moved(image, source):
+    """An image whose pixel (x, y) is, bilinear, that at `source(x, y)`, 0 outside: one at a time."""
+    height, width = image.shape[:2]
+    result = np.zeros(image.shape)
+    for y in range(height):
+        for x in range(width):
+            from_x, from_y = source(x, y)
+            left, top = int(np.floor(from_x)), int(np.floor(from_y))
+            for row, column in ((top, left), (top, left + 1), (top + 1, left), (top + 1, left + 1)):
+                if 0 <= row < height and 0 <= column < width:
+                    result[y, x] += (1 - abs(from_y - row)) * (1 - abs(from_x - column)) * image[row, column]
+    return result
+
+
+@pytest.mark.parametrize("amount", [0.25, -0.15, 0.0])
+@pytest.mark.parametrize(
+    ("name", "source"),
+    [
+        ("shear_x", lambda x, y, s: (x + s * y, y)),
+        ("shear_y", lambda x, y, s: (x, y + s * x)),
+        ("translate_x", lambda x, y, s: (x + 28 * s, y)),
+        ("translate_y", lambda x, y, s: (x, y + 20 * s)),
+    ],
+)
+def test_shears_and_translations(name, source, amount):
+    images = pictures(2)
+    done = changed(images, search(**{name: 0.5}), amount, noises=((1, 2), (3, 4)))
+    for ours, image in zip(done, images):
+        np.testing.assert_allclose(ours, moved(image, lambda x, y: source(x, y, amount)), atol=0.02)
+
+
+def test_solarized():
+    image = np.arange(0, 240, 10, "uint8").reshape(1, 4, 6, 1)
+    made = search(solarize_add=1.0, solarize_add_threshold=0.4, solarize_addition=0.7)
+    done = changed(image, made, 1, noises=((1, 2),))
+    np.testing.assert_allclose(done, np.where(image < 102, np.minimum(image + 178.5, 255), image))
+
+
+def test_noise_has_its_deviation_and_follows_from_its_numbers_alone():
+    images = np.full((3, 64, 64, 3), 128, "uint8")
+    made = search(gaussian_noise=1.0)
+    done = changed(images, made, 0.1)
+    assert (done - 128).std() == pytest.approx(25.5, rel=0.03) and (done - 128).mean() == pytest.approx(0, abs=0.5)
+    assert not np.array_equal(done[0], done[1])
+    again = changed(images, made, 0.1, noises=((3, 4), (1, 2), (9, 9)))
+    np.testing.assert_array_equal(again[:2], done[1::-1])
+    loud = changed(images, made, 2.0)
+    assert loud.min() == 0 and loud.max() == 255
+    np.testing.assert_array_equal(changed(images, made, 0), images)
+
+
+def test_changes_come_in_the_logs_order():
+    images = pictures(1, 12, 12)
+    made = search(left_right=1.0, rotate_one=1.0, up_down=1.0, invert=1.0)
+    drawn = draw(1, 0, 0, 1, search=made)
+    done = change(images, drawn.changes, drawn.noises, made)[0]
+    np.testing.assert_array_equal(done, 255 - np.rot90(images[0][:, ::-1], 1)[::-1])
+
+
+def test_changes_are_drawn_as_probably_and_as_strongly_as_asked():
+    given = {name: 0.1 + 0.05 * number for number, name in enumerate(CHANGES)}
+    made = search(**given, shear_y_proportion=0.3, gaussian_noise_sd_max=0.5)
+    drawn = draw(1, 2, 3, 20_000, search=made)
+    for number, name in enumerate(CHANGES):
+        assert (drawn.changes[:, number] != 0).mean() == pytest.approx(given[name], abs=0.015), name
+    amounts = dict(zip(CHANGES, drawn.changes.T))
+    for name, low, high in (("shear_x", -0.1, 0.1), ("shear_y", -0.3, 0.3), ("gaussian_noise", 0, 0.5)):
+        assert low <= amounts[name].min() < low + 0.02 and high - 0.02 < amounts[name].max() <= high, name
+    chosen = drawn.changes != 0
+    assert (chosen[:, 0] & chosen[:, 8]).mean() == pytest.approx(given["left_right"] * given["up_down"], abs=0.01)
+
+
+def test_changes_leave_crops_and_mixtures_as_they_are():
+    plain, other = draw(1, 2, 3, 50), draw(1, 2, 3, 50, search=search(invert=0.5))
+    for name in ("windows", "partners", "shares"):
+        np.testing.assert_array_equal(getattr(plain, name), getattr(other, name))
+    assert plain.changes.shape == (50, 0)
+    fewer = draw(1, 2, 3, 5000, mixup=0.3)
+    assert (fewer.shares > 0).mean() == pytest.approx(0.3, abs=0.02)
+    assert not draw(1, 2, 3, 50, mixup=0).shares.any()
+
+
+def test_what_never_happens_is_not_computed():
+    graph = tf.function(lambda i, c, n: change(i, c, n, search())).get_concrete_function(
+        tf.TensorSpec((2, 8, 8, 3), tf.uint8), tf.TensorSpec((2, 12)), tf.TensorSpec((2, 2), tf.int32)
+    )
+    assert {node.type for node in graph.graph.get_operations()} <= {"Placeholder", "Cast", "Identity"}

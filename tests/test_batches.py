@@ -22,7 +22,7 @@ def test_the_replicas_parts_are_the_whole_batch(images, replicas):
     parts = [
         mixed_examples(training_feed(images, indices, draws, replica, replicas), 16, 3) for replica in range(replicas)
     ]
-    for values, *others in zip(whole, *parts):
+    for values, *others in zip(whole[:2], *parts):
         np.testing.assert_allclose(tf.concat(others, axis=0), values, atol=1e-3)
 
 
@@ -30,14 +30,14 @@ def test_eagerly_compiled_and_in_a_dataset_it_is_the_same(images):
     feed = training_feed(images, np.arange(8), draw(1, 2, 3, 8))
     (mapped,) = tf.data.Dataset.from_tensors(feed).map(lambda feed: mixed_examples(feed, 16, 3))
     compiled = tf.function(lambda feed: mixed_examples(feed, 16, 3))(feed)
-    for values, *others in zip(mixed_examples(feed, 16, 3), compiled, mapped):
+    for values, *others in zip(mixed_examples(feed, 16, 3)[:2], compiled, mapped):
         for other in others:
             np.testing.assert_allclose(other, values, atol=1e-3)
 
 
 def test_the_label_is_mixed_like_the_image(images):
     draws = draw(1, 2, 3, 4)._replace(windows=np.tile(np.float32([0, 0, 1, 1]), (4, 1)))
-    pixels, labels = mixed_examples(training_feed(images, np.arange(4), draws), 16, 3)
+    pixels, labels, _ = mixed_examples(training_feed(images, np.arange(4), draws), 16, 3)
     for number in range(4):
         share, partner = draws.shares[number], draws.partners[number]
         expected = (1 - share) * images.take([number]) + share * images.take([partner])

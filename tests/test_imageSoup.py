@@ -130,7 +130,6 @@ def test_it_goes_on_where_it_was_stopped(folder, tmp_path):
     assert done.returncode == 0, done.stderr
     (path,) = tmp_path.glob("*/soup-model.keras")
     content, rows = path.read_bytes(), log(tmp_path)
-    assert float(rows[0]["WITH"]) <= max(float(row["WITH"]) for row in rows if row["TAKEN"] == "yes")
     path.unlink()  # as if killed
     for name, lines in (("soup-log.tsv", 3), ("soup-scores.tsv", 6)):
         text = (path.parent / name).read_text().splitlines(keepends=True)
@@ -206,4 +205,4 @@ def test_a_wrong_call_is_one_line(folder, tmp_path, wrong, status, words):
 def test_a_threshold_that_none_reaches(folder, tmp_path):
     arguments = options(folder)
     done = run(tmp_path, *arguments[:-2], "-t", "1.0")
-    assert done.returncode == 1 and "-t/--threshold 1.0: no model reaches it; the best has 0." in done.stderr
+    assert done.returncode == 1 and "-t/--threshold 1.0: no model reaches it, the best has 0." in done.stderr

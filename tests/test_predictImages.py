@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import random
+import re
 import resource
 import shutil
 import signal
@@ -281,6 +282,138 @@ def test_labels(folder, capsys):
     assert "has 5 outputs where 17 are needed" in error and "--labels" in error
     assert not (folder / "t.tsv.partial").exists()
     assert run("--labels", "mine.tsv") == 0
+
+
+def test_a_page_of_the_run_and_the_same_one_later(folder):
+    (folder / "scans" / "05b.jpg").write_text("no picture")
+    assert run("--report", "t.html") == 0
+    page = (folder / "t.html").read_text()
+    assert list(table("t.tsv")[0])[4:] == ["PREDICTION_2", "PROBABILITY_2"]  # for the runners-up
+    assert page.count('<li class="card"') == page.count("<img ") == 70 and "scans/05b.jpg" in page
+    before = (folder / "t.tsv").read_bytes()
+    assert run() == 0 and run("--report", "u.html") == 0  # without --top it goes on as it was begun
+    assert (folder / "t.tsv").read_bytes() == before
+    os.unlink("model.keras")
+    os.unlink("u.html")
+    assert predictImages.main(["--report-from", "t.tsv", "--report", "u.html", "--report-images", "4"]) == 0
+    few = (folder / "u.html").read_text()
+    counts = [sum(row["PREDICTION"] == label for row in table("t.tsv")) for label in "ABCDE"]
+    assert few.count('<li class="card"') == sum(min(count, 4) for count in counts)
+    assert predictImages.main(["--report-from", "t.tsv", "--report", "u.html"]) == 0
+    date = re.compile(r"Made [-0-9]+ [0-9:]+\.")
+    assert date.sub("", (folder / "u.html").read_text()) == date.sub("", page)
+
+
+def test_a_table_that_was_begun_keeps_its_columns(folder, capsys):
+    run()
+    assert run("--report", "t.html") == 0
+    assert list(table("t.tsv")[0]) == ["MODEL", "FILE", "PREDICTION", "PROBABILITY"]
+    assert "--top 2" in capsys.readouterr().err
+    assert run("--report", "t.html", "--overwrite") == 0
+    assert "PREDICTION_2" in table("t.tsv")[0]
+
+
+def test_sorted_into_folders(folder, capsys):
+    assert run("--sort", "sorted") == 0
+    assert capsys.readouterr().err.splitlines()[-1] == "70 new links in sorted, 0 as they were, 0 removed."
+    for row in table("t.tsv"):
+        links = [path for path in (folder / "sorted" / row["PREDICTION"]).iterdir() if path.samefile(row["FILE"])]
+        assert len(links) == 1 and not os.path.isabs(os.readlink(links[0]))
+    assert predictImages.main(["--report-from", "t.tsv", "--sort", "sorted", "--copy"]) == 0
+    assert "70 new copies in sorted, 0 as they were" in capsys.readouterr().err
+    assert run("--sort", "scans/sorted") == 2
+    assert "lies in scans" in capsys.readouterr().err
+
+
+def test_features_are_those_of_the_model_and_change_no_label(folder, capsys):
+    from lib.images import read_image
+    from lib.keras_files import load_model
+
+    (folder / "scans" / "33b.jpg").write_bytes(b"broken")
+    run("--probabilities")
+    assert run("--probabilities", "-o", "u.tsv", "--embeddings", "e.npz") == 0
+    assert (folder / "u.tsv").read_bytes() == (folder / "t.tsv").read_bytes()
+    stored = np.load("e.npz")
+    assert stored["paths"].tolist() == [row["FILE"] for row in table("t.tsv")]
+    import keras
+
+    model = load_model("model.keras")
+    pooled = keras.Model(model.input, model.get_layer("output_layerNormalization").output)
+    pixels = np.stack([read_image(path, 96) for path in stored["paths"].tolist()])
+    np.testing.assert_allclose(stored["embeddings"], np.asarray(pooled(pixels, training=False)), atol=2e-5)
+    capsys.readouterr()
+    arguments = ["--embeddings", "e.npz", "--top", "3", "-m", "model.keras", "-c"]
+    assert predictImages.main(["--similar", "scans/06.jpg", *arguments]) == 0
+    known = capsys.readouterr().out
+    shutil.copy("scans/06.jpg", "elsewhere.jpg")
+    assert predictImages.main(["--similar", "elsewhere.jpg", *arguments]) == 0
+    lines = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    assert lines[0] == ["FILE", "SIMILARITY"] and lines[1] == ["scans/06.jpg", "1.0000"] and len(lines) == 4
+    assert [line.split("\t") for line in known.splitlines()][1:3] == lines[2:]
+    scores = [float(line[1]) for line in lines[1:]]
+    assert scores == sorted(scores, reverse=True)
+
+
+def test_features_of_a_table_that_is_complete_and_of_one_that_grows(folder, capsys, monkeypatch):
+    run("-o", "whole.tsv", "--embeddings", "whole.npz")
+    run()
+    before = (folder / "t.tsv").read_bytes()
+    assert run("--embeddings", "e.npz") == 0
+    assert (folder / "e.npz").read_bytes() == (folder / "whole.npz").read_bytes()
+    assert (folder / "t.tsv").read_bytes() == before
+    draw("scans/zz.jpg", 99)
+    read = []
+    reader = prediction.read_image
+    monkeypatch.setattr(prediction, "read_image", lambda path, *rest: read.append(path) or reader(path, *rest))
+    assert run("--embeddings", "e.npz") == 0 and read == ["scans/zz.jpg"]
+    assert np.load("e.npz")["paths"].tolist()[-1] == "scans/zz.jpg" and len(np.load("e.npz")["paths"]) == 71
+    os.unlink("scans/zz.jpg")
+    assert run("--embeddings", "f.npz") == 0
+    assert len(np.load("f.npz")["paths"]) == 70 and len(table("t.tsv")) == 71
+    (folder / "scans" / "00.jpg").write_text("broken since")
+    capsys.readouterr()
+    assert run("--embeddings", "g.npz") == 0
+    assert "1 images of the table can't be read any more, so g.npz lacks them." in capsys.readouterr().err
+    assert run("--exact", "--embeddings", "e.npz", "--overwrite") == 0
+    assert run("-o", "v.tsv", "--embeddings", "e.npz") == 2
+    assert "--embeddings: e.npz was begun with --exact true" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--report", "t.txt"], "--report"),
+        (["--report", "scans/00.jpg"], "must end in .html"),
+        (["--embeddings", "t.npy"], "must end in .npz"),
+        (["--copy"], "--copy: it goes with --sort"),
+        (["--sort", "scans/sorted"], "lies in scans"),
+        (["--sort", "x", "--copy", "--hardlink"], "--hardlink"),
+        (["--similar", "scans/00.jpg"], "give --embeddings FILE.npz"),
+        (["--similar", "none.jpg", "--embeddings", "e.npz"], "--similar"),
+        (["--report-from", "categories.tsv"], "-d/--data: leave it out"),
+    ],
+)
+def test_options_that_do_not_go_together(folder, environment, arguments, words):
+    line = [*script("predictImages.py"), "-c", "-d", "scans", "-o", "t.tsv", "-m", "model.keras", *arguments]
+    done = subprocess.run(line, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 2 and words in done.stderr and done.stderr.count("\n") == 1, done.stderr
+    assert not (folder / "t.tsv").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--report-from", "categories.tsv"], "give --report FILE.html"),
+        (["--report-from", "categories.tsv", "--report", "t.html"], "needs the columns FILE and PREDICTION"),
+        (["--similar", "scans/00.jpg", "--embeddings", "e.npz"], "e.npz is not there"),
+        (["--similar", "scans/00.jpg", "--embeddings", "e.npz", "--sort", "x"], "--sort: leave it out"),
+        (["-d", "scans", "--report", "t.html"], "required: -o/--output"),
+    ],
+)
+def test_options_that_are_missing_something(folder, capsys, arguments, words):
+    assert predictImages.main(arguments) == 2
+    error = capsys.readouterr().err
+    assert words in error and error.count("\n") == 1
 
 
 @pytest.mark.parametrize(

@@ -28,16 +28,33 @@ FLOORS = {
         "means",
         "spool",
         "tables",
+        "optimization_log",
+        "apart",
+        "sorting",
+        "views",
     ],
     "parts": [
         *("device", "images", "duplicates", "splits", "contact_sheet", "records"),
         "attractors",
         *("layers", "architecture", "drawing", "transfer"),
         *("keras_graphs", "keras_files", "inference", "losses", "schedules", "metrics", "augmentation"),
-        *("uncertainty", "figures"),
+        *("uncertainty", "figures", "embeddings"),
+        *("thumbnails", "pages", "reporting"),
         *("distribution", "randomness", "optimizers", "states", "history", "batches", "scoring", "fitting"),
+        *("preparation", "resumable", "teachers", "checkpoints", "vit"),
     ],
-    "stages": ["training", "evaluation", "soup", "prediction", "conversion", "sample", "fractals"],
+    "stages": [
+        "training",
+        "distillation",
+        "search",
+        "porting",
+        "evaluation",
+        "soup",
+        "prediction",
+        "conversion",
+        "sample",
+        "fractals",
+    ],
 }
 
 
@@ -75,20 +92,20 @@ def test_nothing_in_lib_ends_the_process_or_reads_its_arguments():
         assert not re.search(r"sys\.(exit|argv)", path.read_text()), path.name
 
 
-def fastest(command, times=5):
-    """The shortest of several runs in seconds: the machine's other work must not count."""
-    best = float("inf")
+def answers_within(seconds, command, times=25):
+    """Whether one of several runs takes no longer: the machine's other work must not count."""
     for _ in range(times):
         start = time.perf_counter()
         subprocess.run(command, capture_output=True, check=False)
-        best = min(best, time.perf_counter() - start)
-    return best
+        if time.perf_counter() - start < seconds:
+            return True
+    return False
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_help_and_a_wrong_call_answer_at_once(name):
-    assert fastest([*script(name), "--help"]) < 0.3
-    assert fastest([*script(name), "--no-such-option"]) < 0.3
+    assert answers_within(0.3, [*script(name), "--help"])
+    assert answers_within(0.3, [*script(name), "--no-such-option"])
 
 
 @pytest.mark.parametrize("name", SCRIPTS)

@@ -2,7 +2,17 @@
 
 import pytest
 
-from lib.recipes import LOSSES, OPTIMIZERS, Recipe, cover, parse_class_numbers, parse_recipe, parse_weights
+from lib.recipes import (
+    LOSSES,
+    OPTIMIZERS,
+    Recipe,
+    cover,
+    parse_bands,
+    parse_class_numbers,
+    parse_recipe,
+    parse_variances,
+    parse_weights,
+)
 
 
 def test_every_loss_with_every_optimizer():
@@ -38,3 +48,14 @@ def test_three_weights():
     for text in ("[1,2]", "[1,2,3,4]", "[1,2,-3]", "1", "[1,2,x]"):
         with pytest.raises(ValueError, match="is not of the form"):
             parse_weights(text)
+
+
+def test_numbers_for_each_band():
+    assert parse_bands("[127.5,0,-1]") == parse_bands("127.5, 0, -1") == (127.5, 0, -1)
+    assert parse_variances("(4,0.5)") == (4, 0.5)
+    for text in ("", "[]", "1;2", "nan", "1,inf", "{0:1}"):
+        with pytest.raises(ValueError, match="is not of the form"):
+            parse_variances(text)
+    for text in ("0", "1,0,1", "1,-1,1"):  # which would divide by nothing
+        with pytest.raises(ValueError, match="has a number that is not above 0"):
+            parse_variances(text)

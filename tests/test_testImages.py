@@ -1,6 +1,7 @@
 """testImages.py as its users call it."""
 
 import json
+import re
 import subprocess
 
 import numpy as np
@@ -43,6 +44,7 @@ def test_the_golden_evaluation(shared, tmp_path, batch):
 
 def test_the_files(shared, tmp_path):
     names = ["-e", "e.npz", "-u", "u.npz", "--table", "t.tsv", "--json", "a.json", "--figures", "figures"]
+    names += ["--report", "t.html", "--report-images", "5"]
     done = run(tmp_path, *golden(shared, "-t", shared / "golden" / "sample-96.tfr", *names))
     assert done.returncode == 0, done.stderr
     arrays, softmax = np.load(tmp_path / "e.npz"), np.load(tmp_path / "u.npz")
@@ -72,6 +74,23 @@ def test_the_files(shared, tmp_path):
         with Image.open(tmp_path / "figures" / name) as picture:
             picture.load()
             assert min(picture.size) > 200
+    check_page((tmp_path / "t.html").read_text())
+
+
+def check_page(page):
+    """Check the page of the published model's answers to the golden records, with five images of a category."""
+    assert "65.00 % (" in page and "0 in the macro F1: Biocultural, Corrupted" in page
+    numbers = [int(found) for found in re.findall(r'data-answer="\d+"[^>]*>(\d+)</button>', page)]
+    assert sum(numbers) == 140
+    groups = page.split('<section class="group"')[1:]
+    assert len(groups) == 12
+    for group in groups:
+        assert 1 <= group.count('<li class="card"') <= 5
+        order = re.findall(r"(right|<b>wrong</b>)", group)
+        assert order == sorted(order)  # mistakes first
+    first = page.split('id="mistakes"')[1].split("</ol>")[0]
+    chances = [float(chance) for chance in re.findall(r'data-p="([\d.]+)"', first)]
+    assert len(chances) == 24 and chances == sorted(chances, reverse=True)
 
 
 def test_weights_count_in_the_matrix_and_the_averages(folder):

@@ -2,22 +2,20 @@
 
 import json
 import os
-import random
 import re
 import signal
 import socket
 import subprocess
 import sys
-import time
 
-import numpy as np
 import pytest
-from conftest import ROOT, script
+import trainings
+from conftest import ROOT
 from toys import SIZE, write_model, write_records
+from trainings import assert_same, wait_for_state
 
 import trainImagesC
 import trainImagesC4096
-from lib.keras_files import load_model
 
 
 @pytest.fixture(scope="module")
@@ -38,67 +36,18 @@ def options(folder, *more, model="model.keras"):
     ]
 
 
-def run(here, *arguments, name="trainImagesC.py", **others):
-    return subprocess.run([*script(name), *arguments], capture_output=True, text=True, cwd=here, **others)
+def run(here, *arguments, name="trainImagesC.py"):
+    return trainings.run(name, here, *arguments)
 
 
 def start(here, *arguments, environment=None):
-    return subprocess.Popen(
-        [*script("trainImagesC.py"), *arguments],
-        cwd=here,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
-
-
-def wait_for_state(here, process):
-    """Wait until a training has finished an epoch, or ended."""
-    before = {path: path.stat().st_mtime_ns for path in here.glob("*/training-state.npz")}
-    deadline = time.monotonic() + 120
-    while process.poll() is None and time.monotonic() < deadline:
-        if any(path.stat().st_mtime_ns != before.get(path) for path in here.glob("*/training-state.npz")):
-            return
-        time.sleep(0.01)
-
-
-def results(here):
-    """All that a run results in: the weights of its models, bit for bit, and its history."""
-    found = {}
-    for path in sorted(here.glob("*/*.keras")):
-        found[str(path.relative_to(here))] = [weight.tobytes() for weight in load_model(path).get_weights()]
-    (history,) = here.glob("*/training-history.npy")
-    found["history"] = np.load(history, allow_pickle=True).item()
-    return found
+    return trainings.start("trainImagesC.py", here, *arguments, environment=environment)
 
 
 @pytest.mark.slow
 def test_killed_at_any_moment_it_ends_with_the_same_bits(folder, tmp_path):
     arguments = options(folder, "-e", "12", "-Q", "--deterministic", model="noisy.keras")
-    for name in ("undisturbed", "killed"):
-        (tmp_path / name).mkdir()
-    done = run(tmp_path / "undisturbed", *arguments)
-    assert done.returncode == 0, done.stderr
-    kills = 0
-    for _ in range(3):
-        process = start(tmp_path / "killed", *arguments)
-        wait_for_state(tmp_path / "killed", process)
-        time.sleep(random.uniform(0, 0.5))
-        kills += process.poll() is None
-        process.kill()
-        process.communicate()
-    process = start(tmp_path / "killed", *arguments)  # told to stop, also within an epoch, it goes on from there
-    wait_for_state(tmp_path / "killed", process)
-    time.sleep(random.uniform(0, 0.2))
-    process.terminate()
-    process.communicate()
-    done = run(tmp_path / "killed", *arguments)
-    assert done.returncode == 0, done.stderr
-    assert kills, "no run was killed: the test shows nothing"
-    assert results(tmp_path / "killed") == results(tmp_path / "undisturbed")
-    assert not list(tmp_path.glob("killed/*/*.tmp")), "a draft was left"
+    trainings.check_that_kills_change_nothing("trainImagesC.py", tmp_path, arguments)
 
 
 @pytest.mark.slow
@@ -166,7 +115,15 @@ def test_two_devices_train_as_one_does(folder, tmp_path, recipe):
     arguments = options(folder, "-e", "2", "-f", recipe)
     assert run(tmp_path / "one", *arguments).returncode == 0
     done = subprocess.run(
-        [sys.executable, str(ROOT / "tests" / "workers.py"), "2", *arguments, "--steps-per-execution", "7"],
+        [
+            sys.executable,
+            str(ROOT / "tests" / "workers.py"),
+            "2",
+            "trainImagesC",
+            *arguments,
+            "--steps-per-execution",
+            "7",
+        ],
         cwd=tmp_path / "two",
         capture_output=True,
         text=True,
@@ -174,17 +131,6 @@ def test_two_devices_train_as_one_does(folder, tmp_path, recipe):
     )
     assert done.returncode == 0, done.stderr
     assert_same(tmp_path / "one", tmp_path / "two")
-
-
-def assert_same(one, other):
-    """Check that two runs are the same but for rounding."""
-    ours, theirs = results(one), results(other)
-    assert set(ours) == set(theirs)
-    for name, values in ours.pop("history").items():
-        np.testing.assert_allclose(theirs["history"][name], values, rtol=1e-4, atol=1e-6, err_msg=name)
-    for name, weights in ours.items():
-        for weight, expected in zip(theirs[name], weights):
-            np.testing.assert_allclose(np.frombuffer(weight, "float32"), np.frombuffer(expected, "float32"), atol=1e-4)
 
 
 def cluster(here, *arguments):

@@ -245,7 +245,7 @@ def test_a_loss_that_is_no_number_stops_it_and_keeps_what_was_good(files, tmp_pa
 
 
 def test_after_good_epochs_the_best_model_and_the_state_are_kept(files, tmp_path, monkeypatch):
-    from lib import batches, fitting
+    from lib import fitting
 
     made = settings(files, epochs=4)
 
@@ -253,7 +253,7 @@ def test_after_good_epochs_the_best_model_and_the_state_are_kept(files, tmp_path
         def feed(epoch, step, *replica, feed=task.feed):
             found = feed(epoch, step, *replica)
             shares = found.shares * np.float32(np.nan if epoch == 2 and step == 3 else 1)
-            return batches.Feed(*found[:4], shares)
+            return found._replace(shares=shares)
 
         return fit(dataclasses.replace(task, feed=feed), conduct, run, *others)
 

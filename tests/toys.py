@@ -60,3 +60,49 @@ def write_model(path, outputs=3, noise=0.0):
     x = keras.layers.Dense(outputs, kernel_initializer=start(3), name="output_dense")(x)
     save_model(keras.Model(inputs, x), str(path))
     return str(path)
+
+
+def write_saved_model(path, answers, size=SIZE, outputs=("output",), batch=None):
+    """Write a SavedModel as a teacher is; returns the path as text.
+
+    Args:
+        path: the directory to make.
+        answers: from a float32 tensor `(batch, 3, size, size)`, 0-1, to logits; may use `tf.Variable`s that are its
+            attributes' values.
+        size: the side of its images.
+        outputs: the names under which it gives those logits, the second one's doubled and so on.
+        batch: how many images it takes at once; None for any number.
+    """
+    import tensorflow as tf
+
+    module = tf.Module()
+    module.held = getattr(answers, "held", [])
+
+    @tf.function(input_signature=[tf.TensorSpec((batch, 3, size, size), tf.float32, name="input")])
+    def serve(pixels):
+        logits = answers(pixels)
+        return {name: logits * (number + 1) for number, name in enumerate(outputs)}
+
+    tf.saved_model.save(module, str(path), signatures={"serving_default": serve})
+    return str(path)
+
+
+def linear_teacher(variables=True, classes=3):
+    """What `write_saved_model` takes: logits that tell the pictures' categories by their colours.
+
+    Args:
+        variables: whether its numbers are variables, else constants.
+        classes: 3, or more, of which the others are never answered.
+    """
+    import tensorflow as tf
+
+    kernel = np.zeros((3, classes), "float32")
+    kernel[:, :3] = 60 * (np.eye(3) - 1 / 3)
+    kernel[:, 3:] = -30
+    kernel = tf.Variable(kernel) if variables else tf.constant(kernel)
+
+    def answers(pixels):
+        return tf.reduce_mean(pixels, axis=[2, 3]) @ kernel
+
+    answers.held = [kernel] if variables else []
+    return answers

@@ -1,5 +1,6 @@
 """Run a script's training on several CPU devices: `workers.py COUNT SCRIPT OPTION…`."""
 
+import importlib
 import sys
 
 import tensorflow as tf
@@ -14,9 +15,7 @@ def main():
     from lib import distribution
 
     distribution.start_team = lambda *arguments: distribution.Team(strategy)
-    import trainImagesC
-
-    return trainImagesC.main(sys.argv[2:])
+    return importlib.import_module(sys.argv[2]).main(sys.argv[3:])
 
 
 if __name__ == "__main__":

@@ -1,0 +1,93 @@
+"""The options that make a prediction visible: pages, folders, features."""
+
+import os
+
+from lib import cli
+from lib.errors import UsageError
+from lib.sorting import check_apart
+
+
+def add_report_options(options):
+    """Add `--report` and `--report-images`."""
+    options.add_argument(
+        "--report",
+        type=cli.output_ending(".html", ".htm"),
+        metavar="FILE",
+        help="a page to look at in a browser, .html, with thumbnails to find doubtful images",
+    )
+    options.add_argument(
+        "--report-images",
+        type=cli.whole_number(0),
+        default=300,
+        metavar="COUNT",
+        help="thumbnails of a category in it, at most (300)",
+    )
+
+
+def add_options(options):
+    """Add all of them to a parser."""
+    group = options.add_argument_group("to look at")
+    add_report_options(group)
+    add = group.add_argument
+    add(
+        "--report-from",
+        type=cli.existing_file,
+        metavar="FILE",
+        help="make --report, --sort of this table, instead of predicting",
+    )
+    add("--sort", type=cli.output_directory, metavar="DIR", help="a folder for each category with links to its images")
+    kinds = group.add_mutually_exclusive_group()
+    kinds.add_argument("--copy", action="store_true", help="with --sort, copies instead of links")
+    kinds.add_argument("--hardlink", action="store_true", help="with --sort, hard links instead of links")
+    add(
+        "--embeddings",
+        type=cli.output_ending(".npz"),
+        metavar="FILE",
+        help="write the pooled features of the images, .npz; with --similar alone, read them",
+    )
+    add(
+        "--similar",
+        type=cli.existing_file,
+        metavar="IMAGE",
+        help="list the images of --embeddings that are most like this one, as many as --top says (10)",
+    )
+
+
+def check(arguments):
+    """Check what goes together.
+
+    Returns:
+        Whether there is anything to predict.
+
+    Raises:
+        UsageError: something is missing, or doesn't go together.
+    """
+    given = [("-d/--data", arguments.data), ("-o/--output", arguments.output)]
+    if arguments.report_from:
+        _refuse("--report-from", [*given, ("--embeddings", arguments.embeddings), ("--similar", arguments.similar)])
+        if not arguments.report and not arguments.sort:
+            raise UsageError("--report-from: give --report FILE.html, --sort DIR, or both, to be made of the table.")
+    only_similar = arguments.similar is not None and not arguments.data and not arguments.output
+    if arguments.similar and not arguments.embeddings:
+        raise UsageError("--similar: give --embeddings FILE.npz, whose images are to be compared.")
+    if only_similar:
+        _refuse("--similar without -d/--data", [("--report", arguments.report), ("--sort", arguments.sort)])
+        if not os.path.isfile(arguments.embeddings):
+            raise UsageError(f"--embeddings: {arguments.embeddings} is not there; with -d and -o it would be made.")
+    predicting = not arguments.report_from and not only_similar
+    missing = [option for option, value in given if not value]
+    if predicting and missing:
+        raise UsageError(f"the following arguments are required: {', '.join(missing)}")
+    if (arguments.copy or arguments.hardlink) and not arguments.sort:
+        raise UsageError(f"--{'copy' if arguments.copy else 'hardlink'}: it goes with --sort DIR.")
+    if arguments.sort:
+        check_apart([], arguments.sort, arguments.data)  # now rather than after hours
+    if arguments.report and arguments.report in (arguments.output, arguments.report_from):
+        raise UsageError(f"--report: {arguments.report} is the table itself; give another FILE.")
+    return predicting
+
+
+def _refuse(reason, others):
+    for option, value in others:
+        if value:
+            raise UsageError(f"{option}: leave it out, since with {reason} there is nothing predicted.")

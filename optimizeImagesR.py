@@ -1,0 +1,112 @@
+#!/usr/bin/env python3
+"""Search for how images are best changed and a student trained: .keras and .tfr files in, optimization-log.tsv out.
+
+Example: ./optimizeImagesR.py -a 17 -e 8 -i 50 -S 64 -l search -s student.keras -t a-train.tfr -v a-validation.tfr
+
+With a teacher, -m, the student is distilled, without one it is trained on the records' categories. The log is what
+distillOptimizeImagesR.py -l reads; the last line on stdout is its path. The same command again goes on where it was
+stopped, and with a higher -i it goes on further.
+"""
+
+import dataclasses
+import os
+import sys
+
+from lib import cli
+from lib.distillation import INPUTS, Settings, distill_telling, fitting_ranges
+from lib.means import add_options, means_of
+from lib.optimization_log import ranges_of
+
+
+def options():
+    """The command line's options."""
+    parser = cli.parser(__doc__)
+    add = parser.add_argument_group("student, records and log").add_argument
+    add("-s", "--student", type=cli.existing_file, required=True, metavar="FILE", help="the .keras file to begin with")
+    add("-m", "--model", type=cli.teacher, metavar="DIR", help="a teacher: a SavedModel's directory or .keras file")
+    add("-a", "--array", type=cli.whole_number(2), required=True, metavar="COUNT", help="how many categories there are")
+    add("-t", "--train", type=cli.record_files, required=True, metavar="FILES", help="records: a file, list or glob")
+    add("-v", "--validate", type=cli.record_files, required=True, metavar="FILES", help="the same for validation")
+    add("-l", "--log", type=cli.output_directory, required=True, metavar="DIR", help="for optimization-log.tsv")
+    add("--teacher-output", metavar="NAME", help="which output of a SavedModel with several (output)")
+
+    add = parser.add_argument_group("search").add_argument
+    side = cli.whole_number(4, 8192)
+    add("-i", "--iterations", type=cli.whole_number(1), default=100, metavar="COUNT", help="settings to try (100)")
+    add("-e", "--epochs", type=cli.whole_number(1), default=8, metavar="COUNT", help="of each, at most (8)")
+    add("-I", "--image", type=side, default=224, metavar="PIXELS", help="the side of the teacher's images (224)")
+    add("-S", "--size", type=side, default=64, metavar="PIXELS", help="the side of the student's images (64)")
+    add("-r", "--random", type=cli.whole_number(0, 2**32), default=123456789, metavar="SEED", help="seed (123456789)")
+    add("--ranges", type=_ranges, default={}, metavar="FILE", help="JSON: key of the log -> [lowest, highest]")
+    add("--temperature-squared", action="store_true", help="multiply the loss by the temperature's square")
+    add_options(parser)
+    return parser
+
+
+def _ranges(text):
+    """An option's type: the ranges in a file."""
+    path = cli.existing_file(text)
+
+    def parse(path):
+        with open(path, encoding="utf-8-sig", errors="replace") as file:
+            content = file.read()
+        try:
+            return ranges_of(content)
+        except ValueError as error:
+            raise ValueError(f"{path} {error}") from None
+
+    return cli.parsed(parse)(path)
+
+
+def main(argv=None):
+    """Run the script; returns its exit status."""
+    return cli.run(options(), work, argv)
+
+
+def work(arguments):
+    """Do what the command line says."""
+    from lib.apart import call_apart
+    from lib.resumable import identify
+    from lib.search import search
+
+    settings = Settings(
+        student=arguments.student,
+        teacher=arguments.model,
+        outputs=arguments.array,
+        train=arguments.train,
+        validate=arguments.validate,
+        teacher_output=arguments.teacher_output,
+        teacher_size=arguments.size if arguments.model is None else arguments.image,
+        student_size=arguments.size,
+        temperature_squared=arguments.temperature_squared,
+        epochs=arguments.epochs,
+        patience=arguments.epochs,
+        seed=arguments.random,
+        precision=arguments.precision,
+        skip_bad=arguments.skip_bad,
+    )
+    means = dataclasses.replace(means_of(arguments), fresh=False)
+
+    def train(hyperparameters, folder, watch):
+        os.makedirs(folder, exist_ok=True)
+        made = dataclasses.replace(settings, search=hyperparameters, mixup=hyperparameters.mixup)
+        return call_apart(distill_telling, (made, folder, means, sys.argv), watch)
+
+    os.makedirs(arguments.log, exist_ok=True)
+    _, identity = identify(settings, INPUTS)
+    print(
+        search(
+            arguments.log,
+            arguments.iterations,
+            fitting_ranges(settings, arguments.ranges),
+            identity,
+            arguments.random,
+            train,
+            arguments.fresh,
+            lambda message: print(message, file=sys.stderr),
+        )
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

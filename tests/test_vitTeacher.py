@@ -1,0 +1,118 @@
+"""vitTeacher.py as its users call it: a teacher that this and any TensorFlow opens."""
+
+import os
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+from conftest import FIXTURES, script
+
+from lib import porting
+from lib.checkpoints import Tensor, read_arrays
+from lib.errors import UsageError, WorkError
+from lib.teachers import open_teacher
+
+VIT = FIXTURES / "vit"
+
+
+def run(here, *arguments):
+    return subprocess.run([*script("vitTeacher.py"), *map(str, arguments)], capture_output=True, text=True, cwd=here)
+
+
+def test_the_teacher_answers_as_pytorch(tmp_path):
+    done = run(tmp_path, "-c", VIT / "token.pth", "-o", "teacher", "--heads", "2", "--normalize", "none")
+    assert done.returncode == 0, done.stderr
+    numbers = sum(int(np.prod(tensor.shape)) for tensor in read_arrays(str(VIT / "token.pth")).values())
+    assert done.stdout == f"teacher: 11 outputs, 32 x 32 pixels, {numbers:,} parameters\n"
+    assert "patches of 8, width 24, 2 blocks, 2 heads, 11 outputs from the class token" in done.stderr
+    known = np.load(VIT / "token.npz")
+    teacher = open_teacher(str(tmp_path / "teacher"), 11, 32)
+    logits = teacher(known["images"].transpose(0, 2, 3, 1) * 255)
+    np.testing.assert_allclose(logits, known["logits"], atol=1e-3)
+    again = run(tmp_path, "-c", VIT / "token.pth", "-o", "teacher")
+    assert again.returncode == 2 and "teacher is there already; --overwrite replaces it" in again.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["teacher"]
+
+
+def test_images_are_normalised_within(tmp_path):
+    for name in ("imagenet", "none"):
+        porting.port(str(VIT / "mean.tar"), str(tmp_path / name), 3, normalization=name, report=lambda message: None)
+    pixels = np.random.default_rng(1).uniform(0, 255, (2, 24, 24, 3)).astype("float32")
+    mean, deviation = map(np.array, porting.NORMALIZATIONS["imagenet"])
+    normal = ((pixels / 255 - mean) / deviation * 255).astype("float32")
+    inside, outside = (open_teacher(str(tmp_path / name), 5, 24) for name in ("imagenet", "none"))
+    np.testing.assert_allclose(inside(pixels), outside(normal), atol=1e-3)
+
+
+def test_it_appears_whole_and_replaces_only_its_own(tmp_path, monkeypatch):
+    output = tmp_path / "teacher"
+    given = (str(VIT / "bare.pt"), str(output), 4)
+
+    def broken(*arguments, **options):
+        os.makedirs(arguments[1])
+        raise KeyboardInterrupt
+
+    def stop_before_the_new_one(source, target, rename=os.rename):
+        if target == str(output) and not source.endswith("former"):
+            raise KeyboardInterrupt
+        rename(source, target)
+
+    with monkeypatch.context() as patch:
+        import tensorflow as tf
+
+        patch.setattr(tf.saved_model, "save", broken)
+        with pytest.raises(KeyboardInterrupt):
+            porting.port(*given, report=lambda message: None)
+    assert not list(tmp_path.iterdir())
+    porting.port(*given, report=lambda message: None)
+    (output / "mark").touch()
+    with monkeypatch.context() as patch:
+        patch.setattr(porting.os, "rename", stop_before_the_new_one)
+        with pytest.raises(KeyboardInterrupt):
+            porting.port(*given, overwrite=True, report=lambda message: None)
+    assert (output / "mark").exists() and sorted(path.name for path in tmp_path.iterdir()) == ["teacher"]
+    porting.port(*given, overwrite=True, report=lambda message: None)
+    assert not (output / "mark").exists() and porting.is_made_here(output)
+    shutil.rmtree(output / "assets.extra")
+    with pytest.raises(UsageError, match="teacher is there already; give another one"):
+        porting.port(*given, overwrite=True, report=lambda message: None)
+    assert (output / "saved_model.pb").exists()
+
+
+def test_no_numbers_and_no_room_are_one_sentence(tmp_path, monkeypatch):
+    import tensorflow as tf
+
+    def full(*arguments, **options):
+        raise tf.errors.ResourceExhaustedError(None, None, "No space left on device")
+
+    output = str(tmp_path / "teacher")
+    monkeypatch.setattr(tf.saved_model, "save", full)
+    with pytest.raises(WorkError, match=r"teacher can't be written \(No space left on device\)\."):
+        porting.port(str(VIT / "bare.pt"), output, 4, report=lambda message: None)
+    arrays = read_arrays(str(VIT / "bare.pt"))
+    arrays["norm.bias"] = Tensor((16,), lambda: np.full(16, np.nan, "float32"))
+    monkeypatch.setattr(porting, "read_arrays", lambda *arguments: arrays)
+    with pytest.raises(WorkError, match=r"bare.pt: norm.bias holds what is infinite or no number"):
+        porting.port(str(VIT / "bare.pt"), output, 4, report=lambda message: None)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "words"),
+    [
+        (["-c", "none.pth"], 2, "-c/--checkpoint: 'none.pth' is not an existing file"),
+        (["-c", "text.pth"], 2, "text.pth is not a whole checkpoint"),
+        (["--heads", "5"], 2, "--heads: 5 heads can't share a width of 24 evenly"),
+        (["--heads", "0"], 2, "--heads"),
+        (["--normalize", "some"], 2, "--normalize"),
+        (["-o", "no/where"], 2, "-o/--output"),
+        (["--key", "optimizer"], 2, "has no dictionary 'optimizer'"),
+    ],
+)
+def test_a_wrong_call_is_one_line_and_leaves_nothing(tmp_path, options, status, words):
+    (tmp_path / "text.pth").write_text("no checkpoint")
+    done = run(tmp_path, "-c", VIT / "token.pth", "-o", "teacher", *options)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (status, "", 1), done.stderr
+    assert words in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["text.pth"]
