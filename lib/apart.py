@@ -59,7 +59,7 @@ def call_apart(function, arguments, receive):
 
 def _work(pipe, function, arguments):
     """What the new process does."""
-    threading.Thread(target=_follow_parent, daemon=True).start()
+    follow_parent()
     signal.signal(signal.SIGTERM, cli.interrupt)
     try:
         value = function(*arguments, lambda value: pipe.send((_SENT, value)))
@@ -71,7 +71,11 @@ def _work(pipe, function, arguments):
         pipe.send((_RETURNED, value))
 
 
-def _follow_parent():
-    """Die with the process that started this one: it may have been killed, and nobody waits for the result then."""
-    multiprocessing.connection.wait([multiprocessing.parent_process().sentinel])
-    os.kill(os.getpid(), signal.SIGKILL)
+def follow_parent():
+    """Have this process die with the one that started it, which may be killed; nobody waits for a result then."""
+
+    def follow():
+        multiprocessing.connection.wait([multiprocessing.parent_process().sentinel])
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=follow, daemon=True).start()

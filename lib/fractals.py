@@ -1,7 +1,6 @@
 """Records of drawn fractals: a data set for pre-training and distilling that needs no photograph."""
 
 import contextlib
-import fcntl
 import functools
 import json
 import os
@@ -13,7 +12,7 @@ import simplejpeg
 from lib.attractors import CANVAS, draw_category
 from lib.contact_sheet import contact_sheet
 from lib.errors import UsageError, WorkError
-from lib.files import whole_file
+from lib.files import open_locked, whole_file
 from lib.parallel import cores, in_order
 from lib.progress import progress
 from lib.records import make_record, record_ends
@@ -157,24 +156,16 @@ def _state(places, settings):
     """Have the drafts for oneself while the block runs, and those of other settings removed; forget them when it ends
     well.
     """
-    while True:
-        file = open(places.state, "a+", encoding="utf-8")  # noqa: SIM115 - closed in the end, and the lock with it
-        with contextlib.suppress(OSError):  # a file system that knows no locks
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                file.close()
-                raise UsageError(f"{places.state} is in use: another process is making the same records.") from None
-        if _size(places.state) is not None and os.path.samestat(os.fstat(file.fileno()), os.stat(places.state)):
-            break
-        file.close()  # another process has just come to its end and removed it
+    file = open_locked(places.state)
+    if file is None:
+        raise UsageError(f"{places.state} is in use: another process is making the same records.")
     with file:
         if _read_json(places.state).get("fractals") != _described(settings):
             for path in places.records:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(_draft(path))
             file.truncate(0)
-            json.dump({"fractals": _described(settings)}, file)
+            file.write(json.dumps({"fractals": _described(settings)}).encode())
             file.flush()
         yield
         os.unlink(places.state)

@@ -6,8 +6,8 @@ import contextlib
 import multiprocessing
 import os
 import signal
-import threading
 
+from lib.apart import follow_parent
 from lib.errors import WorkError
 from lib.signals import postponed
 
@@ -52,7 +52,7 @@ def in_order(work, items, threads, ahead, stopped=None, processes=False):
     if processes:
         # Anew, rather than as copies of this process, of whose threads only one would be copied.
         context = multiprocessing.get_context("spawn")
-        pool = concurrent.futures.ProcessPoolExecutor(threads, context, _end_with_parent)
+        pool = concurrent.futures.ProcessPoolExecutor(threads, context, follow_parent)
     else:
         pool = concurrent.futures.ThreadPoolExecutor(threads)
     with pool:
@@ -95,14 +95,3 @@ def _without_interrupts():
             yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, former)
-
-
-def _end_with_parent():
-    """In a process of `in_order`: end when the one that started it has been killed and so can't say that it is over."""
-    from multiprocessing import connection  # Here, since threads don't need it.
-
-    def wait():
-        connection.wait([multiprocessing.parent_process().sentinel])
-        os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()
