@@ -19,7 +19,7 @@ def call_apart(function, arguments, receive):
         function: one that a module defines, called there with the arguments and a function that sends something here.
         arguments: a tuple.
         receive: called here with whatever is sent. When it raises the other process is killed; when this one is
-            interrupted it is told to stop, and waited for.
+            interrupted it is told to stop, and waited for; when this one is interrupted again it is killed.
 
     Returns:
         What the function returns.
@@ -51,6 +51,11 @@ def call_apart(function, arguments, receive):
         raise
     except BaseException:
         process.terminate()
+        try:
+            process.join()
+        except BaseException:
+            process.kill()
+            raise
         raise
     finally:
         process.join()
@@ -59,6 +64,8 @@ def call_apart(function, arguments, receive):
 
 def _work(pipe, function, arguments):
     """What the new process does."""
+    # A terminal sends Ctrl-C to the whole group: it would come here twice, and the second time mean to stop at once.
+    os.setpgid(0, 0)
     follow_parent()
     signal.signal(signal.SIGTERM, cli.interrupt)
     try:

@@ -6,7 +6,7 @@ import os
 import sys
 from typing import Optional, Tuple
 
-from lib.errors import UsageError
+from lib.errors import UsageError, WorkError
 from lib.means import Means
 from lib.optimization_log import KEYS, Hyperparameters
 from lib.resumable import carry_out
@@ -232,6 +232,8 @@ def _prepare(settings, means, watch, team, report):
         patience=settings.patience,
         monitor="val_agreement" if settings.monitor == "agreement" else settings.monitor,
         watch=watch,
+        rate_option="learningRate in the log",
+        batch_option="batch in the log",
         **conduct_options(means),
     )
     return task, conduct, circumstances(means, strategy, images, validation, left_out)
@@ -322,6 +324,10 @@ def _answers(settings, validation, teach, report):
 
     with progress(len(validation), "images") as advance:
         for logits in answer(validation, compute, settings.search.batch, threads=1):
+            if not np.isfinite(logits).all():
+                raise WorkError(
+                    f"-m/--model: {settings.teacher} answers images of -v/--validate with what is no number."
+                )
             answers[done : done + len(logits)] = logits
             done += len(logits)
             advance(len(logits))

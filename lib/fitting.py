@@ -85,6 +85,7 @@ class Conduct:
         evaluate_first: whether the metrics before the training are reported.
         fresh: whether to begin anew whatever there is to go on from.
         watch: called with the history after each epoch, which is saved then; what it raises ends the training.
+        rate_option, batch_option: what sets the learning rate and the size of a batch, for messages.
     """
 
     epochs: int
@@ -98,6 +99,8 @@ class Conduct:
     evaluate_first: bool = False
     fresh: bool = False
     watch: Optional[Callable] = None
+    rate_option: str = "-l/--learning"
+    batch_option: str = "-b/--batch"
 
 
 @dataclasses.dataclass
@@ -319,7 +322,7 @@ class _Trainer:
                 save_weights_as(self._task.template, self.best, self._run.file(_SO_FAR))
         return DivergenceError(
             f"The loss is infinite or no number in epoch {self.now.epoch + 1} {where} step {step}; {kept}: try a lower "
-            "-l/--learning."
+            f"{self._conduct.rate_option}."
         )
 
     def _agreed(self, told):

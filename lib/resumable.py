@@ -76,7 +76,7 @@ def _fit(task, conduct, run, report, tell):
     from lib.device import enough_memory
     from lib.fitting import fit
 
-    with enough_memory("give a smaller -b/--batch"):
+    with enough_memory(f"give a smaller {conduct.batch_option}"):
         fit(task, conduct, run, report, tell)
 
 

@@ -27,7 +27,7 @@ from lib.runs import locked
 
 _STORAGE = "optimization-search.sqlite"
 _PLOT = "optimization-history.png"
-_TRAININGS = "trainings"
+_TRAININGS = "optimization-trainings"
 _LABEL = "iteration"  # by what a trial's attribute is called
 _FIRST = 10  # iterations that are drawn at random, and all others compared with
 _DRAW_SECONDS = 30
@@ -98,13 +98,14 @@ def search(folder, iterations, ranges, identity, seed, train, fresh=False, repor
 
 def _open_study(optuna, files, identity, fresh):
     """The study of a search's storage, a new one if there is none."""
-    if fresh:
-        for path in (files.storage, files.log, files.plot):
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(path)
-        shutil.rmtree(files.trainings, ignore_errors=True)
     if os.path.exists(files.log) and not os.path.exists(files.storage):
         raise UsageError(f"-l/--log: {files.log} is there already, of no search begun here; give another -l.")
+    if fresh:
+        # The storage last: while it is there, what is left of the others is known to be the search's.
+        shutil.rmtree(files.trainings, ignore_errors=True)
+        for path in (files.log, files.plot, files.storage):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
     # It takes the writes of a process that is killed at any moment wholly or not at all.
     storage = optuna.storages.RDBStorage("sqlite:///" + os.path.abspath(files.storage))
     study = optuna.create_study(

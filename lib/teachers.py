@@ -104,7 +104,8 @@ def _choose_output(path, outputs, wanted):
 def _check_input(path, shape, expected, words):
     if len(shape) != len(expected) or any(side not in (None, right) for side, right in zip(shape, expected)):
         raise UsageError(
-            f"{path} takes images of {_words(shape)} ({words}), not {_words(expected)}; -i/--image tells the size."
+            f"{path} takes images of {_words(shape)} ({words}), not {_words(expected)}; --image tells the size, "
+            "the student how many bands."
         )
 
 

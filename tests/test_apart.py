@@ -9,6 +9,7 @@ import time
 import pytest
 from conftest import ROOT
 
+from lib import signals
 from lib.apart import call_apart
 from lib.errors import DivergenceError, WorkError
 
@@ -34,6 +35,16 @@ def wait(path, send):
     finally:
         with open(path, "w") as file:
             file.write("told to stop")
+
+
+def stop_well(path, send):
+    with signals.postponed() as told:
+        send(os.getpid())
+        while not told:
+            time.sleep(0.01)
+        time.sleep(0.5)
+        with open(path, "w") as file:
+            file.write("stopped well")
 
 
 def test_what_is_sent_and_returned():
@@ -62,12 +73,12 @@ def test_it_is_killed_when_its_messages_are_not_wanted(tmp_path):
         os.kill(found[0], 0)
 
 
-@pytest.mark.parametrize(("number", "told"), [(signal.SIGKILL, False), (signal.SIGTERM, True)])
-def test_it_ends_with_the_process_that_called_it(tmp_path, number, told):
+def start(function, path):
+    """Start a process, in a group of its own, that calls a function apart; returns it and the other one's number."""
     code = (
-        "import signal; from lib import cli; from lib.apart import call_apart; from test_apart import wait\n"
+        f"import signal; from lib import cli; from lib.apart import call_apart; from test_apart import {function}\n"
         "signal.signal(signal.SIGTERM, cli.interrupt)\n"
-        f"call_apart(wait, ({str(tmp_path / 'stopped')!r},), lambda process: print(process, flush=True))"
+        f"call_apart({function}, ({str(path)!r},), lambda process: print(process, flush=True))"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", code],
@@ -75,8 +86,33 @@ def test_it_ends_with_the_process_that_called_it(tmp_path, number, told):
         stderr=subprocess.DEVNULL,
         env=dict(os.environ, PYTHONPATH=f"{ROOT}:{ROOT / 'tests'}"),
         text=True,
+        start_new_session=True,
     )
-    child = int(process.stdout.readline())
+    return process, int(process.stdout.readline())
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_the_whole_group_comes_once(tmp_path, number):
+    process, _ = start("stop_well", tmp_path / "stopped")
+    os.killpg(process.pid, number)
+    process.wait()
+    assert (tmp_path / "stopped").read_text() == "stopped well"
+
+
+def test_a_second_signal_does_not_wait(tmp_path):
+    process, child = start("stop_well", tmp_path / "stopped")
+    os.kill(child, signal.SIGSTOP)
+    for _ in range(2):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.5)
+    assert process.wait(5)
+    with pytest.raises(ProcessLookupError):
+        os.kill(child, 0)
+
+
+@pytest.mark.parametrize(("number", "told"), [(signal.SIGKILL, False), (signal.SIGTERM, True)])
+def test_it_ends_with_the_process_that_called_it(tmp_path, number, told):
+    process, child = start("wait", tmp_path / "stopped")
     process.send_signal(number)
     process.wait()
     deadline = time.monotonic() + 20

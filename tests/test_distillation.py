@@ -11,8 +11,8 @@ from toys import SIZE, linear_teacher, write_model, write_records, write_saved_m
 
 from lib import metrics
 from lib.distillation import Settings, distill, distillation_loss
-from lib.errors import UsageError
-from lib.keras_files import load_model
+from lib.errors import DivergenceError, UsageError, WorkError
+from lib.keras_files import load_model, save_model
 from lib.means import Means
 from lib.optimization_log import Hyperparameters
 from lib.records import load_images, open_records
@@ -175,11 +175,24 @@ def test_what_watches_is_called_after_each_epoch_and_can_end_it(files, tmp_path)
     assert any(message.startswith("Going on after 2 of at most 3 epochs.") for message in said)
 
 
+def test_what_is_no_number_is_told_with_what_would_help(files, tmp_path):
+    model = load_model(files["student"])
+    model.set_weights([np.full_like(weight, np.nan) for weight in model.get_weights()])
+    save_model(model, str(tmp_path / "student.keras"))
+    with pytest.raises(
+        DivergenceError, match="no number in epoch 1 at step 1; .*: try a lower learningRate in the log"
+    ):
+        run(settings(files, student=str(tmp_path / "student.keras")), tmp_path)
+    teacher = write_saved_model(tmp_path / "teacher", lambda pixels: pixels[:, :, 0, 0] * np.nan, 20)
+    with pytest.raises(WorkError, match="-m/--model: .*teacher answers images of -v/--validate with what is no number"):
+        run(settings(files, teacher=teacher), tmp_path)
+
+
 @pytest.mark.parametrize(
     ("others", "message"),
     [
         ({"outputs": 4}, "-s/--student: .* has 3 outputs where 4 are needed"),
-        ({"teacher_size": 30}, "-m/--model: .*takes images of 3 x 20 x 20 .*, not 3 x 30 x 30; -i/--image"),
+        ({"teacher_size": 30}, "-m/--model: .*takes images of 3 x 20 x 20 .*, not 3 x 30 x 30; --image"),
         ({"teacher_output": "logits"}, "-m/--model: --teacher-output: .*has no output 'logits', but output"),
         ({"search": dataclasses.replace(SEARCH, batch_power=6)}, r"-l/--log: the batch size 2\^6: 64 is more than the"),
     ],

@@ -40,7 +40,7 @@ def test_a_search_that_is_killed_ends_as_an_undisturbed_one(folder, tmp_path):
     assert (done.returncode, done.stdout) == (0, "log/optimization-log.tsv\n"), done.stderr
     process = trainings.start(NAME, tmp_path / "killed", *arguments)
     deadline = time.monotonic() + 120
-    while not list((tmp_path / "killed").glob("log/trainings/*/training-state.npz")):
+    while not list((tmp_path / "killed").glob("log/optimization-trainings/*/training-state.npz")):
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.01)
     process.kill()
