@@ -9,8 +9,9 @@ import pytest
 import tensorflow as tf
 from toys import SIZE, linear_teacher, write_model, write_records, write_saved_model
 
-from lib import metrics
+from lib import distillation, metrics
 from lib.distillation import Settings, distill, distillation_loss
+from lib.distribution import start_team
 from lib.errors import DivergenceError, UsageError, WorkError
 from lib.keras_files import load_model, save_model
 from lib.means import Means
@@ -49,6 +50,11 @@ def test_the_losss_gradient_is_the_difference_of_the_probabilities():
     expected = (tf.nn.softmax(student / 2) - tf.nn.softmax(teacher / 2)) / 2
     np.testing.assert_allclose(tape.gradient(loss, student), expected, atol=1e-6)
     assert np.isfinite(loss)
+
+
+def first_pixel(pixels):
+    """Logits that are the first pixel's values: what a teacher saw, and where."""
+    return pixels[:, :, 0, 0] * 1
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +114,32 @@ def test_the_student_learns_to_answer_as_its_teacher(files, tmp_path):
     assert load_model(best / "best-model.keras").image_size == SIZE
     _, _, said = run(settings(files, epochs=6), tmp_path)
     assert said == ["The run is complete already."]
+
+
+def test_a_step_is_as_the_log_says_and_both_see_the_same(files, tmp_path):
+    names = ("left_right", "up_down", "rotate_one", "shear_x", "translate_y", "gaussian_noise", "solarize_add")
+    search = dataclasses.replace(
+        SEARCH,
+        **{**dict.fromkeys(names, 0.5), "clr_step": 2.5, "learning_rate": 0.02, "weight_decay": 0.003},
+        **dict.fromkeys(("scale_low", "scale_high"), 0.16),
+        **dict.fromkeys(("ratio_low", "ratio_high"), 4.0),
+    )
+    teacher = write_saved_model(tmp_path / "teacher", first_pixel)
+    made = settings(files, search=search, teacher=teacher, teacher_size=SIZE)
+    task, conduct, _ = distillation._prepare(made, Means(cpu=True), None, start_team(cpu=True), lambda message: None)
+    assert (task.steps, task.batch, conduct.patience, conduct.epochs, conduct.monitor) == (6, 8, 16, 3, "val_f1")
+    assert task.taught and not task.penalised  # the penalties are no part of this loss
+    rates = [0.005, 0.02, 0.005, 0.0125]  # half a cycle is 2.5 * 8 steps
+    schedule = task.optimizer._learning_rate
+    np.testing.assert_allclose([schedule(step) for step in (0, 20, 40, 60)], rates, rtol=1e-5)
+    assert task.optimizer.weight_decay == 0.003
+    feed = task.feed(0, 0, 0, 1)
+    top, left, bottom, right = feed.windows.T
+    np.testing.assert_allclose([bottom - top, right - left], [[0.2] * 8, [0.8] * 8], rtol=1e-4)
+    assert feed.changes.any() and feed.shares.all()
+    examples = task.examples(feed)
+    np.testing.assert_allclose(examples.teacher, examples.pixels[:, 0, 0] / 255, atol=1e-5)
+    assert not np.allclose(examples.teacher, task.examples(task.feed(0, 1, 0, 1)).teacher)
 
 
 @pytest.mark.slow
