@@ -73,9 +73,7 @@ def search(folder, iterations, ranges, identity, seed, train, fresh=False, repor
     identity = json.loads(json.dumps({**identity, "seed": seed, "ranges": {key.name: ranges[key] for key in KEYS}}))
     with locked(folder, f"{folder} is in use: another process is at the same search."):
         study = _open_study(optuna, files, identity, fresh)
-        _put_back(optuna, study)
-        if not study.trials:
-            study.enqueue_trial(_published(ranges))
+        _put_back(optuna, study, _published(ranges))
         done = len(_finished(optuna, study))
         if done:
             report(f"Going on after {done} of {iterations} iterations.")
@@ -127,12 +125,19 @@ def _open_study(optuna, files, identity, fresh):
     return study
 
 
-def _put_back(optuna, study):
-    """Let the settings that were being tried when the process was killed be the next ones."""
-    for trial in study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)):
-        if trial.params:
+def _put_back(optuna, study, published):
+    """Let the settings that were being tried when the process was killed be the next ones; the published are the first.
+
+    Args:
+        published: of `_published`.
+    """
+    states, first = optuna.trial.TrialState, not _finished(optuna, study)
+    for trial in study.get_trials(deepcopy=False, states=(states.RUNNING,)):
+        study.tell(trial.number, state=states.FAIL)
+        if not first and len(trial.params) == len(published):  # else the same are drawn anew
             study.enqueue_trial(trial.params)
-        study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+    if first and not study.get_trials(deepcopy=False, states=(states.WAITING,)):
+        study.enqueue_trial(published)
 
 
 def _finished(optuna, study):

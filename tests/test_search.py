@@ -53,7 +53,7 @@ def test_a_stopped_search_goes_on_as_if_it_had_not_been(tmp_path):
 
     def killed(settings, folder, watch):
         tried.append(settings)
-        if len(tried) % 3 == 0:
+        if len(tried) % 3 == 1:
             watch([0.1])
             raise KilledError
         return pretend(settings, folder, watch)
