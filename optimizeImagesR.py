@@ -39,7 +39,7 @@ def options():
     add("-r", "--random", type=cli.whole_number(0, 2**32), default=123456789, metavar="SEED", help="seed (123456789)")
     add("--ranges", type=_ranges, default={}, metavar="FILE", help="JSON: key of the log -> [lowest, highest]")
     add("--temperature-squared", action="store_true", help="multiply the loss by the temperature's square")
-    add_options(parser)
+    add_options(parser, one_run=False)
     return parser
 
 

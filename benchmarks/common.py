@@ -1,5 +1,6 @@
 """What the benchmarks share: whole processes measured from outside, and the machine in words."""
 
+import argparse
 import contextlib
 import os
 import platform
@@ -36,6 +37,17 @@ def measure(command):
     if status:
         raise RuntimeError(f"{' '.join(command)} failed")
     return Measured(seconds, peak / 1024, usage.ru_utime + usage.ru_stime)
+
+
+def child_arguments(files):
+    """The parsed command line of a training that is measured from within: so many files, and how to train."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("files", nargs=files)
+    for name in ("size", "batch", "epochs", "seed", "classes"):
+        parser.add_argument(f"--{name}", type=int)
+    parser.add_argument("--changes", type=float, default=0.0, help="how probable each change of an image is")
+    parser.add_argument("--input", action="store_true")
+    return parser.parse_args()
 
 
 def machine():

@@ -4,59 +4,29 @@ With `--input` the seconds of two passes over what the distillation reads, and o
 too, in a compiled function of its own, as the step does.
 """
 
-import argparse
-import functools
 import json
 import os
 import tempfile
 import time
 
 import numpy as np
-import tensorflow as tf
 
-from lib.augmentation import CHANGES, draw, epoch_order
-from lib.batches import feeds, mixed_examples, stacked, training_feed
+from benchmarks.common import child_arguments
+from benchmarks.our_train import input_seconds
+from lib.augmentation import CHANGES
 from lib.distillation import Settings, distill
 from lib.means import Means
 from lib.optimization_log import Hyperparameters
-from lib.records import load_images, open_records
-
-
-def input_seconds(path, search, size, batch, seed, classes):
-    """Seconds of two passes over the input and of one that changes, crops and mixes it, too."""
-    images = load_images(open_records([path], "-t"), report=lambda message: None)
-    strategy = tf.distribute.OneDeviceStrategy("/CPU:0")
-    mix = tf.function(functools.partial(mixed_examples, size=size, classes=classes, search=search))
-
-    def make(step, *replica):
-        order = epoch_order(seed, 0, len(images))
-        indices = order[step * batch : (step + 1) * batch]
-        return stacked([training_feed(images, indices, draw(seed, 0, step, batch, search=search), *replica)])
-
-    seconds = []
-    for mixed in (False, False, True):
-        start = time.perf_counter()
-        for feed in feeds(strategy, range(len(images) // batch), make):
-            if mixed:
-                mix(type(feed)(*(values[0] for values in feed)))
-        seconds.append(time.perf_counter() - start)
-    return seconds
 
 
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("files", nargs=5)
-    for name in ("size", "batch", "epochs", "seed", "classes"):
-        parser.add_argument(f"--{name}", type=int)
-    parser.add_argument("--changes", type=float, default=0.0)
-    parser.add_argument("--input", action="store_true")
-    arguments = parser.parse_args()
+    arguments = child_arguments(5)
     result, student, teacher, train, validation = arguments.files
     power = arguments.batch.bit_length() - 1
     search = Hyperparameters(batch_power=power, **dict.fromkeys(CHANGES, arguments.changes))
     if arguments.input:
         options = (arguments.size, arguments.batch, arguments.seed, arguments.classes)
-        found = {"seconds": input_seconds(train, search, *options)}
+        found = {"seconds": input_seconds(train, *options, search)}
     else:
         settings = Settings(
             student=student,

@@ -4,7 +4,6 @@ With `--input` the seconds of two passes over what the training reads, and of on
 compiled function of its own, as the step does.
 """
 
-import argparse
 import functools
 import json
 import os
@@ -14,6 +13,7 @@ import time
 import numpy as np
 import tensorflow as tf
 
+from benchmarks.common import child_arguments
 from lib import training
 from lib.augmentation import draw, epoch_order
 from lib.batches import feeds, mixed_examples, stacked, training_feed
@@ -21,16 +21,16 @@ from lib.means import Means
 from lib.records import load_images, open_records
 
 
-def input_seconds(path, size, batch, seed, classes):
-    """Seconds of two passes over the input and of one that crops and mixes it, too."""
+def input_seconds(path, size, batch, seed, classes, search=None):
+    """Seconds of two passes over the input and of one that changes (as `search` says), crops and mixes it, too."""
     images = load_images(open_records([path], "-t"), report=lambda message: None)
     strategy = tf.distribute.OneDeviceStrategy("/CPU:0")
-    mix = tf.function(functools.partial(mixed_examples, size=size, classes=classes))
+    mix = tf.function(functools.partial(mixed_examples, size=size, classes=classes, search=search))
 
     def make(step, *replica):
         order = epoch_order(seed, 0, len(images))
         indices = order[step * batch : (step + 1) * batch]
-        return stacked([training_feed(images, indices, draw(seed, 0, step, batch), *replica)])
+        return stacked([training_feed(images, indices, draw(seed, 0, step, batch, search=search), *replica)])
 
     seconds = []
     for mixed in (False, False, True):
@@ -43,12 +43,7 @@ def input_seconds(path, size, batch, seed, classes):
 
 
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("files", nargs=4)
-    for name in ("size", "batch", "epochs", "seed", "classes"):
-        parser.add_argument(f"--{name}", type=int)
-    parser.add_argument("--input", action="store_true")
-    arguments = parser.parse_args()
+    arguments = child_arguments(4)
     result, path, train, validation = arguments.files
     if arguments.input:
         found = {"seconds": input_seconds(train, arguments.size, arguments.batch, arguments.seed, arguments.classes)}

@@ -7,7 +7,6 @@ Writes the seconds and the agreement of each epoch as JSON; with `--input` only 
 training reads. Only the student is opened by this project's `load_model`.
 """
 
-import argparse
 import functools
 import json
 import time
@@ -15,7 +14,8 @@ import time
 import keras
 import tensorflow as tf
 
-from benchmarks.plain_train import crop, mixup, parse
+from benchmarks.common import child_arguments
+from benchmarks.plain_train import batches, crop, label_metrics, parse, plain_batches, seconds_of_two_passes
 from lib.keras_files import load_model
 from lib.schedules import CyclicalLearningRate
 
@@ -95,57 +95,31 @@ def change(image, label, chance):
 
 
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("files", nargs=5)
-    for name in ("size", "batch", "epochs", "seed", "classes"):
-        parser.add_argument(f"--{name}", type=int)
-    parser.add_argument("--changes", type=float, default=0.0)
-    parser.add_argument("--input", action="store_true")
-    arguments = parser.parse_args()
+    arguments = child_arguments(5)
     result, student, teacher, train, validation = arguments.files
     keras.utils.set_random_seed(arguments.seed)
-    batch, size, many = arguments.batch, arguments.size, tf.data.AUTOTUNE
+    batch = arguments.batch
 
     def prepare(record):
         image, label = parse(record, arguments.classes)
         if arguments.changes:
             image, label = change(image, label, arguments.changes)
         image = tf.ensure_shape(image, (None, None, 3))
-        return crop(image, label, size)
+        return crop(image, label, arguments.size)
 
-    training = (
-        tf.data.TFRecordDataset(train)
-        .shuffle(48 * batch)
-        .map(prepare, num_parallel_calls=many)
-        .batch(batch, drop_remainder=True)
-        .map(mixup, num_parallel_calls=many)
-        .prefetch(many)
-    )
+    training = batches(train, batch, prepare)
     if arguments.input:
-        seconds = []
-        for _ in range(2):
-            start = time.perf_counter()
-            for _ in training:
-                pass
-            seconds.append(time.perf_counter() - start)
-        found = {"seconds": seconds}
+        found = {"seconds": seconds_of_two_passes(training)}
     else:
-        records = tf.data.TFRecordDataset(validation)
-        plain = records.map(lambda record: parse(record, arguments.classes), num_parallel_calls=many).batch(batch)
+        plain = plain_batches(validation, batch, arguments.classes)
         loaded = tf.saved_model.load(teacher)
         model = Distiller(load_model(student), loaded.signatures["serving_default"])
-        model.own = [
-            keras.metrics.CategoricalAccuracy(name="accuracy"),
-            keras.metrics.AUC(curve="PR", from_logits=True, name="auc"),
-            keras.metrics.F1Score(average="macro", name="f1"),
-        ]
+        model.own = label_metrics()
         schedule = CyclicalLearningRate(0.005 / 4, 0.005, 4 * batch)
         model.compile(keras.optimizers.AdamW(schedule, weight_decay=1e-5))
         times = [time.perf_counter()]
         watch = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: times.append(time.perf_counter()))
-        history = model.fit(
-            training, validation_data=plain.prefetch(many), epochs=arguments.epochs, callbacks=[watch], verbose=0
-        )
+        history = model.fit(training, validation_data=plain, epochs=arguments.epochs, callbacks=[watch], verbose=0)
         found = {
             "seconds": [end - start for start, end in zip(times, times[1:])],
             "agreement": [float(value) for value in history.history["val_agreement"]],

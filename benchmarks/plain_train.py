@@ -6,7 +6,6 @@ Writes the seconds and the validation F1 of each epoch as JSON; with `--input` o
 the training reads. Only the model is opened by this project's `load_model`.
 """
 
-import argparse
 import json
 import math
 import time
@@ -14,6 +13,7 @@ import time
 import keras
 import tensorflow as tf
 
+from benchmarks.common import child_arguments
 from lib.keras_files import load_model
 from lib.schedules import CyclicalLearningRate
 
@@ -49,50 +49,59 @@ def mixup(images, labels):
     return images, (1 - shares[:, None]) * labels + shares[:, None] * tf.gather(labels, partners)
 
 
+def batches(path, batch, prepare):
+    """Shuffled and mixed batches of records, each prepared."""
+    many = tf.data.AUTOTUNE
+    records = tf.data.TFRecordDataset(path).shuffle(48 * batch).map(prepare, num_parallel_calls=many)
+    return records.batch(batch, drop_remainder=True).map(mixup, num_parallel_calls=many).prefetch(many)
+
+
+def plain_batches(path, batch, classes):
+    """Batches of records as they are."""
+    many = tf.data.AUTOTUNE
+    records = tf.data.TFRecordDataset(path).map(lambda record: parse(record, classes), num_parallel_calls=many)
+    return records.batch(batch).prefetch(many)
+
+
+def seconds_of_two_passes(dataset):
+    """How long reading a dataset takes, twice."""
+    seconds = []
+    for _ in range(2):
+        start = time.perf_counter()
+        for _ in dataset:
+            pass
+        seconds.append(time.perf_counter() - start)
+    return seconds
+
+
+def label_metrics():
+    """Keras's own of what is reported."""
+    return [
+        keras.metrics.CategoricalAccuracy(name="accuracy"),
+        keras.metrics.AUC(curve="PR", from_logits=True, name="auc"),
+        keras.metrics.F1Score(average="macro", name="f1"),
+    ]
+
+
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("files", nargs=4)
-    for name in ("size", "batch", "epochs", "seed", "classes"):
-        parser.add_argument(f"--{name}", type=int)
-    parser.add_argument("--input", action="store_true")
-    arguments = parser.parse_args()
+    arguments = child_arguments(4)
     result, path, train, validation = arguments.files
     keras.utils.set_random_seed(arguments.seed)
-    batch, many = arguments.batch, tf.data.AUTOTUNE
-    training = (
-        tf.data.TFRecordDataset(train)
-        .shuffle(48 * batch)
-        .map(lambda record: crop(*parse(record, arguments.classes), arguments.size), num_parallel_calls=many)
-        .batch(batch, drop_remainder=True)
-        .map(mixup, num_parallel_calls=many)
-        .prefetch(many)
-    )
+    batch = arguments.batch
+    training = batches(train, batch, lambda record: crop(*parse(record, arguments.classes), arguments.size))
     if arguments.input:
-        seconds = []
-        for _ in range(2):
-            start = time.perf_counter()
-            for _ in training:
-                pass
-            seconds.append(time.perf_counter() - start)
-        found = {"seconds": seconds}
+        found = {"seconds": seconds_of_two_passes(training)}
     else:
-        records = tf.data.TFRecordDataset(validation)
-        plain = records.map(lambda record: parse(record, arguments.classes), num_parallel_calls=many).batch(batch)
+        plain = plain_batches(validation, batch, arguments.classes)
         model = load_model(path)
         model.compile(
             keras.optimizers.AdamW(CyclicalLearningRate(0.005 / 4, 0.005, 4 * batch), weight_decay=0.0001),
             keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=0.2),
-            metrics=[
-                keras.metrics.CategoricalAccuracy(name="accuracy"),
-                keras.metrics.AUC(curve="PR", from_logits=True, name="auc"),
-                keras.metrics.F1Score(average="macro", name="f1"),
-            ],
+            metrics=label_metrics(),
         )
         times = [time.perf_counter()]
         watch = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: times.append(time.perf_counter()))
-        history = model.fit(
-            training, validation_data=plain.prefetch(many), epochs=arguments.epochs, callbacks=[watch], verbose=0
-        )
+        history = model.fit(training, validation_data=plain, epochs=arguments.epochs, callbacks=[watch], verbose=0)
         found = {
             "seconds": [end - start for start, end in zip(times, times[1:])],
             "f1": [float(value) for value in history.history["val_f1"]],

@@ -30,8 +30,13 @@ class Means:
     evaluate_first: bool = False
 
 
-def add_options(options):
-    """Add what each stage that trains has for how it is carried out, the devices included."""
+def add_options(options, one_run=True):
+    """Add what each stage that trains has for how it is carried out, the devices included.
+
+    Args:
+        options: the parser.
+        one_run: whether there is one training, whose metrics are looked at, rather than many.
+    """
     add = options.add_argument_group("how it is carried out").add_argument
     add("--fresh", action="store_true", help="start anew, though there be a run of the same settings to go on with")
     add("--deterministic", action="store_true", help="the same bits each time on the same machine, some slower")
@@ -55,8 +60,14 @@ def add_options(options):
         help="where to keep decoded images (the first of these that has room)",
     )
     cli.add_skip_option(options)
-    add("--tensorboard", action="store_true", help="write the metrics for TensorBoard, too, into the run's directory")
-    add("--evaluate-first", action="store_true", help="print the metrics before training")
+    if one_run:
+        add(
+            "--tensorboard",
+            action="store_true",
+            help="write the metrics for TensorBoard, too, into the run's directory",
+        )
+        add("--evaluate-first", action="store_true", help="print the metrics before training")
+    options.set_defaults(tensorboard=False, evaluate_first=False)
     cli.add_device_options(options, several=True)
 
 
