@@ -36,8 +36,8 @@ def load_model(path, outputs=None, precision="float32"):
     Args:
         path: the file.
         outputs: how many outputs the model must have; None for any number.
-        precision: the dtype policy of its layers, `mixed_float16` or `mixed_bfloat16`; weights, the scaling of pixels
-            and the logits are float32 anyway.
+        precision: the dtype policy of its layers, `mixed_float16` or `mixed_bfloat16`; weights, the scaling of pixels,
+            normalizations and the logits are float32 anyway.
 
     Returns:
         A functional Keras model, not compiled. For the project's models: float32 `(batch, height, width, bands)`,

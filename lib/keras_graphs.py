@@ -160,10 +160,14 @@ def _told(value):
     return [_told(item) for item in value] if isinstance(value, (list, tuple)) else str(value)
 
 
+_ALWAYS_FLOAT32 = ("InputLayer", "Rescaling", "LayerNormalization", "BatchNormalization", "GroupNormalization")
+
+
 def with_precision(description, policy):
     """A description -> the same with a dtype policy of Keras, such as `mixed_float16`, for the layers in between.
 
-    What scales the pixels and what gives the logits stays as it is, float32.
+    What scales the pixels, what normalizes and what gives the logits stays as it is, float32: means and variances need
+    the digits, and TensorFlow 2.13 has no fused normalization in bfloat16 for processors without such arithmetic.
     """
     config = description["config"]
     layers = config["layers"] if isinstance(config, dict) else config
@@ -175,7 +179,7 @@ def with_precision(description, policy):
     for entry in layers:
         if entry["class_name"] in ("Functional", "Sequential", "Model"):
             entry = with_precision(entry, policy)
-        elif entry["class_name"] not in ("InputLayer", "Rescaling") and entry["config"].get("name") not in outputs:
+        elif entry["class_name"] not in _ALWAYS_FLOAT32 and entry["config"].get("name") not in outputs:
             entry = dict(entry, config=dict(entry["config"], dtype=policy))
         changed.append(entry)
     return dict(description, config=dict(config, layers=changed) if isinstance(config, dict) else changed)

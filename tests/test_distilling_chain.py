@@ -76,7 +76,7 @@ def test_fractals_teacher_student(tmp_path):
     for published, ours in (
         ("SIZE=224", f"SIZE={SIZE}"),
         ('MODEL="ConvNeXt-T.keras"', "MODEL=student.keras"),
-        ("-a 21000 -e 32", f"-a {CLASSES} -e 12"),
+        ("-a 21000 -e 32", f"-a {CLASSES} -e 24"),
         ("3DOFDB21kViTB16-224-TF", "teacher"),
         ("3D-OFDB-21k-224-train-microcosm.tfr", "fractals-train.tfr"),
         ("3D-OFDB-21k-224-test.tfr", "fractals-test.tfr"),
@@ -88,4 +88,5 @@ def test_fractals_teacher_student(tmp_path):
     assert student.name == "best-model.keras" and student.is_file()
     found = re.findall(r"^Epoch \d+ of .*? agreement ([\d.]+).*val_agreement ([\d.]+)", done.stderr, re.MULTILINE)
     trained, validated = zip(*(map(float, values) for values in found))
-    assert max(trained) > 4 / CLASSES and max(validated) > 5 / CLASSES > 2 * min(validated), (trained, validated)
+    # By chance they would agree in one of CLASSES images; single epochs jump, as there is one test image for a category.
+    assert np.mean(trained[-6:]) > 5 / CLASSES and np.mean(validated[-6:]) > 5 / CLASSES, (trained, validated)

@@ -211,7 +211,7 @@ def test_the_layers_compute_as_told_but_for_the_ends(files):
     model = load_model(files["model"], precision="mixed_float16")
     dtypes = {layer.name: layer.compute_dtype for layer in model.layers}
     assert dtypes["stem"] == "float16" and dtypes["gap"] == "float16"
-    assert dtypes["output_dense"] == dtypes["rescale"] == "float32"
+    assert dtypes["output_dense"] == dtypes["rescale"] == dtypes["norm"] == "float32"
     assert tf.as_dtype(model.output.dtype) == "float32"
     assert {tf.as_dtype(weight.dtype) for weight in model.weights} == {tf.float32}
 
