@@ -27,6 +27,7 @@ FLOORS = {
         "runs",
         "means",
         "spool",
+        "stage_log",
         "tables",
         "optimization_log",
         "apart",
