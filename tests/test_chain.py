@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import ROOT, script
-from test_readme import commands
+from documents import commands
 
 from lib.keras_files import load_model
 
@@ -41,7 +41,7 @@ SMALLER = (
 
 def readme_chain():
     """The README's chain as a text for bash."""
-    return "\n".join(commands(CHAIN))
+    return "\n".join(commands("README.md", CHAIN))
 
 
 def smaller(text):

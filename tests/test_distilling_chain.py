@@ -1,4 +1,4 @@
-"""From drawn fractals and a checkpoint to a distilled student, by the README's command as it stands but for sizes."""
+"""From drawn fractals and a checkpoint to a distilled student, by its page's command as it stands but for sizes."""
 
 import json
 import re
@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import pytest
 from conftest import ROOT
-from test_readme import commands
+from documents import commands
 
 from lib import vit
 from lib.porting import NORMALIZATIONS
@@ -72,7 +72,7 @@ def test_fractals_teacher_student(tmp_path):
         "./vitTeacher.py -c vit.safetensors -o teacher --heads 3\n"
         f"./convnext.py -a {CLASSES} -i {SIZE} -x 8 -n 1:1:1:1 -o student.keras"
     )
-    text = "\n".join(commands("distillOptimizeImagesR.py"))
+    text = "\n".join(commands("docs/distillOptimizeImagesR.md"))
     for published, ours in (
         ("SIZE=224", f"SIZE={SIZE}"),
         ('MODEL="ConvNeXt-T.keras"', "MODEL=student.keras"),

@@ -119,16 +119,6 @@ def test_a_script_can_be_run_and_imported(name):
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
-@pytest.mark.parametrize("name", SCRIPTS)
-def test_the_readme_has_every_option(name):
-    readme = (ROOT / "README.md").read_text()
-    heading = f"## {'trainImagesC.py' if name == 'trainImagesC4096.py' else name}"  # one section for two doors
-    section = readme[readme.index(heading) :].split("\n## ")[0] if heading in readme else ""
-    text = subprocess.run([*script(name), "--help"], capture_output=True, text=True, check=True).stdout
-    options = set(re.findall(r"--[A-Za-z][A-Za-z-]*", text)) - {"--help"}
-    assert options and options == set(re.findall(r"`(?:-\w )?(--[A-Za-z][A-Za-z-]*)", section))
-
-
 def test_every_dependency_has_its_reason_in_the_readme():
     readme = (ROOT / "README.md").read_text()
     for name in ("requirements.txt", "requirements-tensorflow.txt", "requirements-test.txt", "requirements-lint.txt"):
@@ -136,8 +126,3 @@ def test_every_dependency_has_its_reason_in_the_readme():
             if line and not line.startswith("#"):
                 package = re.match(r"[\w-]+", line).group()
                 assert re.search(rf"^\| {package} \|", readme, re.MULTILINE), package
-
-
-def test_readme_links_lead_somewhere():
-    for target in re.findall(r"\]\((?!http)([^)#]+)", (ROOT / "README.md").read_text()):
-        assert (ROOT / target).exists(), target

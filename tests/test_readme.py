@@ -1,4 +1,4 @@
-"""The README's commands run as they stand, on the sample collection."""
+"""The commands of the stages' pages run as they stand, on the sample collection."""
 
 import re
 import subprocess
@@ -7,12 +7,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
-
-
-def commands(heading):
-    """The lines of the fenced blocks below a heading of the README."""
-    section = (ROOT / "README.md").read_text().split(f"\n## {heading}\n")[1].split("\n## ")[0]
-    return [line for block in re.findall(r"```bash\n(.*?)```", section, re.DOTALL) for line in block.splitlines()]
+from documents import commands
 
 
 @pytest.mark.slow
@@ -20,8 +15,9 @@ def test_from_drawing_pictures_to_an_evaluated_soup(tmp_path):
     for script in ROOT.glob("*.py"):
         (tmp_path / script.name).symlink_to(script)
     (tmp_path / "lib").symlink_to(ROOT / "lib")
-    stages = ("A sample collection", "trainImagesC.py", "imageSoup.py", "testImages.py")
-    lines = [line for stage in stages for line in commands(stage)]
+    lines = [
+        line for page in ("sample", "trainImagesC", "imageSoup", "testImages") for line in commands(f"docs/{page}.md")
+    ]
     assert len(lines) == 12
     text = "\n".join(lines).replace(".venv/bin/python", "python")
     path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
