@@ -33,6 +33,7 @@ from lib.duplicates import difference_hash, near_groups
 from lib.errors import UsageError, WorkError
 from lib.files import whole_file
 from lib.memory import free_memory
+from lib.outside import is_whole_number
 from lib.parallel import in_order, reading_threads
 from lib.progress import progress
 
@@ -163,7 +164,7 @@ def read_number_map(path):
         raise UsageError(f"-n/--numberMap: {path} can't be read as a table ({error}).") from error
     mapping = {}
     for line, row in enumerate(rows, start=2):
-        if len(row) < 2 or not all(number.isascii() and number.isdecimal() for number in row[:2]):
+        if len(row) < 2 or not all(map(is_whole_number, row[:2])):
             raise UsageError(f"-n/--numberMap: {path} line {line} needs an old and a new number, separated by a tab.")
         if int(row[0]) in mapping:
             raise UsageError(f"-n/--numberMap: {path} line {line} repeats the old number {row[0]}.")
