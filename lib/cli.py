@@ -12,7 +12,6 @@ import sys
 
 from lib.errors import UsageError, WorkError
 
-
 _JOINERS = "\u200c\u200d"  # which can't be seen, but scripts such as Persian need them within words
 
 

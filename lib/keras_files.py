@@ -324,7 +324,7 @@ def _group(group, name):
 
 
 def _values(group, name, most):
-    """An array of a group, of at most so many numbers: an empty one in the file can stand for more than memory holds."""
+    """An array of at most so many numbers: one that is empty in the file can stand for more than memory holds."""
     dataset = _member(group, name)
     if not isinstance(dataset, h5py.Dataset) or dataset.dtype.kind not in "fiub" or dataset.dtype.itemsize > 8:
         raise ValueError(f"{dataset.name} is not an array of numbers")
