@@ -1,5 +1,6 @@
 # Everything that a user or CI runs. Needs Python 3.8 to 3.13, make and a network.
 #
+#   make demo                                          the whole chain in small, on drawn pictures (DEMO=FOLDER for another place)
 #   make predict DATA=images OUTPUT=predictions.tsv    categorise a folder of images
 #   make test                                          the tests, in the environment that the toolkit runs in
 #   make test-all                                      the tests on each supported Python that the machine has
@@ -10,25 +11,30 @@
 PYTHON ?= python3
 VENV ?= .venv
 OPTIONS ?=
+DEMO ?= demo
 TESTS ?=
 
 # Passed to commands as environment variables and taken as they stand, so that any character may be in a name.
 override DATA := $(value DATA)
 override OUTPUT := $(value OUTPUT)
-export DATA OUTPUT PYTHON VENV
+override DEMO := $(value DEMO)
+export DATA OUTPUT DEMO PYTHON VENV
 
 READY = $(VENV)/.ready
 TEST_READY = $(VENV)/.ready-test
 LINT_READY = .venv-lint/.ready
 AXE = tests/npm/node_modules/axe-core/axe.min.js
 
-.PHONY: help setup predict names-are-given test test-all axe lint bench clean
+.PHONY: help setup demo predict names-are-given test test-all axe lint bench clean
 .DELETE_ON_ERROR:
 
 help:
 	@sed -n 's/^#   //p' Makefile
 
 setup: $(READY)
+
+demo: $(READY)
+	@PATH="$$(cd "$$VENV" && pwd)/bin:$$PATH" bash demo.sh
 
 predict: names-are-given $(READY)
 	@"$$VENV"/bin/python predictImages.py -d "$$DATA" -o "$$OUTPUT" $(OPTIONS)

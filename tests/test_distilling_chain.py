@@ -88,5 +88,5 @@ def test_fractals_teacher_student(tmp_path):
     assert student.name == "best-model.keras" and student.is_file()
     found = re.findall(r"^Epoch \d+ of .*? agreement ([\d.]+).*val_agreement ([\d.]+)", done.stderr, re.MULTILINE)
     trained, validated = zip(*(map(float, values) for values in found))
-    # By chance they would agree in one of CLASSES images; single epochs jump, having one test image for a category.
+    # By chance they would agree in one of CLASSES images. Single epochs jump: there is one test image for a category.
     assert np.mean(trained[-6:]) > 5 / CLASSES and np.mean(validated[-6:]) > 5 / CLASSES, (trained, validated)

@@ -28,6 +28,7 @@ FLOORS = {
         "runs",
         "means",
         "spool",
+        "stage_log",
         "tables",
         "optimization_log",
         "apart",

@@ -1,0 +1,64 @@
+#!/usr/bin/env bash
+# The whole chain in small, on drawn pictures, without any download: `make demo` calls it.
+#
+# What it makes is in the folder demo (or $DEMO). Stopped? The same command goes on.
+set -euo pipefail
+cd "$(dirname "$0")"
+
+: "${DEMO:=demo}"
+# Pictures of each category; the side of their records; fractals, the side of their pictures, and their views.
+: "${PICTURES:=60}" "${SIZE:=64}" "${FRACTALS:=32}" "${FRACTAL_SIZE:=32}" "${VIEWS:=32}"
+# How long the teacher and the student learn from fractals, and each stage of the classifier from the pictures.
+: "${TEACHER_TRAINING:=8}" "${TEACHER_EPOCHS:=8}" "${EPOCHS:=6}" "${QUANTITY_EPOCHS:=24}"
+# The published model has 96 filters and blocks of 3:3:9:3, the published training batches of 256 and a rate of 0.00005:
+# far too much, and too slow, for a thousand pictures.
+: "${FILTERS:=24}" "${BLOCKS:=1:1:2:1}" "${BATCH:=32}" "${RATE:=0.002}"
+
+say() {
+    printf '\n== %s\n' "$*" >&2
+}
+
+export DIR=$DEMO/runs SIZE EPOCHS QUANTITY_EPOCHS FILTERS BLOCKS BATCH RATE TEACHER_EPOCHS
+mkdir -p "$DIR" "$DEMO/teacher"
+
+say "Pictures of 17 categories, and their records"
+python3 -m lib.sample "$DEMO/sample" --count "$PICTURES" --seed 1
+python3 -m lib.sample "$DEMO/unknown" --count 6 --seed 2
+./imagesToTFR.py -d "$DEMO/sample" -o "$DEMO/sample-$SIZE" -s "$SIZE" --herbariograph --per-class 0.7:0.15:0.15
+
+say "Fractals, and a teacher that can tell them apart"
+./fractals.py -n "$FRACTALS" -s "$FRACTAL_SIZE" --views "$VIEWS" -o "$DEMO/fractals" --sheet "$DEMO/fractals.jpg"
+./convnext.py -a "$FRACTALS" -i "$FRACTAL_SIZE" -n "$BLOCKS" -x "$FILTERS" -o "$DEMO/teacher.keras"
+TEACHER=$(./trainImagesC.py -a "$FRACTALS" -b 32 -e "$TEACHER_TRAINING" -i "$FRACTAL_SIZE" -l 0.003 -m "$DEMO/teacher.keras" \
+    -o "$DEMO/teacher" -t "$DEMO/fractals-train.tfr" -v "$DEMO/fractals-test.tfr" | tail -1)
+
+say "The chain: distil, transfer, train, make a soup, test, predict"
+export TEACHER TEACHER_CLASSES=$FRACTALS TEACHER_SIZE=$FRACTAL_SIZE STUDENT=$DEMO/student.keras
+export TEACHER_TRAIN=$DEMO/fractals-train.tfr TEACHER_VALIDATION=$DEMO/fractals-test.tfr
+export TRAIN=$DEMO/sample-$SIZE-train.tfr VALIDATION=$DEMO/sample-$SIZE-validation.tfr TEST=$DEMO/sample-$SIZE-test.tfr
+export UNKNOWN=$DEMO/unknown OUTPUT=$DEMO/predictions.tsv PREDICTOR=soup
+export PREDICTION_OPTIONS="--report $DEMO/predictions.html"
+./chain.sh
+
+say "The soup against the best epoch of the last training, on the test pictures"
+# shellcheck disable=SC2012  # names of runs are hexadecimal digits
+newest() { ls -tr "$DIR"/*/"$1" | tail -1; }
+./testImages.py -a 17 -b 256 -m "$(newest best-model.keras)" --compare "$(newest soup-model.keras)" -t "$TEST" \
+    --json "$DEMO/comparison.json" > /dev/null
+./testImages.py -a 17 -b 256 -m "$(newest soup-model.keras)" -t "$TEST" --json "$DEMO/test.json" \
+    --report "$DEMO/test.html" > /dev/null
+python3 - "$DEMO" << 'PYTHON'
+import json
+import sys
+
+folder = sys.argv[1]
+with open(f"{folder}/test.json") as test, open(f"{folder}/comparison.json") as comparison:
+    accuracy, gain = json.load(test)["accuracy"], json.load(comparison)["comparison"]
+low, high = (100 * end for end in gain["interval"])
+print(f"""
+Test accuracy of the soup: {100 * accuracy:.1f} % (by chance: 5.9 %)
+The soup's gain in macro F1: {100 * gain["f1_difference"]:+.1f} points (95 % interval {low:+.1f} to {high:+.1f})
+The report of the test:    {folder}/test.html
+That of the predictions:   {folder}/predictions.html
+Time and memory by stage:  {folder}/runs/chain.tsv""")
+PYTHON
