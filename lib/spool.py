@@ -90,9 +90,9 @@ class Spool:
         """An image's JPEG."""
         with self._sentences():
             query = "SELECT jpeg FROM images WHERE file = ?"
-            (jpeg,) = self._database.execute(query, (os.fsencode(path),)).fetchone()
+            (jpeg,) = self._database.execute(query, (os.fsencode(path),)).fetchone() or (None,)
             if not isinstance(jpeg, bytes) or not jpeg.startswith(b"\xff\xd8"):
-                raise sqlite3.DatabaseError("an image is no JPEG")
+                raise sqlite3.DatabaseError("an image is missing, or no JPEG")
             return jpeg
 
     def remove(self):
