@@ -362,7 +362,7 @@ def _use_spool(path):
             spool.jpeg(name)
 
 
-def _nothing(message):
+def _nothing(*_):
     pass
 
 
