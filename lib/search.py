@@ -118,7 +118,9 @@ def _open_study(optuna, files, identity, fresh):
         )
     except Exception as error:  # a damaged or foreign file makes optuna, SQLAlchemy and SQLite raise whatever they like
         reason = str(getattr(error, "orig", None) or error).split("\n")[0]
-        raise WorkError(f"{files.storage} holds no search that can be gone on with ({reason}); --fresh begins anew.") from error
+        raise WorkError(
+            f"{files.storage} holds no search that can be gone on with ({reason}); --fresh begins anew."
+        ) from error
     recorded = study.user_attrs.get("identity")
     if recorded is None:
         study.set_user_attr("identity", identity)
