@@ -119,7 +119,8 @@ def build_model(description, most=math.inf):
     except (GraphError, MemoryError):
         raise
     except Exception as error:  # A description by nobody's Keras makes the running one raise whatever it likes.
-        raise GraphError(f"describes its model in a way that no Keras does ({error!r})") from error
+        reason = f"without {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
+        raise GraphError(f"describes its model in a way that no Keras does ({reason})") from error
     return model, parts
 
 

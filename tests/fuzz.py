@@ -515,7 +515,7 @@ def check(kind, content, folder):
     except (UsageError, WorkError) as error:
         words = str(error)
         assert words.endswith((".", "anew")) and ("/" in words or "-" in words), f"names no file or option: {words}"
-        assert not re.search("[A-Z][a-zA-Z]+Error\\b|Traceback", words) or "=" in words, words
+        assert "Traceback" not in words and not re.search(r"[a-z]Error\(", words), words
     return False
 
 
@@ -542,7 +542,8 @@ def tried(name, seed, seconds=float("inf"), most=None, first=0, keep=None, tell=
     """
     end, count, taken, found = time.monotonic() + seconds, 0, 0, []
     with tempfile.TemporaryDirectory() as folder:
-        for number, content in inputs(name, seed, tempfile.mkdtemp(dir=folder)):
+        seeds = tempfile.mkdtemp(dir=folder)
+        for number, content in inputs(name, seed, seeds):
             if number < first:
                 continue
             if time.monotonic() > end or count == most:
@@ -558,8 +559,9 @@ def tried(name, seed, seconds=float("inf"), most=None, first=0, keep=None, tell=
                 found.append(f"{name} {number}: {error!r:.200} ({Path(last.filename).name}:{last.lineno})")
                 if keep:
                     (Path(keep) / f"{name}-{seed}-{number}").write_bytes(content)
-            outside = {path.name for path in Path(folder).parent.glob("outside*")}
-            assert not outside, f"{name} {number} wrote outside"
+            left = set(os.listdir(folder)) - {os.path.basename(path) for path in (place, seeds)}
+            if left or os.path.exists("/tmp/outside"):
+                found.append(f"{name} {number}: wrote outside of its folder")
             shutil.rmtree(place)
     return count, taken, found
 

@@ -368,3 +368,23 @@ def test_a_damaged_state_and_one_of_other_versions_are_told(files, tmp_path, mon
     state.write_bytes(content)
     _, _, said = run(settings(files), tmp_path)
     assert said[-2].startswith("Going on after 3 of at most 3") and not state.exists()
+
+
+def test_a_state_that_is_none_of_this_training_is_told(files, tmp_path):
+    from lib import fitting
+    from lib.states import save_state
+
+    best, _, _ = run(settings(files, epochs=1), tmp_path)
+    (best / "best-model.keras").unlink()
+    versions = fitting._versions()
+    for facts, groups in (
+        ({"versions": versions}, {}),
+        ({"versions": 5}, {}),
+        ([], {}),
+        ({"versions": versions, "progress": {"epoch": 1, "more": 2}}, {}),
+        ({"versions": versions, "progress": {}}, {"weights": [np.zeros(7)]}),
+        ({"versions": versions, "progress": {}}, {"counts": [np.zeros(7)]}),
+    ):
+        save_state(str(best / "training-state.npz"), facts, groups)
+        with pytest.raises(WorkError, match=r"training-state.npz .*--fresh"):
+            run(settings(files, epochs=1), tmp_path)
