@@ -32,6 +32,7 @@ FLOORS = {
         "optimization_log",
         "apart",
         "sorting",
+        "shards",
         "views",
     ],
     "parts": [
