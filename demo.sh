@@ -9,7 +9,7 @@ cd "$(dirname "$0")"
 # Pictures of each category; the side of their records; fractals, the side of their pictures, and their views.
 : "${PICTURES:=60}" "${SIZE:=64}" "${FRACTALS:=32}" "${FRACTAL_SIZE:=32}" "${VIEWS:=32}"
 # How long the teacher and the student learn from fractals, and each stage of the classifier from the pictures.
-: "${TEACHER_TRAINING:=8}" "${TEACHER_EPOCHS:=8}" "${EPOCHS:=6}" "${QUANTITY_EPOCHS:=24}"
+: "${TEACHER_TRAINING:=8}" "${TEACHER_EPOCHS:=8}" "${EPOCHS:=6}" "${QUANTITY_EPOCHS:=64}"
 # The published model has 96 filters and blocks of 3:3:9:3, the published training batches of 256 and a rate of 0.00005:
 # far too much, and too slow, for a thousand pictures.
 : "${FILTERS:=24}" "${BLOCKS:=1:1:2:1}" "${BATCH:=32}" "${RATE:=0.002}"
@@ -37,7 +37,7 @@ export TEACHER TEACHER_CLASSES=$FRACTALS TEACHER_SIZE=$FRACTAL_SIZE STUDENT=$DEM
 export TEACHER_TRAIN=$DEMO/fractals-train.tfr TEACHER_VALIDATION=$DEMO/fractals-test.tfr
 export TRAIN=$DEMO/sample-$SIZE-train.tfr VALIDATION=$DEMO/sample-$SIZE-validation.tfr TEST=$DEMO/sample-$SIZE-test.tfr
 export UNKNOWN=$DEMO/unknown OUTPUT=$DEMO/predictions.tsv PREDICTOR=soup
-export PREDICTION_OPTIONS="--report $DEMO/predictions.html"
+export PREDICTION_OPTIONS="--overwrite --report $DEMO/predictions.html"
 ./chain.sh
 
 say "The soup against the best epoch of the last training, on the test pictures"

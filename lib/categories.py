@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from lib.errors import UsageError
 from lib.files import whole_file
+from lib.outside import is_whole_number
 
 
 class Category(NamedTuple):
@@ -66,7 +67,7 @@ def read_labels(path):
     index, label = rows[0].index("INDEX"), rows[0].index("LABEL")
     labels = {}
     for number, row in enumerate(rows[1:], start=2):
-        if len(row) <= max(index, label) or not (row[index].isascii() and row[index].isdecimal()) or not row[label]:
+        if len(row) <= max(index, label) or not is_whole_number(row[index]) or not row[label]:
             raise UsageError(f"{path} line {number} needs a whole number as INDEX and a LABEL.")
         if int(row[index]) in labels:
             raise UsageError(f"{path} line {number} repeats the INDEX {row[index]}.")

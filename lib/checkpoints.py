@@ -5,8 +5,8 @@ names is refused, but for a few kinds of remarks beside the arrays, in whose pla
 """
 
 import collections
+import contextlib
 import io
-import json
 import math
 import os
 import pickle
@@ -18,11 +18,15 @@ from typing import Any, Callable, NamedTuple, Tuple
 import numpy as np
 
 from lib.errors import UsageError
+from lib.outside import parse_json
 
 _LARGEST_PICKLE = 64 << 20  # bytes; that of a model with thousands of arrays has one
 _LARGEST_HEADER = 100 << 20  # bytes, as the format has it
 _LARGEST_WORD = 64  # bytes, of a member of a zip that holds one
 _DEEPEST = 4  # how many dictionaries within each other are looked into
+_DEEPEST_TUPLE = 100  # how many tuples within each other a pickle may make; Python crashes on very many
+_MOST_STEPS = 4_000_000  # of a pickle; some thirty make an array
+_MOST_SIDES = 32  # of an array, as numpy has it
 
 # How PyTorch calls the kinds of numbers -> how numpy stores them; bfloat16 is the upper half of a float32.
 _STORAGES = {
@@ -131,13 +135,20 @@ def read_arrays(path, key=None, marker="patch_embed.proj.weight"):
     Raises:
         UsageError: the file is none of these, damaged, holds no such arrays, or tries to run code.
     """
-    try:
+    with _sentences(path):
         content = _safe_tensors(path) if path.endswith(".safetensors") else _torch(path)
         arrays = _choose(content, key, marker)
         # Several arrays may share their numbers: else a small file could stand for a model that fills the memory.
         if sum(math.prod(tensor.shape) for tensor in arrays.values()) > os.path.getsize(path):
             raise CheckpointError("describes more numbers than it has")
-        return arrays
+        return {name: Tensor(tensor.shape, _reader(path, tensor)) for name, tensor in arrays.items()}
+
+
+@contextlib.contextmanager
+def _sentences(path):
+    """Raise UsageError, naming the file, for whatever is wrong with it."""
+    try:
+        yield
     except CheckpointError as error:
         raise UsageError(f"{path} {error}.") from error
     except FileNotFoundError:
@@ -147,6 +158,16 @@ def read_arrays(path, key=None, marker="patch_embed.proj.weight"):
     except Exception as error:  # a damaged file makes pickle, zipfile and struct raise whatever they like
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UsageError(f"{path} is not a whole checkpoint ({reason}).") from error
+
+
+def _reader(path, tensor):
+    """A tensor's `read`, whose errors are sentences, too."""
+
+    def read():
+        with _sentences(path):
+            return tensor.read()
+
+    return read
 
 
 def _choose(content, key, marker):
@@ -190,7 +211,7 @@ def _safe_tensors(path):
         (length,) = struct.unpack("<Q", file.read(8))
         if length > min(_LARGEST_HEADER, size - 8):
             raise CheckpointError("is not a whole .safetensors file")
-        header = json.loads(file.read(length))
+        header = parse_json(file.read(length))
     begin, tensors = 8 + length, {}
     for name, about in header.items():
         if name == "__metadata__":
@@ -199,7 +220,8 @@ def _safe_tensors(path):
         if kind not in _SAFE_TENSORS:
             raise CheckpointError(f"holds {name!r} in {kind}, which is not read here")
         dtype = _SAFE_TENSORS[kind]
-        if not all(type(n) is int and n >= 0 for n in (*shape, start, end)) or not start <= end <= size - begin:
+        plausible = all(type(n) is int and n >= 0 for n in (*shape, start, end)) and _is_shape(shape)
+        if not plausible or not start <= end <= size - begin:
             raise CheckpointError(f"says that {name!r} lies outside of it")
         if end - start != math.prod(shape) * _size(dtype):
             raise CheckpointError(f"has {end - start} bytes for {name!r}, which takes another number")
@@ -266,11 +288,13 @@ def _torch_legacy(path):
         return _Storage(kind.dtype, count, read)
 
     with open(path, "rb") as file:
-        if _load(file, None) != _LEGACY_MAGIC or _load(file, None) != _LEGACY_PROTOCOL:
+        begin = io.BytesIO(file.read(_LARGEST_PICKLE))  # of which nothing can be read that is not there
+        if _load(begin, None) != _LEGACY_MAGIC or _load(begin, None) != _LEGACY_PROTOCOL:
             raise CheckpointError("is not what torch.save writes")
-        if _load(file, None).get("little_endian") is not True:
+        if _load(begin, None).get("little_endian") is not True:
             raise CheckpointError("was written by a big-endian machine, which is not read here")
-        content, keys, size = _load(file, storage), _load(file, None), os.path.getsize(path)
+        content, keys, size = _load(begin, storage), _load(begin, None), os.path.getsize(path)
+        file.seek(begin.tell())
         for key in keys:
             kind, count = counts[key]
             (written,) = struct.unpack("<q", file.read(8))
@@ -290,21 +314,65 @@ def _load(file, storage):
         file: open for reading.
         storage: called with a `_Kind`, a key and a count, for the numbers of arrays; None if there can't be any.
     """
-    _check_places(file)
+    _check_steps(file)
     unpickler = _Unpickler(file)
     unpickler.storage = storage
     return unpickler.load()
 
 
-def _check_places(file):
-    """Raise CheckpointError if a pickle numbers what it puts aside higher than it has steps: it would fill the memory,
-    which is taken for all lower numbers, too.
+def _check_steps(file):
+    """Raise CheckpointError if a pickle would fill the memory or crash Python.
+
+    The one by numbering what it puts aside higher than it has steps, since memory is taken for all lower numbers, too;
+    the other by tuples within tuples, which Python looks through without minding how deep they are.
     """
     begin = file.tell()
+    stack, aside = [], {}  # how deep the tuples are that Python would have there; None for a mark
     for step, (opcode, argument, _) in enumerate(pickletools.genops(file)):
-        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and argument > step:
-            raise CheckpointError("puts something aside where nothing is, as no writer of checkpoints does")
+        name = opcode.name
+        if step > _MOST_STEPS:
+            raise CheckpointError("has a description of its arrays that is too large to be one")
+        if name in ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"):
+            place = len(aside) if name == "MEMOIZE" else argument
+            if place > step:
+                raise CheckpointError("puts something aside where nothing is, as no writer of checkpoints does")
+            aside[place] = stack[-1]
+        elif name in ("GET", "BINGET", "LONG_BINGET"):
+            stack.append(aside[argument])
+        elif name == "MARK":
+            stack.append(None)
+        elif name == "POP":
+            stack.pop()
+        elif name == "DUP":
+            stack.append(stack[-1])
+        else:
+            taken = _take(stack, opcode)
+            if opcode.stack_after:  # else it leaves nothing behind, such as the end
+                # Lists and dictionaries end the search that crashes; what a call returns may be what it was given.
+                grows = name in _GROWING
+                depth = max(taken, default=0) if grows or name in _CALLS else 0
+                stack.append(depth + grows)
+                if depth >= _DEEPEST_TUPLE:
+                    raise CheckpointError("has tuples within tuples too deep to be one")
     file.seek(begin)
+
+
+_GROWING = ("TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "FROZENSET")
+_CALLS = ("REDUCE", "NEWOBJ", "NEWOBJ_EX", "INST", "OBJ", "BUILD", "BINPERSID", "PERSID")
+
+
+def _take(stack, opcode):
+    """Take from a stack what a step of a pickle takes: the depths."""
+    wanted = opcode.stack_before
+    if pickletools.markobject in wanted:
+        above = []
+        while stack[-1] is not None:
+            above.append(stack.pop())
+        stack.pop()
+        below = wanted.index(pickletools.markobject)
+    else:
+        above, below = [], len(wanted)
+    return above + [stack.pop() or 0 for _ in range(below)]
 
 
 class _Unpickler(pickle.Unpickler):
@@ -339,6 +407,7 @@ def _rebuild_tensor(storage, offset, shape, strides, *others):
     if (
         not isinstance(storage, _Storage)
         or len(shape) != len(strides)
+        or not _is_shape(shape)
         or any(type(n) is not int or n < 0 for n in numbers)
     ):
         raise CheckpointError("describes an array that can't be")
@@ -357,6 +426,11 @@ def _rebuild_tensor(storage, offset, shape, strides, *others):
         return np.array(np.lib.stride_tricks.as_strided(values[offset:], shape, steps, writeable=False))
 
     return Tensor(shape, read)
+
+
+def _is_shape(shape):
+    """Whether an array that is any use can have such whole numbers of 0 or more as its shape."""
+    return len(shape) <= _MOST_SIDES and all(side < 1 << 48 for side in shape)
 
 
 def _rebuild_parameter(tensor, *others):

@@ -12,12 +12,14 @@ import sys
 
 from lib.errors import UsageError, WorkError
 
+_JOINERS = "\u200c\u200d"  # which can't be seen, but scripts such as Persian need them within words
+
 
 class Parser(argparse.ArgumentParser):
     """argparse whose complaint about a wrong call is one line."""
 
     def error(self, message):
-        self.exit(2, f"{self.prog}: {message} (--help lists the options)\n")
+        self.exit(2, f"{self.prog}: {_one_line(message)} (--help lists the options)\n")
 
 
 class Interrupted(BaseException):
@@ -257,7 +259,10 @@ def run(options, work, argv=None):
 
 
 def _open_standard_streams():
-    """Open what of stdin, stdout and stderr is closed: else the first files to be opened would be taken for them."""
+    """Open what of stdin, stdout and stderr is closed: else the first files to be opened would be taken for them.
+
+    Names of files go to stdout as the bytes that they are, also those that are not UTF-8.
+    """
     for descriptor in (0, 1, 2):
         try:
             os.fstat(descriptor)
@@ -265,6 +270,8 @@ def _open_standard_streams():
             os.open(os.devnull, os.O_RDWR)  # gets the lowest free number, which is this one
     sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
     sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="surrogateescape")
 
 
 def interrupt(number, frame):
@@ -273,5 +280,10 @@ def interrupt(number, frame):
 
 
 def _complain(options, message, status):
-    print(f"{options.prog}: {message}", file=sys.stderr)
+    print(f"{options.prog}: {_one_line(message)}", file=sys.stderr)
     return status
+
+
+def _one_line(message):
+    """A message whose names of files can neither end the line nor tell the terminal anything."""
+    return "".join(sign if sign.isprintable() or sign in _JOINERS else ascii(sign)[1:-1] for sign in str(message))

@@ -107,9 +107,13 @@ def items_of_table(path):
         name, category, place = row.get("FILE"), row.get("CATEGORY"), row.get("SPLIT", "")
         if not name or not category:
             raise UsageError(f"-t/--table: {path} line {line} needs a FILE and a CATEGORY.")
+        if category != escape_name(category).replace("\\\\", "\\"):
+            raise UsageError(f"-t/--table: {path} line {line} has a CATEGORY with signs that no text has.")
         if place and place not in SPLITS:
             raise UsageError(f"-t/--table: {path} line {line} has the SPLIT {place!r}; {', '.join(SPLITS)} are right.")
         name = unescape_name(name)
+        if "\0" in name:
+            raise UsageError(f"-t/--table: {path} line {line} has a FILE with a zero byte, which no name has.")
         if name in items:
             raise UsageError(f"-t/--table: {path} line {line} repeats the FILE {name}.")
         given = SPLITS.index(place) if place else UNUSED

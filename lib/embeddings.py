@@ -14,6 +14,7 @@ import numpy as np
 
 from lib.errors import UsageError, WorkError
 from lib.files import open_locked, whole_file
+from lib.outside import check_text, parse_json
 
 # How a partial file begins, before the settings, so that somebody's own file is not taken for one.
 _JOURNAL_START = b"herbariograph embeddings "
@@ -21,6 +22,11 @@ _JOURNAL_START = b"herbariograph embeddings "
 _HEAD = struct.Struct("<II")  # of a row in the partial file: the bytes of its name, and the width
 _LOCAL_HEADER = 30  # bytes of a ZIP member's own header, before its name
 _CHUNK = 4096  # rows
+
+# A member that is greater, and so many times greater than the whole file, is not read. Names, which begin alike and
+# take four bytes a character, shrink much.
+_LARGEST_SHRINKING = 200
+_SMALL_BYTES = 64 << 20
 
 
 class Stored(NamedTuple):
@@ -61,6 +67,7 @@ class Embeddings:
             stored = load(path)
             self._compare(stored.settings)
             self._former = {name: row for row, name in enumerate(stored.paths.tolist())}
+            self._width = stored.embeddings.shape[1] if self._former else 0
         try:
             self._journal = open_locked(self._partial)
             if self._journal is None:
@@ -128,18 +135,32 @@ class Embeddings:
             journal.write(first)
             journal.flush()
         else:
-            self._compare(json.loads(first[len(_JOURNAL_START) :]))
+            self._compare(self._begun_with(first))
         end, size = len(first), journal.seek(0, os.SEEK_END)
         while end + _HEAD.size <= size:
             journal.seek(end)
             length, width = _HEAD.unpack(journal.read(_HEAD.size))
             features = end + _HEAD.size + length
-            if features + 4 * width > size:
+            if features + 4 * width > size or width != (self._width or width):
                 break  # the row that was being written when the process was killed
-            self._rows[journal.read(length).decode()] = features
+            try:
+                name = journal.read(length).decode()
+            except UnicodeDecodeError:
+                break
+            self._rows[name] = features
             end, self._width = features + 4 * width, width
         self._end = end
         journal.truncate(end)
+
+    def _begun_with(self, first):
+        """The settings in the partial file's first line."""
+        try:
+            begun = parse_json(first[len(_JOURNAL_START) :])
+            if isinstance(begun, dict):
+                return begun
+        except ValueError:
+            pass
+        raise UsageError(f"{self._partial} is damaged; remove it, or --overwrite.")
 
     def _write(self, names, width, former):
         with whole_file(self._path, "wb") as file, zipfile.ZipFile(file, "w") as archive:
@@ -199,15 +220,25 @@ def load(path):
     """
     try:
         with np.load(path, allow_pickle=False) as file:
-            paths, settings = file["paths"], json.loads(str(file["settings"]))
+            _check_sizes(file.zip, os.path.getsize(path))
+            paths, settings = file["paths"], check_text(parse_json(str(file["settings"])))
         embeddings = _mapped(path, "embeddings.npy")
-        if not isinstance(settings, dict) or embeddings.ndim != 2 or paths.shape != embeddings.shape[:1]:
+        sound = isinstance(settings, dict) and embeddings.ndim == 2 and paths.shape == embeddings.shape[:1]
+        if not sound or embeddings.dtype != "<f4" or paths.dtype.kind != "U":
             raise ValueError
+        "".join(paths.tolist()).encode()  # else they are no text
     except OSError as error:
         raise UsageError(f"--embeddings: {path} can't be read ({error.strerror or error}).") from error
-    except (ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile):
+    except Exception:  # whatever numpy, zipfile and zlib raise on something else, also MemoryError
         raise UsageError(f"--embeddings: {path} holds no features of images; give another file.") from None
     return Stored(paths, embeddings, settings)
+
+
+def _check_sizes(archive, size):
+    """Raise ValueError if a member of a zip of that size in bytes is made to fill the memory."""
+    for member in archive.infolist():
+        if member.file_size > max(_LARGEST_SHRINKING * size, _SMALL_BYTES):
+            raise ValueError(f"{member.filename} would take {member.file_size:,} bytes")
 
 
 def _mapped(path, name):

@@ -1,6 +1,5 @@
 """Measuring a model on labelled records it was not trained on."""
 
-import json
 import os
 from typing import Any, NamedTuple, Optional, Tuple
 
@@ -10,6 +9,7 @@ from lib.contact_sheet import contact_sheet
 from lib.device import select_device
 from lib.errors import UsageError
 from lib.files import whole_file
+from lib.outside import json_text
 from lib.parallel import cores
 from lib.uncertainty import calibration, compare, confusion_matrix, intervals, percent
 
@@ -268,8 +268,7 @@ def write_json(path, evaluation, about, comparison=None):
     if comparison is not None:
         content["comparison"] = comparison._asdict()
     with whole_file(path) as file:
-        json.dump(content, file, indent=2, ensure_ascii=False)
-        file.write("\n")
+        file.write(json_text(content) + "\n")
 
 
 def write_arrays(path, **arrays):

@@ -203,7 +203,10 @@ class _Trainer:
         self.now, self.best = _Progress(), []
         facts, groups = (None, None) if conduct.fresh else load_state(run.state)
         if facts is not None:
-            self._restore(facts, groups)
+            try:
+                self._restore(facts, groups)
+            except (AttributeError, KeyError, TypeError, ValueError, tf.errors.OpError) as error:
+                raise WorkError(f"{run.state} holds no state of this training; --fresh starts it anew.") from error
         if task.team.workers > 1:
             self._compare_workers()
 

@@ -13,6 +13,7 @@ from lib.attractors import CANVAS, draw_category
 from lib.contact_sheet import contact_sheet
 from lib.errors import UsageError, WorkError
 from lib.files import open_locked, whole_file
+from lib.outside import parse_json
 from lib.parallel import cores, in_order
 from lib.progress import progress
 from lib.records import make_record, record_ends
@@ -124,7 +125,7 @@ def _read_json(path):
     """What a file of this module holds; nothing if it is none."""
     try:
         with open(path, encoding="utf-8") as file:
-            content = json.load(file)
+            content = parse_json(file.read())
     except (OSError, ValueError):
         return {}
     sound = isinstance(content, dict) and isinstance(content.get("bytes", {}), dict) and "fractals" in content

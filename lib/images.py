@@ -41,6 +41,9 @@ DECODING_BYTES = 200_000_000 * (os.cpu_count() or 1)
 # Pillow's own guard refuses from 179 million pixels on; `max_pixels` is the guard here, and it can be set.
 Image.MAX_IMAGE_PIXELS = None
 
+# Scans of a JPEG.
+_MOST_SCANS = 500
+
 # Each pixel of a thumbnail is made of so many rows and columns of unfiltered ones.
 _OVERSAMPLING = 3
 
@@ -177,6 +180,19 @@ def read_thumbnail(path, side, max_pixels=MAX_PIXELS):
     return _with_opened(path, max_pixels, pixels)
 
 
+def check_scans(jpeg):
+    """Raise ValueError if a JPEG is made to take for ever.
+
+    The decoder goes over the whole picture for each of its scans, of which a few bytes make one and ten are usual.
+
+    Args:
+        jpeg: its bytes.
+    """
+    scans = jpeg.count(b"\xff\xda")
+    if scans > _MOST_SCANS:
+        raise ValueError(f"it has {scans:,} scans")
+
+
 def _with_opened(path, max_pixels, use):
     """Open an image file and call `use` with the file and the Pillow image, which is not decoded yet.
 
@@ -200,6 +216,9 @@ def _with_opened(path, max_pixels, use):
                 raise ImageError(
                     f"{image.width} x {image.height} pixels are more than the {max_pixels} allowed (--max-pixels)"
                 )
+            if image.info.get("progressive"):
+                file.seek(0)
+                check_scans(file.read())
             return use(file, image)
     except ImageError:
         raise

@@ -18,6 +18,7 @@ import keras
 from lib import keras_graphs
 from lib.errors import UsageError
 from lib.files import whole_file
+from lib.outside import parse_json
 
 # A member of a file that was shrunk more than this is refused if it is larger than that.
 LARGEST_SHRINKING = 20
@@ -74,7 +75,8 @@ def open_model(path, outputs=None, precision="float32"):
             graph = description or _hdf5_description(file)
             if precision != "float32":
                 graph = keras_graphs.with_precision(graph, precision)
-            model, parts = keras_graphs.build_model(graph)
+            most = max(LARGEST_SHRINKING * len(weights), SMALL_BYTES) // 4
+            model, parts = keras_graphs.build_model(graph, most)
             _restore(model, parts, file, description is None)
     check_outputs(model, outputs, path)
     model.image_size = image_size
@@ -103,7 +105,7 @@ def load_weights(opened, path):
 def read_outline(path):
     """The `lib.keras_graphs.outline` of a file's model, without its weights; errors as of `load_model`."""
     with _sentences(path), zipfile.ZipFile(path) as archive:
-        return keras_graphs.outline(json.loads(_inflate(archive, "config.json")))
+        return keras_graphs.outline(parse_json(_inflate(archive, "config.json")))
 
 
 @contextlib.contextmanager
@@ -183,7 +185,7 @@ def _read(path):
             names = archive.namelist()
             if "config.json" not in names or "model.weights.h5" not in names:
                 raise ValueError("it is a zip without config.json and model.weights.h5")
-            description = json.loads(_inflate(archive, "config.json"))
+            description = parse_json(_inflate(archive, "config.json"))
             if not isinstance(description, dict):
                 raise ValueError("its config.json describes no model")
             size = _image_size(_inflate(archive, "metadata.json")) if "metadata.json" in names else None
@@ -192,7 +194,7 @@ def _read(path):
 
 def _image_size(metadata):
     """The size that `save_model` recorded; None if there is none, or something else in its place."""
-    recorded = json.loads(metadata)
+    recorded = parse_json(metadata)
     size = recorded.get("image_size") if isinstance(recorded, dict) else None
     return size if type(size) is int and 0 < size <= 8192 else None
 
@@ -200,7 +202,8 @@ def _image_size(metadata):
 def _inflate(archive, name):
     """A member of a zip, unless it is one that is made to fill the memory: no model shrinks that much."""
     member = archive.getinfo(name)
-    if member.file_size > max(LARGEST_SHRINKING * member.compress_size, SMALL_BYTES):
+    packed = min(member.compress_size, os.fstat(archive.fp.fileno()).st_size)  # the zip may say anything
+    if member.file_size > max(LARGEST_SHRINKING * packed, SMALL_BYTES):
         raise ValueError(f"its {name} would take {member.file_size:,} bytes")
     return archive.read(name)
 
@@ -208,7 +211,7 @@ def _inflate(archive, name):
 def _hdf5_description(file):
     if "model_config" not in file.attrs:
         raise ValueError("it is HDF5 without a model's description")
-    return json.loads(file.attrs["model_config"])
+    return parse_json(file.attrs["model_config"])
 
 
 def _one_line(error):
@@ -226,7 +229,7 @@ def _restore_hdf5(model, group):
         if len(names) != len(weights):
             raise ValueError(f"it holds {len(names)} weights for the layer {layer.name!r}")
         for weight, name in zip(weights, names):
-            weight.assign(_values(stored, name))
+            weight.assign(_values(stored, name, math.prod(weight.shape)))
 
 
 def _restore_parts(parts, group):
@@ -272,7 +275,10 @@ def _restore_layer(layer, group):
         stored = _group(group, "vars")
         if len(stored):
             try:
-                layer.load_own_variables({name: _values(stored, name) for name in stored})
+                most = sum(math.prod(weight.shape) for weight in layer.weights)
+                if len(stored) > len(layer.weights):
+                    raise ValueError(f"it holds {len(stored)} arrays")
+                layer.load_own_variables({name: _values(stored, name, most) for name in stored})
             except ValueError as error:
                 raise ValueError(f"the weights of {layer.name!r} don't fit: {_one_line(error)}") from error
     for name in group:
@@ -294,13 +300,18 @@ def _needs_values(layer):
     return any("float" in str(weight.dtype) for weight in getattr(layer, "weights", ()))
 
 
-def _holds_values(group):
+def _holds_values(group, seen=None):
     """Whether there is any weight below a group of a weights file, the state of random generators aside."""
+    # A group may lie in many places, even within itself: each is looked into once, in `seen` by its place in the file.
+    seen = set() if seen is None else seen
+    seen.add(h5py.h5o.get_info(group.id).addr)
     for name in group:
         if "generator" in name:
             continue
         item = _member(group, name)
-        if isinstance(item, h5py.Dataset) or _holds_values(item):
+        if isinstance(item, h5py.Dataset):
+            return True
+        if h5py.h5o.get_info(item.id).addr not in seen and _holds_values(item, seen):
             return True
     return False
 
@@ -312,10 +323,13 @@ def _group(group, name):
     return item
 
 
-def _values(group, name):
+def _values(group, name, most):
+    """An array of at most so many numbers: one that is empty in the file can stand for more than memory holds."""
     dataset = _member(group, name)
-    if not isinstance(dataset, h5py.Dataset):
-        raise ValueError(f"{dataset.name} is not an array")
+    if not isinstance(dataset, h5py.Dataset) or dataset.dtype.kind not in "fiub" or dataset.dtype.itemsize > 8:
+        raise ValueError(f"{dataset.name} is not an array of numbers")
+    if dataset.shape is None or dataset.size > most:
+        raise ValueError(f"{dataset.name} has the shape {dataset.shape}, which is larger than the layer's weights")
     return dataset[()]
 
 

@@ -6,7 +6,10 @@ look up any class that a file names.
 """
 
 import collections
+import contextlib
+import functools
 import inspect
+import math
 import re
 from typing import Any, List, NamedTuple, Optional
 
@@ -58,6 +61,12 @@ OPERATIONS = {
 }
 
 
+# What arrays in a description may hold.
+NUMBERS = ("float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "bool")
+
+MOST_LAYERS = 10_000  # in one model
+
+
 class Part(NamedTuple):
     """A layer of a rebuilt model: its class in the file, the live layer, the parts of a model in a model."""
 
@@ -91,11 +100,12 @@ else:
             return super().losses + frozen
 
 
-def build_model(description):
+def build_model(description, most=math.inf):
     """Build the model that a file describes, its weights still at random.
 
     Args:
         description: the content of `config.json` (or of an HDF5 file's `model_config`), parsed.
+        most: how many numbers its weights may have: a few bytes can describe a model that no memory holds.
 
     Returns:
         A functional Keras model and the list of its `Part`s in the file's order.
@@ -104,12 +114,36 @@ def build_model(description):
         GraphError: it holds something other than plain layers, or settings that mean nothing to the running Keras.
     """
     try:
-        model, parts = _build(description, PlainModel)
+        with _counted_weights(most):
+            model, parts = _build(description, PlainModel)
     except (GraphError, MemoryError):
         raise
     except Exception as error:  # A description by nobody's Keras makes the running one raise whatever it likes.
         raise GraphError(f"describes its model in a way that no Keras does ({error!r})") from error
     return model, parts
+
+
+@contextlib.contextmanager
+def _counted_weights(most):
+    """Raise GraphError within the block before layers make weights of more than so many numbers together."""
+    plain, counted = keras.layers.Layer.add_weight, 0
+    signature = inspect.signature(plain)
+
+    @functools.wraps(plain)
+    def add_weight(*arguments, **options):
+        nonlocal counted
+        shape = signature.bind(*arguments, **options).arguments.get("shape")
+        sides = (shape,) if isinstance(shape, int) else tuple(shape or ())
+        counted += math.prod(int(side) for side in sides if side is not None)
+        if counted > most:
+            raise GraphError(f"describes {counted:,} weights, far more than it holds")
+        return plain(*arguments, **options)
+
+    keras.layers.Layer.add_weight = add_weight
+    try:
+        yield
+    finally:
+        keras.layers.Layer.add_weight = plain
 
 
 def plain_description(description):
@@ -194,6 +228,8 @@ def _build(description, model_class):
         raise GraphError(f"is a {kind}, not a model of plain layers (Functional or Sequential)")
     parts, waiting = [], []
     tensors = {}
+    if len(config["layers"]) > MOST_LAYERS:
+        raise GraphError(f"describes {len(config['layers']):,} layers, more than {MOST_LAYERS:,}")
     for entry in config["layers"]:
         name = entry.get("name", entry["config"].get("name"))
         if entry["class_name"] == "InputLayer":
@@ -346,6 +382,8 @@ def _value(value, name):
     if kind == "__tuple__":
         return tuple(_value(item, name) for item in value["items"])
     if kind in ("__numpy__", "__tensor__"):
+        if value["config"]["dtype"] not in NUMBERS:
+            raise GraphError(f"has a layer {name!r} with an array of {value['config']['dtype']!r}")
         return np.array(value["config"]["value"], dtype=value["config"]["dtype"])
     module, config = value.get("module", "keras"), value["config"]
     if kind == "function":

@@ -12,6 +12,7 @@ from typing import NamedTuple, Tuple
 
 from lib.errors import UsageError
 from lib.files import whole_file
+from lib.outside import parse_json
 
 NAME = "optimization-log.tsv"
 _HEADER = ["ITERATION", "SETTINGS", "F1"]
@@ -189,7 +190,7 @@ def parse_settings(text):
         ValueError: it is something else, lacks a key, or has a value that is out of range; the message is a clause.
     """
     try:
-        values = json.loads(text)
+        values = parse_json(text)
     except ValueError:
         values = None
     if not isinstance(values, dict):
@@ -205,15 +206,22 @@ def parse_settings(text):
 
 def check_value(key, value):
     """A value as a key takes it. Raises ValueError, with a clause about it, if the key takes no such value."""
-    number = type(value) in (int, float) and math.isfinite(value)
+    # Compared rather than converted, since a whole number can be greater than any that has a point.
+    number = type(value) in (int, float) and -math.inf < value < math.inf
     if number and key.whole and value == int(value):
         value = int(value)
     right = number and key.lowest <= value <= key.highest and not (key.positive and value == 0)
     if not right or (key.whole and type(value) is not int):
         kind = "a whole number" if key.whole else "a number"
         limits = f"above {key.lowest:g}, up to" if key.positive else f"from {key.lowest:g} to"
-        raise ValueError(f"gives {key.name!r} the value {value!r}, not {kind} {limits} {key.highest:g}")
+        raise ValueError(f"gives {key.name!r} the value {_short(value)}, not {kind} {limits} {key.highest:g}")
     return value
+
+
+def _short(value):
+    """A value as text of at most a few words."""
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "…"
 
 
 def format_settings(settings):
@@ -240,7 +248,7 @@ def _parse_f1(text):
     except ValueError:
         f1 = math.nan
     if not math.isfinite(f1):
-        raise ValueError(f"has the F1 {text!r}, which is no number")
+        raise ValueError(f"has the F1 {_short(text)}, which is no number")
     return f1
 
 
@@ -254,7 +262,7 @@ def ranges_of(text):
         ValueError: it is something else; the message is a clause about it.
     """
     try:
-        given = json.loads(text)
+        given = parse_json(text)
     except ValueError as error:
         raise ValueError(f"is no JSON ({error})") from error
     if not isinstance(given, dict):
@@ -263,7 +271,7 @@ def ranges_of(text):
     ranges = {}
     for name, ends in given.items():
         if name not in known:
-            raise ValueError(f"has the key {name!r}; the log's are {', '.join(known)}")
+            raise ValueError(f"has the key {_short(name)}; the log's are {', '.join(known)}")
         ends = ends if isinstance(ends, list) else [ends, ends]
         if len(ends) != 2:
             raise ValueError(f"gives {name!r} {len(ends)} numbers, not a lowest and a highest")

@@ -116,7 +116,7 @@ def predict(
     labels, source = labels_of(model, path, labels_file)
     if top is None:
         begun = None if overwrite else settings_of(output)[0].get("--top")
-        top = begun if isinstance(begun, int) else min(2, len(labels)) if runners_up else 1
+        top = begun if type(begun) is int and begun > 0 else min(2, len(labels)) if runners_up else 1
     if top > len(labels):
         raise UsageError(f"--top: {top} is more than the {len(labels)} categories there are.")
     paths, errors, first, about_list = _find_images(data, list_file, shard)

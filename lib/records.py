@@ -32,7 +32,9 @@ from lib.device import import_tensorflow
 from lib.duplicates import difference_hash, near_groups
 from lib.errors import UsageError, WorkError
 from lib.files import whole_file
+from lib.images import check_scans
 from lib.memory import free_memory
+from lib.outside import is_whole_number
 from lib.parallel import in_order, reading_threads
 from lib.progress import progress
 
@@ -42,6 +44,8 @@ _HEAD = struct.Struct("<QI")  # a record's length and the checksum of that
 _TAIL = struct.Struct("<I")  # the checksum of its content
 _LARGEST = 1 << 30  # bytes; a greater length is damage
 _CHUNK = 64  # images that a thread decodes at once
+
+LARGEST_PIXELS = 1 << 26  # of a record's picture; more is damage, or made to fill the memory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,7 +167,7 @@ def read_number_map(path):
         raise UsageError(f"-n/--numberMap: {path} can't be read as a table ({error}).") from error
     mapping = {}
     for line, row in enumerate(rows, start=2):
-        if len(row) < 2 or not all(number.isascii() and number.isdecimal() for number in row[:2]):
+        if len(row) < 2 or not all(map(is_whole_number, row[:2])):
             raise UsageError(f"-n/--numberMap: {path} line {line} needs an old and a new number, separated by a tab.")
         if int(row[0]) in mapping:
             raise UsageError(f"-n/--numberMap: {path} line {line} repeats the old number {row[0]}.")
@@ -282,11 +286,20 @@ def decode(jpeg, bands=3):
     """
     colours = {1: "GRAY", 3: "RGB"}[bands]
     try:
-        return simplejpeg.decode_jpeg(jpeg, colours, fastdct=True, strict=True)
+        height, width = simplejpeg.decode_jpeg_header(jpeg, strict=False)[:2]
+        if height * width > LARGEST_PIXELS:
+            raise BadRecordError(f"holds a JPEG of {width} x {height} pixels, more than {LARGEST_PIXELS:,}")
+        check_scans(jpeg)
+        try:
+            return simplejpeg.decode_jpeg(jpeg, colours, fastdct=True, strict=True)
+        except ValueError as error:
+            # Some of what it complains about, such as bytes too many, takes nothing from the picture.
+            if b"\xff\xd9" in jpeg[-64:] and "extraneous" in str(error):
+                return simplejpeg.decode_jpeg(jpeg, colours, fastdct=True, strict=False)
+            raise
+    except BadRecordError:
+        raise
     except ValueError as error:
-        # Some of what it complains about, such as bytes too many, takes nothing from the picture.
-        if b"\xff\xd9" in jpeg[-64:] and "extraneous" in str(error):
-            return simplejpeg.decode_jpeg(jpeg, colours, fastdct=True, strict=False)
         raise BadRecordError(f"holds a JPEG that can't be decoded ({error})") from error
 
 

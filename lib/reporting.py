@@ -58,6 +58,8 @@ def read_predictions(path, labels=()):
             raise UsageError(f"{path} lists {name} twice; a page needs a table with one line for each image.")
         if not name or not category:
             raise UsageError(f"{path} has a line without a FILE or a PREDICTION.")
+        if "\0" in unescape_name(name):
+            raise UsageError(f"{path} lists {name}, which has a zero byte as no file's name has.")
         if "PREDICTION_2" in places:
             second, chance = row[places["PREDICTION_2"]], _number(path, row, places.get("PROBABILITY_2"))
         elif len(ranked) == len(labels) > 1:
@@ -127,7 +129,7 @@ def report_table(table, page, most=300, labels_file=None, max_pixels=MAX_PIXELS,
         Group(label, counts[label], [_card(row, next(pictures), page) for row in chosen[label]]) for label in labels
     ]
     settings, versions = settings_of(table)
-    folder = settings.get("-d/--data")
+    folder = str(settings.get("-d/--data") or "")
     write_prediction_page(
         page,
         f"Predictions for {folder.rstrip('/') or folder}" if folder else f"Predictions of {os.path.basename(table)}",
@@ -185,7 +187,7 @@ def _facts(table, model, settings, versions):
     """How a table was made, as pairs of text."""
     facts = [("Table", table)]
     if model or settings.get("-m/--model"):
-        facts.append(("Model", model or settings["-m/--model"]))
+        facts.append(("Model", model or str(settings["-m/--model"])))
     for name, value in settings.items():
         if name not in ("-m/--model", "the labels"):
             text = {True: "yes", False: "no"}.get(value, value) if isinstance(value, bool) else value

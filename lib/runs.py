@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from lib.errors import UsageError
 from lib.files import whole_file
+from lib.outside import json_text
 
 _LOCK = ".lock"
 
@@ -142,5 +143,4 @@ def complete(run):
 def write_settings(run, settings):
     """Write what a run was told and ran on, for people and programs to read, as JSON."""
     with whole_file(run.file("settings.json")) as file:
-        json.dump(settings, file, indent=2, ensure_ascii=False)
-        file.write("\n")
+        file.write(json_text(settings) + "\n")

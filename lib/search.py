@@ -9,6 +9,7 @@ import itertools
 import json
 import os
 import shutil
+import sqlite3
 import time
 from typing import NamedTuple
 
@@ -105,14 +106,21 @@ def _open_study(optuna, files, identity, fresh):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
     # It takes the writes of a process that is killed at any moment wholly or not at all.
-    storage = optuna.storages.RDBStorage("sqlite:///" + os.path.abspath(files.storage))
-    study = optuna.create_study(
-        storage=storage,
-        study_name="search",
-        direction="maximize",
-        load_if_exists=True,
-        pruner=optuna.pruners.MedianPruner(n_startup_trials=_WARM, n_warmup_steps=1),
-    )
+    # Opened here, since in an address a question mark or a brace would end the file's name.
+    opened = {"creator": lambda: sqlite3.connect(files.storage, check_same_thread=False)}
+    try:
+        study = optuna.create_study(
+            storage=optuna.storages.RDBStorage("sqlite:///search.sqlite", engine_kwargs=opened),
+            study_name="search",
+            direction="maximize",
+            load_if_exists=True,
+            pruner=optuna.pruners.MedianPruner(n_startup_trials=_WARM, n_warmup_steps=1),
+        )
+    except Exception as error:  # a damaged or foreign file makes optuna, SQLAlchemy and SQLite raise whatever they like
+        reason = str(getattr(error, "orig", None) or error).split("\n")[0]
+        raise WorkError(
+            f"{files.storage} holds no search that can be gone on with ({reason}); --fresh begins anew."
+        ) from error
     recorded = study.user_attrs.get("identity")
     if recorded is None:
         study.set_user_attr("identity", identity)

@@ -16,6 +16,7 @@ from lib.files import escape_name, path_order, unescape_name, whole_file
 INDEX = "sorted.tsv"
 _HEADER = "PLACE\tFILE\n"
 _LONGEST_NAME = 255  # bytes, on all usual file systems
+_LONGEST_ENDING = 32  # bytes; what is longer is no ending but a part of the name
 
 KINDS = ("link", "copy", "hardlink")
 
@@ -144,7 +145,8 @@ def _read_index(folder):
                     place, name = line.rstrip("\n").split("\t")
                     place = unescape_name(place)
                     parts = place.split("/")
-                    if len(parts) != 2 or not set(parts).isdisjoint(("", ".", "..")):
+                    wrong = len(parts) != 2 or not set(parts).isdisjoint(("", ".", ".."))
+                    if wrong or "\0" in place + unescape_name(name):
                         raise ValueError
                     if not os.path.islink(os.path.join(folder, parts[0])):
                         found[place] = name
@@ -189,6 +191,8 @@ def _places(sources, folders, former, folder):
 def _free(name, taken):
     """A name like `name` whose key is not taken: `a.jpg`, `a~2.jpg`, `a~3.jpg`."""
     stem, ending = os.path.splitext(name)
+    if len(os.fsencode(ending)) > _LONGEST_ENDING:
+        stem, ending = name, ""
     number = 1
     while _key(name) in taken or len(os.fsencode(name)) > _LONGEST_NAME:
         number += 1

@@ -3,7 +3,6 @@
 import contextlib
 import csv
 import dataclasses
-import json
 import os
 import platform
 import re
@@ -15,6 +14,7 @@ import numpy as np
 from lib.device import enough_memory, select_device
 from lib.errors import UsageError, WorkError
 from lib.files import checksum, escape_name
+from lib.outside import parse_json
 from lib.parallel import cores
 from lib.recipes import cover
 from lib.runs import complete, find_run, reserved, run_name, write_settings
@@ -107,9 +107,8 @@ def make_soup(
     run = find_run(output, run_name(_identity(settings, inputs, prints)), "soup")
     if not fresh and complete(run):
         report("The soup is made already.")
-        with open(run.file("settings.json"), encoding="utf-8") as file:
-            for line in json.load(file)["result"]:
-                tell(line)
+        for line in _former_result(run.file("settings.json")):
+            tell(line)
         return run.model
     with reserved(run, fresh):
         kitchen = _Kitchen(settings, weights, prints, batch, cpu, gpu, processors, report)
@@ -137,6 +136,15 @@ def make_soup(
     return run.model
 
 
+def _former_result(path):
+    """The lines that a finished soup told, as its settings record them."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return [str(line) for line in parse_json(file.read())["result"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise WorkError(f"{path} is damaged ({error}); --fresh makes the soup anew.") from error
+
+
 def _fingerprints(folder, report):
     """The `.keras` files in and below a folder with what is in them, by the checksums that a zip has: path -> list."""
     prints, seen = {}, {os.path.realpath(folder)}
@@ -155,10 +163,10 @@ def _fingerprints(folder, report):
             try:
                 with zipfile.ZipFile(path) as archive:
                     prints[path] = [[member.filename, member.CRC, member.file_size] for member in archive.infolist()]
-            except zipfile.BadZipFile:
-                report(f"Left out: {path} is not a whole .keras file.")
             except OSError as error:
                 left_out(error)
+            except Exception:  # a damaged file makes zipfile raise whatever it likes
+                report(f"Left out: {path} is not a whole .keras file.")
     if not prints:
         raise WorkError(f"-m/--model: there is no whole .keras file in {folder} or below it.")
     return prints
@@ -329,7 +337,8 @@ def _rank(kitchen, settings, run, inputs, report):
     if known:
         report(f"The scores of {len(known):,} models are those that their training recorded.")
     with _table(run.file("scores.tsv"), ("MODEL", "SCORE")) as (rows, append):
-        known.update({row["MODEL"]: float(row["SCORE"]) for row in rows})
+        with _whole(run.file("scores.tsv")):
+            known.update({row["MODEL"]: float(row["SCORE"]) for row in rows})
         scores = {}
         for path in kitchen.paths:
             name = _name(path, settings)
@@ -362,7 +371,7 @@ def _recorded(paths, settings, inputs):
         place = re.sub("-intermediate$", "-best", os.path.realpath(folder))
         try:
             with open(os.path.join(place, "training-settings.json"), encoding="utf-8") as file:
-                recorded = json.load(file)
+                recorded = parse_json(file.read())
             told, sums = recorded["settings"], recorded["inputs"]
             same = (
                 [sums[path] for path in told["validate"]] == [inputs[path] for path in settings.validate]
@@ -370,12 +379,13 @@ def _recorded(paths, settings, inputs):
                 and told["outputs"] == settings.outputs
                 and told["precision"] == "float32"
             )
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             continue
         column = f"VAL_{settings.metric.upper()}"
-        for row in _read_rows(os.path.join(folder, "epochs.tsv"), ("EPOCH", "FILE", column)) if same else ():
-            if row["FILE"]:
-                found[_name(os.path.join(folder, row["FILE"]), settings)] = float(row[column])
+        with contextlib.suppress(ValueError):  # a damaged table; the models are measured then
+            for row in _read_rows(os.path.join(folder, "epochs.tsv"), ("EPOCH", "FILE", column)) if same else ():
+                if row["FILE"]:
+                    found[_name(os.path.join(folder, row["FILE"]), settings)] = float(row[column])
     return {name: found[name] for name in (_name(path, settings) for path in paths) if name in found}
 
 
@@ -417,7 +427,8 @@ def _cook(kitchen, settings, run, scores, chosen, report):
             weights = kitchen.model.get_weights()
             score, take = -np.inf, True
             if row is not None:
-                score = float(row["WITH"] or score)
+                with _whole(run.file("log.tsv")):
+                    score = float(row["WITH"] or score)
             elif settings.method == "greedy":
                 if taken:
                     kitchen.assign((one + other) / (len(taken) + 1) for one, other in zip(total, weights))
@@ -468,8 +479,18 @@ def _read_rows(path, columns):
     whole = content[: content.rfind(b"\n") + 1]
     if whole != content:
         os.truncate(path, len(whole))
-    rows = csv.DictReader(whole.decode().splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE)
-    return [row for row in rows if all(row.get(column) is not None for column in columns)]
+    with _whole(path):
+        rows = csv.DictReader(whole.decode().split("\n"), delimiter="\t", quoting=csv.QUOTE_NONE)
+        return [row for row in rows if all(row.get(column) is not None for column in columns)]
+
+
+@contextlib.contextmanager
+def _whole(path):
+    """Raise WorkError where a run's table turns out to be damaged."""
+    try:
+        yield
+    except (ValueError, csv.Error) as error:
+        raise WorkError(f"{path} is damaged ({error}); --fresh starts the run anew.") from error
 
 
 def _draw(run, metric):

@@ -68,9 +68,12 @@ class Spool:
         """All there is: path -> `Spooled`."""
         with self._sentences():
             rows = self._database.execute("SELECT file, bytes, modified, sha256, dhash FROM images")
-            return {
-                os.fsdecode(file): Spooled(size, time, sha, int(dhash, 16)) for file, size, time, sha, dhash in rows
-            }
+            try:
+                return {
+                    os.fsdecode(file): Spooled(size, time, sha, int(dhash, 16)) for file, size, time, sha, dhash in rows
+                }
+            except (TypeError, ValueError) as error:
+                raise sqlite3.DatabaseError(f"a row is none of an image: {error}") from error
 
     def add(self, path, spooled, jpeg):
         """Add an image; it is safe from then on or, at the latest, from the next `save`."""
@@ -87,7 +90,10 @@ class Spool:
         """An image's JPEG."""
         with self._sentences():
             query = "SELECT jpeg FROM images WHERE file = ?"
-            return self._database.execute(query, (os.fsencode(path),)).fetchone()[0]
+            (jpeg,) = self._database.execute(query, (os.fsencode(path),)).fetchone() or (None,)
+            if not isinstance(jpeg, bytes) or not jpeg.startswith(b"\xff\xd8"):
+                raise sqlite3.DatabaseError("an image is missing, or no JPEG")
+            return jpeg
 
     def remove(self):
         """Remove the database: all is done."""
@@ -105,6 +111,8 @@ class Spool:
         try:
             yield
         except sqlite3.OperationalError as error:
+            if "no such column" in str(error) or "decode" in str(error):
+                raise WorkError(f"{self._path} is damaged ({error}); remove it to start anew.") from error
             if "locked" in str(error):
                 raise UsageError(f"{self._path} is in use: another process is making the same records.") from error
             raise WorkError(f"{self._path} can't be written ({error}).") from error

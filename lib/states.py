@@ -1,12 +1,12 @@
 """The state of a stopped training: named arrays and facts in one file that is there whole or not at all."""
 
 import json
-import zipfile
 
 import numpy as np
 
 from lib.errors import WorkError
 from lib.files import whole_file
+from lib.outside import parse_json
 
 _FACTS = "facts"
 
@@ -41,13 +41,15 @@ def load_state(path):
     """
     try:
         with np.load(path, allow_pickle=False) as file:
-            facts = json.loads(file[_FACTS].tobytes().decode())
+            facts = parse_json(file[_FACTS].tobytes().decode())
             groups = {}
             for key in file.files:  # in the order in which they were written
                 if key != _FACTS:
                     groups.setdefault(key.split("/")[0], []).append(file[key])
     except FileNotFoundError:
         return None, None
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except OSError as error:
+        raise WorkError(f"{path} can't be read ({error.strerror or error}); --fresh starts the run anew.") from error
+    except Exception as error:  # damage makes numpy, zipfile and zlib raise whatever they like, also MemoryError
         raise WorkError(f"{path} is damaged ({error}); --fresh starts the run anew.") from error
     return facts, groups

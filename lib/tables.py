@@ -8,6 +8,7 @@ import os
 
 from lib.errors import UsageError, WorkError
 from lib.files import escape_name, open_locked, path_order, unescape_name, whole_file
+from lib.outside import check_text, parse_json
 
 # How a partial file begins, before the settings, so that somebody's own file is not taken for one.
 _JOURNAL_START = b"herbariograph "
@@ -124,7 +125,7 @@ def _separated(file, kind):
 def _json_lines(file):
     columns = None
     for number, line in enumerate(file, start=1):
-        row = json.loads(line)
+        row = check_text(parse_json(line))
         if not isinstance(row, dict) or list(row) != (columns or list(row)):
             raise ValueError(f"line {number} has other columns")
         if columns is None:
@@ -142,11 +143,11 @@ def settings_of(path):
     with contextlib.suppress(OSError, ValueError), open(path + ".partial", "rb") as file:
         first = file.readline()
         if first.startswith(_JOURNAL_START):
-            begun = json.loads(first[len(_JOURNAL_START) :])
+            begun = check_text(parse_json(first[len(_JOURNAL_START) :]))
             if isinstance(begun, dict) and isinstance(begun.get("settings"), dict):
                 return begun["settings"], {}
     with contextlib.suppress(OSError, ValueError), open(path + ".settings.json", encoding="utf-8") as file:
-        recorded = json.load(file)
+        recorded = check_text(parse_json(file.read()))
         if isinstance(recorded, dict):
             found = [recorded.get("settings"), recorded.get("versions")]
             return tuple(part if isinstance(part, dict) else {} for part in found)
@@ -186,8 +187,8 @@ def _parse_row(kind, columns, line):
     if not line.endswith("\n"):
         raise ValueError("cut short")
     if kind == "jsonl":
-        values = json.loads(line)
-        if not isinstance(values, dict) or list(values) != list(columns):
+        values = check_text(parse_json(line))
+        if not isinstance(values, dict) or list(values) != list(columns) or not isinstance(values["FILE"], str):
             raise ValueError("other columns")
         return list(values.values())
     values = next(csv.reader([line])) if kind == "csv" else line[:-1].split("\t")
@@ -309,6 +310,8 @@ class ResumableTable:
             self._fresh = started["fresh"]
         self._start_of_rows = len(first)
         if not self._fresh:
+            if not os.path.isfile(self._path):
+                raise UsageError(f"{self._path} is gone, which {self._partial} adds to; put it back, or --overwrite.")
             with open(self._path, "rb") as table:
                 if table.readline() != self._header and self._header:
                     raise self._foreign("has another header")
@@ -325,7 +328,7 @@ class ResumableTable:
         """The partial file's parsed first line; None if the process was killed while writing it."""
         if first.startswith(_JOURNAL_START) and first.endswith(b"\n"):
             with contextlib.suppress(ValueError):
-                started = json.loads(first[len(_JOURNAL_START) :])
+                started = parse_json(first[len(_JOURNAL_START) :])
                 if isinstance(started, dict) and isinstance(started.get("settings"), dict) and "fresh" in started:
                     return started
         elif _JOURNAL_START.startswith(first) or (first.startswith(_JOURNAL_START) and not first.endswith(b"\n")):
@@ -357,7 +360,7 @@ class ResumableTable:
     def _recorded_settings(self):
         try:
             with open(self._path + ".settings.json", encoding="utf-8") as file:
-                recorded = json.load(file)["settings"]
+                recorded = parse_json(file.read())["settings"]
             if not isinstance(recorded, dict):
                 raise TypeError
             return recorded

@@ -76,7 +76,7 @@ def design_of(shapes, heads=None):
         if 0 in shapes[name]:
             raise WorkError(f"{name} has the shape {tuple(shapes[name])}, so it holds nothing.")
     width, bands, patch, _ = shapes["patch_embed.proj.weight"]
-    blocks = {int(match.group(1)) for match in (re.match(r"blocks\.(\d+)\.", name) for name in shapes) if match}
+    blocks = {int(match.group(1)) for match in (re.match(r"blocks\.([0-9]{1,6})\.", name) for name in shapes) if match}
     if heads is None and width % HEAD_WIDTH:
         raise UsageError(f"--heads: a width of {width} does not tell how many attention heads there are; give them.")
     heads = heads or width // HEAD_WIDTH

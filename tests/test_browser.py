@@ -2,7 +2,6 @@
 
 import csv
 import os
-import sys
 from urllib.parse import unquote_to_bytes, urlsplit
 
 import numpy as np
@@ -19,7 +18,7 @@ from lib.thumbnails import allowance, encode
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(sys.version_info < (3, 12), reason="the browser is the same everywhere: once is enough"),
+    pytest.mark.once,
 ]
 
 LABELS = ("Animal", 'Text "<b>"', "שלום")

@@ -138,6 +138,7 @@ def test_the_lines_of_the_readme_run(undisturbed):
 
 
 @pytest.mark.slow
+@pytest.mark.once
 def test_a_chain_that_is_killed_and_run_again_ends_the_same(undisturbed):
     calm, times = undisturbed
     folder = calm.parent / "killed"

@@ -18,6 +18,7 @@ FLOORS = {
         "cli",
         "categories",
         "files",
+        "outside",
         "memory",
         "parallel",
         "progress",

@@ -1,0 +1,630 @@
+"""Spoil valid files in every way and see that the toolkit reads them right or says in a sentence what is wrong.
+
+    python tests/fuzz.py [SECONDS] [--kind NAME] [--seed NUMBER] [--keep FOLDER]
+
+spends the seconds (60) on each kind of input, in a process of its own, which may take 30 s and 6 GiB for one input.
+Each input follows from the seed and its number. What breaks something is kept in the folder and named; the exit status
+is then 1. The tests do the first few inputs of each kind.
+"""
+
+import argparse
+import contextlib
+import faulthandler
+import io
+import json
+import os
+import random
+import re
+import resource
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+import zipfile
+from pathlib import Path
+from typing import Callable, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parent.parent
+
+_SECONDS = 30  # that one input may take
+_MEMORY = 6 << 30  # bytes that it may take, beside what the libraries take
+_FIXTURES = ROOT / "tests" / "fixtures"
+
+# Bytes that formats give a meaning to, and numbers at the ends of what fits.
+_TELLING = [b"\x00", b"\xff", b"\x7f", b"\x80", b"\xff\xff", b"\x00" * 4, b"\xff" * 4, b"\x7f\xff\xff\xff", b"\x80" * 8]
+_TELLING += [b"PK\x03\x04", b"\x89HDF", b"\xff\xd8\xff", b"\xff\xda", b"II*\x00", b"..", b"/", b"\t", b"\n", b'"', b"'"]
+_TEXTS = [
+    "",
+    "-1",
+    "0",
+    "1e999",
+    "NaN",
+    "null",
+    "true",
+    "[]",
+    "{}",
+    '""',
+    "9" * 5000,
+    "[" * 3000,
+    "\u202e",
+    "\ud7ff",
+    "\x1b[2J",
+]
+_TEXTS += ["\\ud800", "\\x00", "../../outside", "/dev/zero", "٣", "=1+1", "<script>", "a" * 70_000]
+_VALUES = [
+    None,
+    True,
+    -1,
+    0,
+    1 << 40,
+    10**30,
+    1e308,
+    "",
+    "a" * 300,
+    [],
+    {},
+    [[]],
+    "os.system",
+    ["a", 0, 0],
+    {"class_name": "Lambda"},
+]
+
+
+class Kind(NamedTuple):
+    """A kind of input.
+
+    Attributes:
+        name: the file's.
+        seeds: called with an empty folder; returns the bytes of valid files.
+        use: called with the path of a file; reads it as the toolkit does.
+    """
+
+    name: str
+    seeds: Callable
+    use: Callable
+
+
+def _pictures(folder):
+    rng = np.random.default_rng(1)
+    pixels = (rng.integers(0, 60, (40, 56, 3)) + np.arange(56)[None, :, None] * 3).astype("uint8")
+    picture, found = Image.fromarray(pixels), []
+    for kind, options in (
+        ("JPEG", {}),
+        (
+            "JPEG",
+            {"progressive": True, "exif": b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"},
+        ),
+        ("PNG", {}),
+        ("BMP", {}),
+        ("GIF", {}),
+        ("TIFF", {}),
+        *(("TIFF", {"compression": name}) for name in ("tiff_lzw", "tiff_deflate", "packbits", "jpeg")),
+        ("WEBP", {}),
+        ("WEBP", {"lossless": True}),
+        ("JPEG2000", {}),
+    ):
+        with contextlib.suppress(OSError), io.BytesIO() as file:  # a Pillow without that compression
+            picture.save(file, kind, **options)
+            found.append(file.getvalue())
+    for mode, kind in (("P", "PNG"), ("LA", "PNG"), ("1", "TIFF"), ("CMYK", "JPEG"), ("F", "TIFF"), ("I;16", "PNG")):
+        with io.BytesIO() as file:
+            (Image.fromarray(pixels[..., 0].astype("uint16") * 200) if mode == "I;16" else picture.convert(mode)).save(
+                file, kind
+            )
+            found.append(file.getvalue())
+    return found
+
+
+def _use_picture(path):
+    from lib.images import read_image, read_thumbnail
+
+    pixels = read_image(path, 24, max_pixels=10_000_000)
+    assert pixels.shape == (24, 24, 3) and np.isfinite(pixels).all() and pixels.min() >= 0 and pixels.max() <= 255.01
+    assert max(read_thumbnail(path, 32, 10_000_000).shape[:2]) <= 32
+
+
+def _use_exact_picture(path):
+    from lib.images import read_image
+
+    assert read_image(path, 24, exact=True, max_pixels=10_000_000).shape == (24, 24, 3)
+
+
+def _records(folder):
+    from toys import write_records
+
+    return [Path(write_records(folder / "a.tfr", count, count)).read_bytes() for count in (1, 3)]
+
+
+def _use_records(path):
+    from lib.records import load_images, open_records
+
+    for skip_bad in (False, True):
+        records = open_records([path], "-t/--train", 3, skip_bad=skip_bad)
+        images = load_images(records, processors=1, skip_bad=skip_bad, report=_nothing)
+        assert images.take(np.arange(len(images))).shape == (len(images), *images.shape)
+
+
+def _keras(folder):
+    from toys import write_model
+
+    names = ("nested-2.13", "nested-2.12-hdf5", "nested-3.15")
+    return [Path(write_model(folder / "a.keras")).read_bytes()] * 3 + [
+        (_FIXTURES / "keras" / f"{name}.keras").read_bytes() for name in names
+    ]
+
+
+def _use_keras(path):
+    from lib.errors import UsageError
+    from lib.keras_files import load_model, read_outline
+
+    with contextlib.suppress(UsageError):
+        read_outline(path)
+    assert load_model(path).output.shape[-1] > 0
+
+
+def _checkpoints(folder):
+    return [path.read_bytes() for path in sorted((_FIXTURES / "vit").iterdir()) if path.suffix != ".npz"]
+
+
+def _use_checkpoint(path):
+    from lib.checkpoints import read_arrays
+
+    if Path(path).read_bytes()[8:9] == b"{":
+        path = shutil.copy(path, path + ".safetensors")
+    for tensor in read_arrays(path).values():
+        assert tensor.read().shape == tensor.shape
+
+
+def _log(folder):
+    return [(ROOT / "manual" / "optimization-log.tsv").read_bytes()]
+
+
+def _use_log(path):
+    from lib.optimization_log import best_row, read_log
+
+    shutil.copy(path, os.path.join(os.path.dirname(path), "optimization-log.tsv"))
+    assert best_row(read_log(os.path.dirname(path))).settings.batch >= 1
+
+
+def _use_number_map(path):
+    from lib.records import read_number_map
+
+    assert all(type(number) is int for pair in read_number_map(path).items() for number in pair)
+
+
+def _use_labels(path):
+    from lib.categories import read_categories, read_labels
+
+    assert all(read_labels(path)) and read_categories(path)
+
+
+def _use_class_numbers(path):
+    from lib.recipes import cover, parse_bands, parse_class_numbers, parse_weights
+
+    text = Path(path).read_bytes().decode(errors="replace")
+    for parse in (parse_class_numbers, parse_weights, parse_bands):
+        with contextlib.suppress(ValueError):
+            found = parse(text)
+            np.array(cover(found, 3) if isinstance(found, dict) else found, "float32")
+
+
+def _predictions(ending):
+    def seeds(folder):
+        from lib.tables import ResumableTable
+
+        path = folder / f"a.{ending}"
+        with ResumableTable(str(path), _COLUMNS, _SETTINGS) as table:
+            table.append([["N", f"d/{name}.jpg", "Live", 0.75] for name in ("a", "b", 'c",', "é", "\\xff")])
+            table.finish({"keras": "1"})
+        return [path.read_bytes()]
+
+    return seeds
+
+
+_COLUMNS = ["MODEL", "FILE", "PREDICTION", "PROBABILITY"]
+_SETTINGS = {"-m/--model": "N", "-d/--data": "d/", "--top": 1}
+
+
+def _use_predictions(path):
+    from lib.reporting import report_table, sort_table
+
+    page = os.path.join(os.path.dirname(path), "page.html")
+    report_table(path, page, processors=1, report=_nothing)
+    assert "<script>alert" not in Path(page).read_text(encoding="utf-8")
+    sort_table(path, os.path.join(os.path.dirname(path), "sorted"), report=_nothing)
+
+
+def _collection(folder):
+    lines = ["FILE\tCATEGORY\tGROUP\tSPLIT"]
+    for number, rest in enumerate(("x\t1\ttrain", "y\t\t", "y\t2\ttest", "z\t\t")):
+        picture = np.random.default_rng(number).integers(0, 256, (8, 8, 3)).astype("uint8")
+        Image.fromarray(picture).save(folder / f"{number}.png")
+        lines.append(f"{folder / str(number)}.png\t{rest}")
+    return ["\n".join(lines).encode() + b"\n"]
+
+
+def _use_collection(path):
+    from lib.conversion import convert, items_of_table
+    from lib.splits import PerClass
+
+    items = items_of_table(path)
+    convert(
+        items,
+        {},
+        os.path.join(os.path.dirname(path), "out"),
+        PerClass(shares=(0.8, 0.1, 0.1)),
+        processors=1,
+        report=_nothing,
+    )
+
+
+def _partials(ending):
+    def seeds(folder):
+        from lib.tables import ResumableTable
+
+        path = folder / f"a.{ending}"
+        table = ResumableTable(str(path), _COLUMNS, _SETTINGS)
+        table.append([["N", f"d/{name}.jpg", "Live", 0.75] for name in "abc"])
+        del table
+        return [(folder / f"a.{ending}.partial").read_bytes()]
+
+    return seeds
+
+
+def _use_partial(ending):
+    def use(path):
+        from lib.tables import ResumableTable, read_table
+
+        table_path = os.path.join(os.path.dirname(path), f"a.{ending}")
+        shutil.copy(path, table_path + ".partial")
+        with ResumableTable(table_path, _COLUMNS, _SETTINGS) as table:
+            table.append([["N", name, "Live", 0.75] for name in ("d/a.jpg", "d/z.jpg") if name not in table])
+            names = set(table)
+            table.finish({})
+        if ending != "csv":
+            assert len(list(read_table(table_path))) == len(names) + 1
+
+    return use
+
+
+def _states(folder):
+    from lib.states import save_state
+
+    facts = {"progress": {"epoch": 2, "history": {"loss": [1.0, 0.5]}}, "versions": {"TensorFlow": "2"}}
+    save_state(str(folder / "a.npz"), facts, {"weights": [np.arange(6.0)], "best": [np.ones((2, 2), "float32")]})
+    return [(folder / "a.npz").read_bytes()]
+
+
+def _use_state(path):
+    from lib.states import load_state
+
+    load_state(path)
+
+
+def _features(folder):
+    from lib.embeddings import Embeddings
+
+    with Embeddings(str(folder / "a.npz"), {"-m/--model": "m"}) as rows:
+        rows.append(["a.jpg", "b.jpg"], np.arange(10, dtype="float32").reshape(2, 5))
+        rows.finish(["a.jpg", "b.jpg"])
+    return [(folder / "a.npz").read_bytes()]
+
+
+def _use_features(path):
+    from lib.embeddings import Embeddings, load, nearest
+
+    stored = load(path)
+    nearest(stored, np.ones(stored.embeddings.shape[1]), 3)
+    with Embeddings(path, {"-m/--model": "m"}) as rows:
+        rows.append(["c.jpg"], np.ones((1, 5), "float32"))
+        rows.finish(["c.jpg"])
+
+
+def _partial_features(folder):
+    from lib.embeddings import Embeddings
+
+    with Embeddings(str(folder / "a.npz"), {"-m/--model": "m"}) as rows:
+        rows.append(["a.jpg", "b.jpg"], np.arange(10, dtype="float32").reshape(2, 5))
+    return [(folder / "a.npz.partial").read_bytes()]
+
+
+def _use_partial_features(path):
+    from lib.embeddings import Embeddings, load
+
+    whole = os.path.join(os.path.dirname(path), "a.npz")
+    shutil.copy(path, whole + ".partial")
+    with Embeddings(whole, {"-m/--model": "m"}) as rows:
+        rows.append(["c.jpg"], np.ones((1, 5), "float32"))
+        rows.finish(["a.jpg", "b.jpg", "c.jpg"])
+    load(whole)
+
+
+def _spools(folder):
+    from lib.spool import Spool, Spooled
+
+    with Spool(str(folder / "a.sqlite"), {"size": 96}) as spool:
+        for name in ("a", "b"):
+            spool.add(name, Spooled(1, 2, "ab", 3), b"\xff\xd8" + bytes(90))
+    return [(folder / "a.sqlite").read_bytes()]
+
+
+def _use_spool(path):
+    from lib.spool import Spool
+
+    with Spool(path, {"size": 96}) as spool:
+        for name in spool.known():
+            spool.jpeg(name)
+
+
+def _nothing(*_):
+    pass
+
+
+KINDS = {
+    "records": Kind("a.tfr", _records, _use_records),
+    "keras": Kind("a.keras", _keras, _use_keras),
+    "picture": Kind("a.jpg", _pictures, _use_picture),
+    "exact-picture": Kind("a.jpg", _pictures, _use_exact_picture),
+    "checkpoint": Kind("a.pth", _checkpoints, _use_checkpoint),
+    "log": Kind("a.tsv", _log, _use_log),
+    "number-map": Kind("map.tsv", lambda folder: [b"OLD\tNEW\n0\t1\n1\t0\n12\t2\n"], _use_number_map),
+    "labels": Kind("l.tsv", lambda folder: [b"CATEGORY\tINDEX\tLABEL\nx y\t0\tx\nz\t1\tz\n"], _use_labels),
+    "class-numbers": Kind("a.txt", lambda folder: [b"{0:1.0,1:2.5,2:3}", b"[1.0,1.0,2]"], _use_class_numbers),
+    "predictions-tsv": Kind("a.tsv", _predictions("tsv"), _use_predictions),
+    "predictions-csv": Kind("a.csv", _predictions("csv"), _use_predictions),
+    "predictions-jsonl": Kind("a.jsonl", _predictions("jsonl"), _use_predictions),
+    "collection": Kind("a.tsv", _collection, _use_collection),
+    "partial-tsv": Kind("b", _partials("tsv"), _use_partial("tsv")),
+    "partial-csv": Kind("b", _partials("csv"), _use_partial("csv")),
+    "partial-jsonl": Kind("b", _partials("jsonl"), _use_partial("jsonl")),
+    "state": Kind("a.npz", _states, _use_state),
+    "features": Kind("a.npz", _features, _use_features),
+    "partial-features": Kind("b", _partial_features, _use_partial_features),
+    "spool": Kind("a.sqlite", _spools, _use_spool),
+}
+
+
+def mutated(content, others, rng):
+    """A file spoilt somehow; what lies behind checksums is spoilt and gets right ones, half of the time."""
+    inner = _inner(content) if rng.random() < 0.6 else None
+    if inner is not None:
+        return inner(rng)
+    for _ in range(rng.choice((1, 1, 1, 2, 4, 16))):
+        content = _spoilt(content, others, rng)
+    return content
+
+
+def _spoilt(content, others, rng):
+    place = rng.randrange(len(content) + 1)
+    length = min(rng.choice((1, 1, 2, 4, 16, 200)), len(content) - place)
+    way = rng.randrange(9)
+    if way == 0 and content:
+        place = rng.randrange(len(content))
+        return content[:place] + bytes([content[place] ^ 1 << rng.randrange(8)]) + content[place + 1 :]
+    if way == 1:
+        return content[:place]
+    if way == 2:
+        return content[:place] + content[place + length :]
+    if way == 3:
+        return content[:place] + content[place : place + length] * rng.choice((2, 3, 50)) + content[place + length :]
+    if way == 4:
+        other = rng.choice(others)
+        return content[:place] + other[rng.randrange(len(other) + 1) :]
+    if way == 5:
+        return content[:place] + rng.choice(_TEXTS).encode("utf-8", "surrogatepass") + content[place + length :]
+    telling = rng.choice(_TELLING) if way < 8 else bytes(rng.randrange(256) for _ in range(length))
+    return content[:place] + telling + content[place + (len(telling) if way == 6 else 0) :]
+
+
+def _inner(content):
+    """A function from a generator to the file with something inside spoilt, if it is a zip, records or JSON."""
+    if content.startswith(b"PK"):
+        return lambda rng: _spoilt_zip(content, rng)
+    if len(content) > 12 and struct.unpack("<Q", content[:8])[0] < len(content) and content[8:9] != b"{":
+        return lambda rng: _spoilt_record(content, rng)
+    if b"\n{" in content or b"\t{" in content or content.startswith(b"{"):
+        return lambda rng: _spoilt_json_lines(content, rng)
+    return None
+
+
+def _spoilt_zip(content, rng):
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        members = [(info.filename, archive.read(info)) for info in archive.infolist()]
+    spoilt, target = rng.randrange(len(members)), io.BytesIO()
+    way = rng.random()
+    with zipfile.ZipFile(target, "w") as archive:
+        for number, (name, inside) in enumerate(members):
+            if number == spoilt:
+                if way < 0.05:
+                    continue
+                if way < 0.1:
+                    name = rng.choice(("../outside", "/tmp/outside", name + "x", "\x1b", "é" * 99))
+                elif inside.startswith(b"{") and way < 0.7:
+                    inside = _spoilt_json(inside, rng)
+                else:
+                    for _ in range(rng.choice((1, 1, 3))):
+                        inside = _spoilt(inside, [inside], rng)
+            archive.writestr(name, inside, rng.choice((zipfile.ZIP_STORED, zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)))
+    return target.getvalue()
+
+
+def _spoilt_record(content, rng):
+    from lib import records
+
+    length = struct.unpack("<Q", content[:8])[0]
+    inside = _spoilt(content[12 : 12 + length], [content], rng)
+    head = struct.pack("<Q", len(inside))
+    check = records._checksum
+    record = head + struct.pack("<I", check(head)) + inside + struct.pack("<I", check(inside))
+    return record + content[16 + length :]
+
+
+def _spoilt_json_lines(content, rng):
+    parts = content.split(b"\n")
+    places = [number for number, part in enumerate(parts) if b"{" in part and b"}" in part]
+    if not places:
+        return _spoilt(content, [content], rng)
+    line = rng.choice(places)
+    begin, end = parts[line].index(b"{"), parts[line].rindex(b"}") + 1
+    parts[line] = parts[line][:begin] + _spoilt_json(parts[line][begin:end], rng) + parts[line][end:]
+    return b"\n".join(parts)
+
+
+def _spoilt_json(content, rng):
+    """A JSON text with a value, or a key, somewhere in it replaced."""
+    try:
+        whole = [json.loads(content)]
+    except ValueError:
+        return _spoilt(content, [content], rng)
+    holder, place = whole, 0
+    while rng.random() < 0.85 and isinstance(holder[place], (dict, list)) and holder[place]:
+        holder = holder[place]
+        place = rng.choice(list(holder)) if isinstance(holder, dict) else rng.randrange(len(holder))
+    if isinstance(holder, dict) and rng.random() < 0.2:
+        holder[rng.choice((*holder, "name", "weights", "self", "a" * 300, "\ud800"))] = holder.pop(place)
+    else:
+        holder[place] = rng.choice(_VALUES)
+    return json.dumps(whole[0]).encode()
+
+
+def check(kind, content, folder):
+    """Use an input in an empty folder.
+
+    Returns:
+        Whether it was taken, rather than refused in a sentence.
+
+    Raises:
+        AssertionError, or whatever else is not right.
+    """
+    from lib.errors import UsageError, WorkError
+    from lib.images import ImageError
+
+    path = os.path.join(folder, kind.name)
+    Path(path).write_bytes(content)
+    try:
+        kind.use(path)
+        return True
+    except ImageError as error:
+        assert str(error), "no reason"
+    except (UsageError, WorkError) as error:
+        words = str(error)
+        assert words.endswith((".", "anew")) and ("/" in words or "-" in words), f"names no file or option: {words}"
+        assert not re.search("[A-Z][a-zA-Z]+Error\\b|Traceback", words) or "=" in words, words
+    return False
+
+
+def inputs(name, seed, folder):
+    """Yield number and content of the inputs of a kind, without end."""
+    seeds = KINDS[name].seeds(Path(folder))
+    number = 0
+    while True:
+        rng = random.Random(f"{name} {seed} {number}")
+        yield number, mutated(rng.choice(seeds), seeds, rng)
+        number += 1
+
+
+def tried(name, seed, seconds=float("inf"), most=None, first=0, keep=None, tell=_nothing):
+    """Try inputs of a kind; returns how many, how many of them were taken, and the errors that are not the project's.
+
+    Args:
+        name: of `KINDS`.
+        seed: of what is drawn.
+        seconds, most: for how long, how many.
+        first: the number of the first.
+        keep: the folder for inputs that break something; None for none.
+        tell: called with each input's number before it is used, and its path.
+    """
+    end, count, taken, found = time.monotonic() + seconds, 0, 0, []
+    with tempfile.TemporaryDirectory() as folder:
+        for number, content in inputs(name, seed, tempfile.mkdtemp(dir=folder)):
+            if number < first:
+                continue
+            if time.monotonic() > end or count == most:
+                break
+            place = tempfile.mkdtemp(dir=folder)
+            tell(number, content)
+            count += 1
+            try:
+                with contextlib.redirect_stderr(io.StringIO()):
+                    taken += check(KINDS[name], content, place)
+            except Exception as error:
+                last = traceback.extract_tb(error.__traceback__)[-1]
+                found.append(f"{name} {number}: {error!r:.200} ({Path(last.filename).name}:{last.lineno})")
+                if keep:
+                    (Path(keep) / f"{name}-{seed}-{number}").write_bytes(content)
+            outside = {path.name for path in Path(folder).parent.glob("outside*")}
+            assert not outside, f"{name} {number} wrote outside"
+            shutil.rmtree(place)
+    return count, taken, found
+
+
+def _child(arguments):
+    """Try one kind, and say on stdout after each input where it is, since a crash says nothing."""
+
+    def tell(number, content):
+        (Path(arguments.keep) / "current").write_bytes(content)
+        print(f"at {number}", flush=True)
+        faulthandler.dump_traceback_later(_SECONDS, exit=True)
+
+    if arguments.kind not in ("keras", "exact-picture"):  # for which TensorFlow reserves what it may never take
+        resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
+    found = tried(arguments.kind, arguments.seed, arguments.seconds, None, arguments.first, arguments.keep, tell)
+    print("result " + json.dumps(found), flush=True)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
+    parser.add_argument("seconds", nargs="?", type=float, default=60)
+    parser.add_argument("--kind", choices=KINDS)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--keep", default="fuzz.tmp", metavar="FOLDER")
+    parser.add_argument("--first", type=int, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    os.makedirs(arguments.keep, exist_ok=True)
+    if arguments.first is not None:
+        _child(arguments)
+        return 0
+    environment = dict(os.environ, PYTHONPATH=str(ROOT), TF_CPP_MIN_LOG_LEVEL="3", CUDA_VISIBLE_DEVICES="-1")
+    broken = 0
+    for name in [arguments.kind] if arguments.kind else KINDS:
+        end, first, count, taken, found = time.monotonic() + arguments.seconds, 0, 0, 0, []
+        while True:
+            left = end - time.monotonic()
+            command = [sys.executable, __file__, str(max(0, left)), "--kind", name, "--seed", str(arguments.seed)]
+            done = subprocess.run(
+                [*command, "--keep", arguments.keep, "--first", str(first)],
+                capture_output=True,
+                env=environment,
+                text=True,
+                errors="replace",
+            )
+            lines = done.stdout.splitlines()
+            if lines and lines[-1].startswith("result "):
+                more = json.loads(lines[-1][7:])
+                count, taken, found = count + more[0], taken + more[1], found + more[2]
+                break
+            numbers = [int(line[3:]) for line in lines if line.startswith("at ")]
+            reason = done.stderr.strip().splitlines()[-1:] or [""]
+            number = numbers[-1] if numbers else first
+            found.append(f"{name} {number}: the process ended with {done.returncode} {reason[0]:.120}")
+            current = Path(arguments.keep) / "current"
+            if current.exists():
+                os.replace(current, Path(arguments.keep) / f"{name}-{arguments.seed}-{number}")
+            count, first = count + len(numbers), number + 1
+            if not numbers or len(found) > 20:
+                break
+        print(f"{name}: {count:,} inputs, {taken:,} taken, {len(found)} wrong", flush=True)
+        for line in found[:20]:
+            print(f"    {line}", flush=True)
+        broken += len(found)
+    return int(broken > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,748 @@
+"""What comes from outside is read right or refused in a sentence: properties of all inputs, and a little fuzzing."""
+
+import json
+import os
+import pickle
+import struct
+import tempfile
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fuzz import KINDS, tried
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from lib.checkpoints import read_arrays
+from lib.errors import UsageError, WorkError
+from lib.files import escape_name, unescape_name
+from lib.optimization_log import KEYS, Hyperparameters, parse_settings, ranges_of
+from lib.recipes import cover, parse_bands, parse_class_numbers, parse_weights
+
+many = settings(
+    derandomize=True,
+    database=None,
+    deadline=None,
+    max_examples=150,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+
+any_json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(), max_size=8) | st.just(10**400),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=6), inner, max_size=4),
+    max_leaves=12,
+)
+names = st.binary(min_size=1, max_size=40).filter(lambda name: not set(name) & {0, 47}).map(os.fsdecode)
+lines = st.text(st.characters(blacklist_categories=["Cs"]), max_size=30)
+
+
+def folder():
+    """A folder of one's own for each example."""
+    return tempfile.TemporaryDirectory(prefix="outside-")
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_spoilt_files_are_refused_in_a_sentence(name):
+    count = {"keras": 12, "picture": 80, "exact-picture": 20, "collection": 25}.get(name, 40)
+    tried_count, _, found = tried(name, seed=0, most=count)
+    assert tried_count == count and not found, found
+
+
+def test_the_fuzzer_finds_what_is_wrong(monkeypatch):
+    def use(path):
+        raise KeyError(path) if b"\xff" in Path(path).read_bytes() else UsageError(f"{path} is none.")
+
+    monkeypatch.setitem(KINDS, "log", KINDS["log"]._replace(use=use))
+    assert any("KeyError" in line for line in tried("log", seed=0, most=200)[2])
+
+
+@many
+@given(st.binary(min_size=1, max_size=60).map(os.fsdecode))
+def test_any_name_becomes_a_line_of_text_and_comes_back(name):
+    text = escape_name(name)
+    assert len(text.split("\n")) == 1 and "\t" not in text and "\r" not in text
+    text.encode()
+    assert unescape_name(text) == os.fsdecode(os.fsencode(name))
+
+
+@many
+@given(lines)
+def test_any_text_is_a_name(text):
+    os.fsencode(unescape_name(text))
+
+
+@many
+@given(st.lists(names, min_size=1, max_size=6, unique=True), st.data())
+def test_what_was_written_to_a_table_survives_any_cut(found, data):
+    from lib.tables import ResumableTable, read_table
+
+    kind = data.draw(st.sampled_from(["tsv", "csv", "jsonl"]))
+    with folder() as here:
+        path = os.path.join(here, f"t.{kind}")
+        written = [escape_name(name) for name in found]
+        table = ResumableTable(path, ["FILE", "PREDICTION"], {"--top": 1})
+        ends = []
+        for name in written:
+            table.append([[name, "Live"]])
+            ends.append(os.path.getsize(path + ".partial"))
+        del table
+        cut = data.draw(st.integers(ends[0], ends[-1]))
+        os.truncate(path + ".partial", cut)
+        with ResumableTable(path, ["FILE", "PREDICTION"], {"--top": 1}) as table:
+            assert set(table) == {name for name, end in zip(written, ends) if end <= cut}
+            table.append([[name, "Live"] for name in written if name not in table])
+            table.finish({})
+        rows = list(read_table(path))[1:]
+        assert sorted(unescape_name(row[0]) for row in rows) == sorted(map(unescape_name, written))
+
+
+@many
+@given(st.sampled_from(["tsv", "csv", "jsonl"]), st.lists(lines | any_json.map(json.dumps), max_size=4).map("\n".join))
+def test_any_text_as_a_table(kind, text):
+    from lib.reporting import labels_of_table, read_predictions
+
+    with folder() as here:
+        path = Path(here) / f"t.{kind}"
+        path.write_text(text, encoding="utf-8")
+        (Path(here) / f"t.{kind}.settings.json").write_text(text, encoding="utf-8")
+        assert all(isinstance(label, str) for label in labels_of_table(str(path)))
+        try:
+            rows, _ = read_predictions(str(path))
+            assert all(row.name and row.category for row in rows)
+        except UsageError as error:
+            assert str(path) in str(error)
+
+
+@many
+@given(st.dictionaries(st.sampled_from([key.name for key in KEYS]), any_json))
+def test_any_settings_of_a_log(changes):
+    whole = {key.name: getattr(Hyperparameters(), key.attribute) for key in KEYS}
+    for values in (changes, {**whole, **changes}):
+        for parse in (parse_settings, ranges_of):
+            try:
+                found = parse(json.dumps(values))
+            except ValueError as error:
+                assert type(error) is ValueError and str(error)
+            else:
+                assert isinstance(found, (dict, Hyperparameters))
+
+
+@many
+@given(lines | st.lists(st.sampled_from(list("{}[]():,.0123456789e+- ")), max_size=20).map("".join))
+def test_any_text_as_numbers_of_classes(text):
+    for parse in (parse_class_numbers, parse_weights, parse_bands):
+        try:
+            found = parse(text)
+            values = np.array(cover(found, len(found)) if isinstance(found, dict) else found, "float64")
+            assert np.isfinite(values).all()
+        except ValueError as error:
+            assert str(error)
+
+
+@many
+@given(st.dictionaries(st.integers(0, 10**9), st.floats(0, 1e300) | st.integers(0, 10**9), min_size=1, max_size=5))
+def test_numbers_of_classes_as_python_writes_them(numbers):
+    assert parse_class_numbers(repr(numbers)) == numbers
+    assert parse_class_numbers(repr(numbers).replace(" ", "").replace("}", ",}")) == numbers
+
+
+@many
+@given(st.dictionaries(st.integers(0, 10**18 - 1), st.integers(0, 10**18 - 1), min_size=1), lines)
+def test_number_maps(numbers, more):
+    from lib.records import read_number_map
+
+    with folder() as here:
+        path = Path(here) / "map.tsv"
+        path.write_text("OLD\tNEW\n" + "".join(f"{old}\t{new}\n" for old, new in numbers.items()))
+        assert read_number_map(str(path)) == numbers
+        path.write_text(path.read_text() + more, encoding="utf-8")
+        try:
+            assert numbers.items() <= read_number_map(str(path)).items()
+        except UsageError as error:
+            assert str(path) in str(error)
+
+
+@many
+@given(st.lists(st.tuples(st.integers(0, 2**31 - 1), st.binary(max_size=200)), min_size=1, max_size=4), st.data())
+def test_records_come_back_and_any_bit_that_changes_is_noticed(items, data):
+    from lib.records import make_record, open_records, read_jpeg
+
+    with folder() as here:
+        path = Path(here) / "a.tfr"
+        content = b"".join(make_record(category, b"\xff\xd8" + image) for category, image in items)
+        path.write_bytes(content)
+        records = open_records([str(path)], "-t")
+        assert records.category.tolist() == [category for category, _ in items]
+        assert [read_jpeg(records, index)[2:] for index in range(len(items))] == [image for _, image in items]
+        place = data.draw(st.integers(0, 8 * len(content) - 1))
+        spoilt = bytearray(content)
+        spoilt[place // 8] ^= 1 << place % 8
+        path.write_bytes(spoilt)
+        with pytest.raises(WorkError, match="a.tfr, record [0-9]+,"):
+            open_records([str(path)], "-t")
+
+
+# Steps of a pickle that make and keep things: names of all kinds, calls, places, tuples, lists, dictionaries.
+_STEPS = [
+    b")",
+    b"]",
+    b"}",
+    b"(",
+    b"t",
+    b"\x85",
+    b"\x86",
+    b"\x87",
+    b"N",
+    b"\x88",
+    b"0",
+    b"2",
+    b"e",
+    b"a",
+    b"s",
+    b"u",
+    b"l",
+    b"d",
+]
+_STEPS += [
+    b"R",
+    b"b",
+    b"Q",
+    b"\x81",
+    b"\x8f",
+    b"\x90",
+    b"\x91",
+    b"\x93",
+    b"\x94",
+    b"q\x00",
+    b"q\x01",
+    b"h\x00",
+    b"h\x01",
+    b"K\x02",
+]
+_STEPS += [b"X\x01\x00\x00\x00a", b"X\x07\x00\x00\x00storage", b"J\xff\xff\xff\xff", b"ccollections\nOrderedDict\n"]
+_STEPS += [b"ctorch._utils\n_rebuild_tensor_v2\n", b"ctorch._utils\n_rebuild_parameter\n", b"ctorch\nFloatStorage\n"]
+_STEPS += [b"cargparse\nNamespace\n", b"cbuiltins\nset\n", b"cos\nsystem\n", b"cbuiltins\neval\n", b"i__main__\nx\n"]
+
+
+@many
+@given(st.lists(st.sampled_from(_STEPS), max_size=30).map(b"".join), st.booleans())
+def test_any_pickle_as_a_checkpoint(steps, legacy):
+    with folder() as here:
+        path = os.path.join(here, "a.pth")
+        if legacy:
+            heads = [
+                pickle.dumps(value, protocol=2) for value in (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True})
+            ]
+            Path(path).write_bytes(b"".join([*heads, b"\x80\x04" + steps + b".", pickle.dumps([], protocol=2)]))
+        else:
+            with zipfile.ZipFile(path, "w") as archive:
+                archive.writestr("a/data.pkl", b"\x80\x04" + steps + b".")
+                archive.writestr("a/data/a", bytes(24))
+        with pytest.raises(UsageError, match="a.pth "):
+            read_arrays(path)
+
+
+@many
+@given(any_json)
+def test_any_header_of_safetensors(header):
+    with folder() as here:
+        path = os.path.join(here, "a.safetensors")
+        for value in (header, {"patch_embed.proj.weight": header}):
+            text = json.dumps(value).encode()
+            Path(path).write_bytes(struct.pack("<Q", len(text)) + text + bytes(24))
+            with pytest.raises(UsageError, match="a.safetensors "):
+                read_arrays(path)
+
+
+@many
+@given(st.dictionaries(names, lines.filter(bool), min_size=1, max_size=5))
+def test_images_of_any_name_are_sorted_into_folders_of_any_name(categories):
+    from lib.sorting import INDEX, sort_images
+
+    with folder() as here:
+        data, sorted_ = os.path.join(here, "data"), os.path.join(here, "sorted")
+        os.mkdir(data)
+        found = {}
+        for name, category in categories.items():
+            if name not in (".", ".."):
+                Path(data, name).write_bytes(b"x")
+                found[escape_name(os.path.join(data, name))] = category * 20
+        sort_images(found, sorted_)
+        made = [os.path.join(parent, name) for parent, _, names in os.walk(sorted_) for name in names if name != INDEX]
+        assert sorted(map(os.path.realpath, made)) == sorted(os.path.realpath(unescape_name(name)) for name in found)
+        assert all(os.path.dirname(os.path.dirname(path)) == sorted_ for path in made)
+        assert sort_images(found, sorted_).made == 0
+        assert sorted(os.listdir(here)) == ["data", "sorted"]
+
+
+DEEP, LONG = "[" * 100_000, "9" * 5000
+
+
+def test_numbers_and_json_that_python_itself_gives_up_on(tmp_path):
+    from lib.categories import read_labels
+    from lib.records import read_number_map
+
+    for text in (DEEP, json.dumps({**json.loads(_whole_settings()), "batch": 10**400}), '{"batch": ' + LONG + "}"):
+        for parse in (parse_settings, ranges_of):
+            with pytest.raises(ValueError, match=r"no JSON|SETTINGS|gives 'batch'|the key") as error:
+                parse(text)
+            assert len(str(error.value)) < 800
+    (tmp_path / "map.tsv").write_text(f"OLD\tNEW\n{LONG}\t1\n")
+    with pytest.raises(UsageError, match="map.tsv line 2 needs an old and a new number"):
+        read_number_map(str(tmp_path / "map.tsv"))
+    (tmp_path / "l.tsv").write_text(f"INDEX\tLABEL\n{LONG}\ta\n")
+    with pytest.raises(UsageError, match="l.tsv line 2 needs a whole number as INDEX"):
+        read_labels(str(tmp_path / "l.tsv"))
+    for text in (
+        "{[]:1}",
+        "{0:" + LONG + "}",
+        "{0:1e400}",
+        "{" + "-" * 90_000 + "1:1}",
+        "{" + "(" * 90_000,
+        "{0:" + "1+" * 50_000 + "1}",
+    ):
+        with pytest.raises(ValueError, match="is not of the form|something else") as error:
+            parse_class_numbers(text)
+        assert len(str(error.value)) < 200
+
+
+def _whole_settings():
+    return json.dumps({key.name: getattr(Hyperparameters(), key.attribute) for key in KEYS})
+
+
+@pytest.mark.parametrize("text", [DEEP, '{"FILE": "\\ud800.jpg", "PREDICTION": "a"}'])
+def test_a_table_of_json_lines_that_is_none(text, tmp_path):
+    from lib.reporting import read_predictions
+    from lib.tables import settings_of
+
+    path = str(tmp_path / "t.jsonl")
+    for name in (path, path + ".settings.json"):
+        Path(name).write_text(text)
+    Path(path + ".partial").write_text("herbariograph " + text + "\n")
+    with pytest.raises(UsageError, match="t.jsonl can't be read as a table"):
+        read_predictions(path)
+    assert settings_of(path) == ({}, {})
+
+
+def test_settings_beside_a_table_may_hold_anything(tmp_path):
+    from lib.reporting import report_table
+
+    table, page = tmp_path / "t.tsv", tmp_path / "p.html"
+    table.write_text("FILE\tPREDICTION\nmissing.jpg\tText\n")
+    for value in (5, [], {"a": "<script>alert(1)</script>"}, None, True):
+        recorded = {"settings": {"-d/--data": value, "-m/--model": value, "--top": value}, "versions": {"a": value}}
+        Path(f"{table}.settings.json").write_text(json.dumps(recorded))
+        report_table(str(table), str(page), report=lambda message: None)
+        assert "<script>alert" not in page.read_text()
+
+
+def test_names_that_no_file_has(tmp_path):
+    from lib.conversion import items_of_table
+    from lib.reporting import read_predictions
+    from lib.sorting import sort_images
+
+    path = tmp_path / "t.tsv"
+    path.write_text("FILE\tPREDICTION\tCATEGORY\na\\x00/b.jpg\tText\tx\n")
+    for read in (read_predictions, items_of_table):
+        with pytest.raises(UsageError, match="t.tsv .*zero byte"):
+            read(str(path))
+    path.write_text("FILE\tCATEGORY\na.jpg\tx\ry\n", newline="")
+    with pytest.raises(UsageError, match="line 2 has a CATEGORY with signs that no text has"):
+        items_of_table(str(path))
+    (tmp_path / "sorted").mkdir()
+    for line in ("x/a\\x00\tb", "x/a\tb\\x00"):
+        (tmp_path / "sorted" / "sorted.tsv").write_text(f"PLACE\tFILE\n{line}\n")
+        with pytest.raises(UsageError, match="sorted.tsv was not written here"):
+            sort_images({}, str(tmp_path / "sorted"))
+
+
+def test_names_whose_ending_is_longer_than_a_name_may_be(tmp_path):
+    from lib.sorting import sort_images
+
+    for parent in ("one", "two"):
+        (tmp_path / parent).mkdir()
+        (tmp_path / parent / ("a." + "x" * 253)).write_bytes(b"")
+    found = {f"{tmp_path}/{parent}/a.{'x' * 253}": "b." + "y" * 300 for parent in ("one", "two")}
+    assert sort_images(found, str(tmp_path / "sorted")).made == 2
+
+
+def test_a_row_whose_file_is_no_text_ends_what_is_gone_on_with(tmp_path):
+    from lib.tables import ResumableTable
+
+    path = str(tmp_path / "t.jsonl")
+    start = 'herbariograph {"settings": {}, "fresh": true}\n{"FILE": "a", "PREDICTION": "x"}\n'
+    for spoilt in ('{"FILE": ["b"], "PREDICTION": "x"}\n', '{"FILE": 5, "PREDICTION": "x"}\n', DEEP + "\n"):
+        Path(path + ".partial").write_text(start + spoilt)
+        with ResumableTable(path, ["FILE", "PREDICTION"], {}) as table:
+            assert set(table) == {"a"}
+    Path(path + ".partial").write_text(start.replace("true", "false"))
+    with pytest.raises(UsageError, match="t.jsonl is gone, which .*t.jsonl.partial adds to"):
+        ResumableTable(path, ["FILE", "PREDICTION"], {})
+
+
+def test_features_that_are_none(tmp_path):
+    from lib.embeddings import Embeddings, load
+
+    path, partial = str(tmp_path / "e.npz"), tmp_path / "e.npz.partial"
+    for first in (b"{", DEEP.encode(), b"5"):
+        partial.write_bytes(b"herbariograph embeddings " + first + b"\n")
+        with pytest.raises(UsageError, match="e.npz.partial is damaged"):
+            Embeddings(path, {})
+    row = struct.pack("<II", 1, 2) + b"a" + bytes(8)
+    for spoilt in (struct.pack("<II", 1, 2) + b"\xff" + bytes(8), struct.pack("<II", 1, 3) + b"b" + bytes(12)):
+        partial.write_bytes(b"herbariograph embeddings {}\n" + row + spoilt)
+        with Embeddings(path, {}) as rows:
+            assert "a" in rows and "b" not in rows
+    settings_ = np.array(json.dumps({}))
+    for arrays in (
+        {"embeddings": np.array([["a"]]), "paths": np.array(["a"])},
+        {"embeddings": np.zeros((1, 2), "float32"), "paths": np.array([1.0])},
+        {"embeddings": np.zeros((1, 2), "float32"), "paths": np.array(["\ud800"])},
+    ):
+        np.savez(path, settings=settings_, **arrays)
+        with pytest.raises(UsageError, match="e.npz holds no features of images"):
+            load(path)
+    np.savez_compressed(
+        path, settings=settings_, embeddings=np.zeros((1, 2), "float32"), paths=np.zeros(20 << 20, "<U1")
+    )
+    with pytest.raises(UsageError, match="e.npz holds no features of images"):
+        load(path)
+
+
+def test_states_that_are_none(tmp_path):
+    from lib.states import load_state
+
+    path = str(tmp_path / "state.npz")
+    for facts in (DEEP.encode(), b"\xff", b"{"):
+        np.savez(path, facts=np.frombuffer(facts, "uint8"))
+        with pytest.raises(WorkError, match="state.npz is damaged .*--fresh"):
+            load_state(path)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(
+            "facts.npy",
+            b"\x93NUMPY\x01\x00\x76\x00"
+            + b"{'descr': '<f8', 'fortran_order': False, 'shape': (1<<50,)}".ljust(117)
+            + b"\n",
+        )
+    with pytest.raises(WorkError, match="state.npz is damaged"):
+        load_state(path)
+
+
+def test_a_state_of_another_training_is_refused(tmp_path):
+    import toys
+    from trainings import run
+
+    from lib import fitting
+    from lib.states import load_state, save_state
+
+    model = toys.write_model(tmp_path / "m.keras")
+    records = toys.write_records(tmp_path / "a.tfr", 12, 1)
+    arguments = (
+        "-a",
+        "3",
+        "-b",
+        "4",
+        "-c",
+        "-e",
+        "1",
+        "-i",
+        "16",
+        "-m",
+        model,
+        "-o",
+        str(tmp_path),
+        "-t",
+        records,
+        "-v",
+        records,
+    )
+    assert run("trainImagesC.py", tmp_path, *arguments).returncode == 0
+    (best,) = tmp_path.glob("*-best")
+    (best / "best-model.keras").unlink()
+    versions = fitting._versions()
+    for facts, groups in (
+        ({"versions": versions}, {}),
+        ({"versions": 5}, {}),
+        ({"versions": versions, "progress": {"epoch": 1, "more": 2}}, {}),
+        ({"versions": versions, "progress": {}}, {"weights": [np.zeros(7)]}),
+    ):
+        save_state(str(best / "training-state.npz"), facts, groups)
+        done = run("trainImagesC.py", tmp_path, *arguments)
+        assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
+        assert "--fresh" in done.stderr.splitlines()[-1]
+    assert load_state(str(best / "training-state.npz"))[0]
+
+
+def test_images_read_before_whose_database_is_damaged(tmp_path):
+    import sqlite3
+
+    from lib.spool import Spool, Spooled
+
+    path = str(tmp_path / "a.sqlite")
+    with Spool(path, {}) as spool:
+        spool.add("a", Spooled(1, 2, "ab", 3), b"\xff\xd8")
+    for change, words in (
+        ("UPDATE images SET dhash = 'x'", "a row is none of an image"),
+        ("UPDATE images SET dhash = NULL", "a row is none of an image"),
+        ("UPDATE images SET dhash = '1', jpeg = 5", "missing, or no JPEG"),
+        ("DELETE FROM images", "missing, or no JPEG"),
+        ("ALTER TABLE images RENAME COLUMN dhash TO other", "no such column"),
+    ):
+        database = sqlite3.connect(path)
+        database.execute(change)
+        database.commit()
+        database.close()
+        with pytest.raises(WorkError, match=f"a.sqlite is damaged .*{words}"), Spool(path, {}) as spool:
+            spool.known()
+            spool.jpeg("a")
+
+
+def test_a_search_in_a_folder_of_any_name_stays_in_it(tmp_path):
+    from lib.search import search
+
+    def train(settings, folder, watch):
+        watch([0.5])
+        return [0.5]
+
+    def say(message):
+        pass
+
+    here = tmp_path / "a?b=c{x}#%41'\n"
+    here.mkdir()
+    search(str(here), 1, {}, {}, 1, train, report=say)
+    assert os.listdir(tmp_path) == [here.name] and (here / "optimization-search.sqlite").exists()
+    (here / "optimization-search.sqlite").write_bytes(b"something else" * 100)
+    with pytest.raises(WorkError, match="optimization-search.sqlite holds no search .*--fresh"):
+        search(str(here), 2, {}, {}, 1, train, report=say)
+    search(str(here), 1, {}, {}, 1, train, fresh=True, report=say)
+
+
+def dense(units):
+    """The description of a model of one layer."""
+    layers = [
+        {
+            "class_name": "InputLayer",
+            "config": {"batch_shape": [None, 4], "name": "i"},
+            "name": "i",
+            "inbound_nodes": [],
+        },
+        {
+            "class_name": "Dense",
+            "config": {"units": units, "name": "d"},
+            "name": "d",
+            "inbound_nodes": [[["i", 0, 0, {}]]],
+        },
+    ]
+    ends = {"input_layers": [["i", 0, 0]], "output_layers": [["d", 0, 0]]}
+    return {"class_name": "Functional", "config": {"name": "m", "layers": layers, **ends}}
+
+
+def write_keras(path, description, fill):
+    import h5py
+
+    with h5py.File(path.with_suffix(".h5"), "w") as file:
+        fill(file)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("config.json", description if isinstance(description, str) else json.dumps(description))
+        archive.write(path.with_suffix(".h5"), "model.weights.h5")
+    return str(path)
+
+
+def test_small_models_that_would_take_all_memory_or_time(tmp_path):
+    import keras
+
+    from lib.keras_files import load_model
+
+    def right(file):
+        group = file.create_group("layers/dense/vars")
+        group["0"], group["1"] = np.ones((4, 2), "float32"), np.ones(2, "float32")
+
+    def empty(file):
+        group = file.create_group("layers/dense/vars")
+        group.create_dataset("0", (1 << 20, 1 << 20), "f4", chunks=(1024, 1024))
+        group["1"] = np.ones(2, "float32")
+
+    def many_names(file):
+        right(file)
+        for number in range(100):
+            file["layers/dense/vars"][f"x{number}"] = file["layers/dense/vars/0"]
+
+    def text(file):
+        group = file.create_group("layers/dense/vars")
+        group["0"], group["1"] = np.full((4, 2), b"a", "S1000"), np.ones(2, "float32")
+
+    def within_itself(file):
+        right(file)
+        inner = file.create_group("layers/other")
+        inner["again"] = inner
+        for level in range(60):
+            deeper = file.create_group(f"groups/{level}")
+            inner["a"], inner["b"], inner = deeper, deeper, deeper
+
+    path = tmp_path / "a.keras"
+    assert load_model(write_keras(path, dense(2), right)).count_params() == 10
+    assert load_model(write_keras(path, dense(2), within_itself)).count_params() == 10
+    add_weight = keras.layers.Layer.add_weight
+    for units in (1 << 24, 1 << 40):
+        with pytest.raises(UsageError, match="a.keras describes [0-9,]+ weights, far more than it holds"):
+            load_model(write_keras(path, dense(units), right))
+    assert keras.layers.Layer.add_weight is add_weight
+    for fill, words in (
+        (empty, "larger than the layer's weights"),
+        (many_names, "it holds 102 arrays"),
+        (text, "not an array of numbers"),
+    ):
+        with pytest.raises(UsageError, match=f"a.keras is not a whole .keras file .*{words}"):
+            load_model(write_keras(path, dense(2), fill))
+    wide = dense(2)
+    wide["config"]["layers"][1]["config"]["kernel_constraint"] = {
+        "class_name": "MaxNorm",
+        "config": {"max_value": {"class_name": "__numpy__", "config": {"value": ["a"], "dtype": "U500000000"}}},
+    }
+    with pytest.raises(UsageError, match="a.keras has a layer 'd' with an array of 'U500000000'"):
+        load_model(write_keras(path, wide, right))
+    long = dense(2)
+    long["config"]["layers"] += long["config"]["layers"][1:] * 10_000
+    with pytest.raises(UsageError, match="a.keras describes 10,002 layers"):
+        load_model(write_keras(path, long, right))
+
+
+def test_a_zip_that_lies_about_what_it_holds(tmp_path):
+    from lib.keras_files import load_model
+
+    path = tmp_path / "a.keras"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("config.json", b" " * (40 << 20))
+        archive.writestr("model.weights.h5", b"")
+        archive.writestr("../outside", b"")
+    content = bytearray(path.read_bytes())
+    place = content.index(b"PK\x01\x02")  # where the list of the members begins; the packed size is at 20
+    struct.pack_into("<I", content, place + 20, 1 << 30)
+    path.write_bytes(content)
+    with pytest.raises(UsageError, match="its config.json would take 41,943,040 bytes"):
+        load_model(path)
+    assert sorted(os.listdir(tmp_path)) == ["a.keras"]
+
+
+def test_checkpoints_that_crash_python_or_take_for_ever(tmp_path, monkeypatch):
+    from lib import checkpoints
+
+    path = tmp_path / "a.pth"
+    deep, again = b")" + b"\x85" * 500_000, b"q\x00h\x00\x85"
+    for content in (b"}" + deep + b"Ns", deep, b"]" + b")" + b"\x85q\x00h\x00" * 300 + b"a", b")" + again * 200):
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("a/data.pkl", b"\x80\x02" + content + b".")
+        with pytest.raises(UsageError, match="a.pth has tuples within tuples too deep"):
+            read_arrays(str(path))
+    monkeypatch.setattr(checkpoints, "_MOST_STEPS", 1000)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a/data.pkl", b"\x80\x02" + b"N0" * 1000 + b"N.")
+    with pytest.raises(UsageError, match="too large to be one"):
+        read_arrays(str(path))
+    path.write_bytes(b"\x80\x04\x8e" + struct.pack("<Q", 1 << 50) + b"abc.")  # bytes, a petabyte of them
+    with pytest.raises(UsageError, match="a.pth is not a whole checkpoint"):
+        read_arrays(str(path))
+
+
+def test_numbers_of_a_checkpoint_that_are_damaged(tmp_path):
+    from conftest import FIXTURES
+
+    content = bytearray((FIXTURES / "vit" / "token.pth").read_bytes())
+    with zipfile.ZipFile(FIXTURES / "vit" / "token.pth") as archive:
+        place = max(archive.infolist(), key=lambda member: member.file_size)
+    content[place.header_offset + 200] ^= 1
+    (tmp_path / "a.pth").write_bytes(content)
+    tensors = read_arrays(str(tmp_path / "a.pth"))
+    with pytest.raises(UsageError, match="a.pth is not a whole checkpoint .*CRC"):
+        [tensor.read() for tensor in tensors.values()]
+    for shape in ([1] * 40, [1 << 60, 0], [10**4000, 0]):
+        header = json.dumps(
+            {"patch_embed.proj.weight": {"dtype": "F32", "shape": shape, "data_offsets": [0, 0]}}
+        ).encode()
+        (tmp_path / "a.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
+        with pytest.raises(UsageError, match="a.safetensors "):
+            read_arrays(str(tmp_path / "a.safetensors"))
+
+
+def test_blocks_with_numbers_that_are_none():
+    from lib.vit import design_of
+
+    shapes = {
+        "patch_embed.proj.weight": (64, 3, 4, 4),
+        "pos_embed": (1, 5, 64),
+        "head.weight": (3, 64),
+        "cls_token": (1, 1, 64),
+    }
+    shapes["blocks.0.mlp.fc1.weight"] = (64, 64)
+    assert design_of({**shapes, f"blocks.{LONG}.x": (1,), "blocks.٣.x": (1,)}).depth == 1
+
+
+def test_small_pictures_that_would_take_all_memory_or_time(tmp_path):
+    import io
+
+    from PIL import Image
+
+    from lib.images import ImageError, read_image
+    from lib.records import BadRecordError, decode
+
+    with io.BytesIO() as file:
+        Image.fromarray(np.zeros((16, 16, 3), "uint8")).save(file, "JPEG", progressive=True)
+        small = file.getvalue()
+    place = small.index(b"\xff\xc2") + 5
+    large = small[:place] + struct.pack(">HH", 65500, 65500) + small[place + 4 :]
+    with pytest.raises(BadRecordError, match="65500 x 65500 pixels, more than"):
+        decode(large)
+    last = small.rindex(b"\xff\xda")
+    slow = small[:-2] + small[last:-2] * 600 + small[-2:]
+    (tmp_path / "a.jpg").write_bytes(slow)
+    with pytest.raises(BadRecordError, match=r"\(it has 610 scans\)"):
+        decode(slow)
+    with pytest.raises(ImageError, match="it has 610 scans"):
+        read_image(str(tmp_path / "a.jpg"), 16)
+
+
+def test_names_that_are_not_utf_8_are_told_and_recorded(tmp_path):
+    import subprocess
+
+    from conftest import script
+
+    from lib.runs import find_run, write_settings
+
+    run = find_run(str(tmp_path), "ab")
+    os.mkdir(run.best)
+    write_settings(run, {"command": [os.fsdecode(b"\xff.tfr"), "é"]})
+    text = Path(run.file("settings.json")).read_text(encoding="utf-8")
+    assert "é" in text and json.loads(text)["command"] == [os.fsdecode(b"\xff.tfr"), "é"]
+    environment = dict(os.environ, PYTHONIOENCODING="utf-8:strict")
+    arguments = ["-n", "2", "-s", "16", "-p", "1", "-o", b"\xff\n"]
+    done = subprocess.run([*script("fractals.py"), *arguments], cwd=tmp_path, env=environment, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(b"\xff\n-train.tfr\t2\n") and (tmp_path / os.fsdecode(b"\xff\n-test.tfr")).exists()
+
+
+def test_an_error_is_one_line_whatever_the_file_is_called(capsys):
+    from lib import cli
+
+    def work(arguments):
+        raise UsageError(f"{os.fsdecode(name)} is wrong, غیرقابل\u200cاستفاده.")
+
+    name = b"a\n\x1b[2J\xe2\x80\xae\xff"
+    assert cli.run(cli.parser("Test."), work, []) == 2
+    told = capsys.readouterr().err
+    assert told.endswith(": a\\n\\x1b[2J\\u202e\\udcff is wrong, غیرقابل\u200cاستفاده.\n") and told.count("\n") == 1
+    with pytest.raises(SystemExit):
+        cli.run(cli.parser("Test."), work, [os.fsdecode(name)])
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_soup_that_is_made_but_whose_settings_are_damaged(tmp_path):
+    from lib.soup import _former_result, _read_rows
+
+    for text in ("", DEEP, "[]", '{"result": 5}'):
+        (tmp_path / "s.json").write_text(text)
+        with pytest.raises(WorkError, match="s.json is damaged .*--fresh"):
+            _former_result(str(tmp_path / "s.json"))
+    (tmp_path / "log.tsv").write_bytes(b"A\n\xff\n")
+    with pytest.raises(WorkError, match="log.tsv is damaged"):
+        _read_rows(str(tmp_path / "log.tsv"), ("A",))
