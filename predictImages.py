@@ -10,7 +10,7 @@ listed with the reason in OUTPUT.errors.tsv, never in the table.
 import functools
 import sys
 
-from lib import cli, views
+from lib import cli, shards, views
 
 
 def options():
@@ -18,13 +18,8 @@ def options():
     parser = cli.parser(__doc__)
     add = parser.add_argument
     add("-d", "--data", type=cli.existing_directory, metavar="DIR", help="the folder of images; required")
-    add(
-        "-o",
-        "--output",
-        type=cli.output_file,
-        metavar="FILE",
-        help="the table to write; its ending says how: .tsv, .csv or .jsonl; required",
-    )
+    table = "the table to write; its ending says how: .tsv, .csv or .jsonl; required"
+    add("-o", "--output", type=cli.output_file, metavar="FILE", help=table)
     add = parser.add_argument_group("model").add_argument
     add(
         "-m",
@@ -53,6 +48,7 @@ def options():
     add("--overwrite", action="store_true", help="start anew instead of going on with the table")
     add("--strict", action="store_true", help="exit with 1 if any file can't be read as an image")
     views.add_options(parser)
+    shards.add_options(parser)
     add = parser.add_argument_group("images").add_argument
     add("--exact", action="store_true", help="the pixels of the published pipeline: slower, EXIF orientation ignored")
     count = {"type": cli.whole_number(1), "metavar": "COUNT"}
@@ -70,13 +66,17 @@ def main(argv=None):
 def work(arguments):
     """Do what the command line says."""
     predicting = views.check(arguments)
-    if not arguments.report_from:
+    if predicting or arguments.similar:
         from lib.published import check_model_name
 
         check_model_name(arguments.model, arguments.models)
     say = functools.partial(print, file=sys.stderr)
     errors = predict(arguments, say) if predicting else ()
     table, limits = arguments.report_from or arguments.output, (arguments.max_pixels, arguments.processors)
+    if arguments.merge:
+        table, *parts = arguments.merge
+        done, errors = shards.merge_tables(table, parts, arguments.overwrite)
+        say(views.summary(done, errors, table))
     if arguments.report:
         from lib.reporting import report_table
 
@@ -113,13 +113,14 @@ def predict(arguments, say):
         overwrite=arguments.overwrite,
         runners_up=arguments.report is not None,
         embeddings=arguments.embeddings,
+        list_file=arguments.list,
+        shard=arguments.shard,
         cpu=arguments.cpu,
         gpu=arguments.gpu,
         processors=arguments.processors,
         report=say,
     )
-    listed = f"{len(errors):,} errors, listed in {arguments.output}.errors.tsv" if errors else "no errors"
-    say(f"{done:,} images categorised, {listed}.")
+    say(views.summary(done, len(errors), arguments.output))
     return errors
 
 

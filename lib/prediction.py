@@ -19,13 +19,15 @@ from lib.images import MAX_PIXELS, ImageError, is_image_name, list_images, read_
 from lib.parallel import STEP, cores, in_order, reading_threads
 from lib.progress import progress
 from lib.published import MODELS, find_model
+from lib.shards import LISTED, SHARD, of_file, of_folder
 from lib.tables import ResumableTable, check_errors_table, settings_of, write_errors_table
 
 # What the published models were trained on; taken for models that accept any size and don't say theirs.
 DEFAULT_SIZE = 96
 
 _CHECKSUM = "the model's SHA-256"
-_OF_FEATURES = ("-m/--model", _CHECKSUM, "-d/--data", "--exact")  # the settings that features follow from
+# The settings that features follow from.
+_OF_FEATURES = ("-m/--model", _CHECKSUM, "-d/--data", "--list", "--exact", SHARD, LISTED)
 
 
 def labels_of(model, path, labels_file=None):
@@ -71,6 +73,8 @@ def predict(
     overwrite=False,
     runners_up=False,
     embeddings=None,
+    list_file=None,
+    shard=None,
     cpu=False,
     gpu=0,
     processors=None,
@@ -79,7 +83,7 @@ def predict(
     """Categorise the images of a folder and write the table; go on where an earlier call was stopped.
 
     Args:
-        data: the folder, searched with all below it.
+        data: the folder, searched with all below it; None with `list_file`.
         model: a published model's name or the path of a `.keras` file.
         output: the table to write, `.tsv`, `.csv` or `.jsonl`.
         models: where published models are kept; None for the default.
@@ -93,11 +97,13 @@ def predict(
         overwrite: start anew though there be a table.
         runners_up: see `top`.
         embeddings: the file that the images' features are written to, see `lib.embeddings`; None for none.
+        list_file: a file that lists the images instead, see `lib.shards.of_file`.
+        shard: the `lib.shards.Shard` of the images that is done; None for all.
         cpu, gpu, processors: see `lib.device.select_device`.
         report: called with each message for the user.
 
     Returns:
-        How many files of the folder are in the table, and the errors: path -> reason.
+        How many files of the folder, or of the part, are in the table, and the errors: path -> reason.
 
     Raises:
         UsageError: no images, no such model, labels that don't match it, or a table of other settings.
@@ -113,20 +119,17 @@ def predict(
         top = begun if type(begun) is int and begun > 0 else min(2, len(labels)) if runners_up else 1
     if top > len(labels):
         raise UsageError(f"--top: {top} is more than the {len(labels)} categories there are.")
-    paths, errors = list_images(data)
-    if not paths and errors:
-        raise UsageError("-d/--data: {} {}.".format(*next(iter(errors.items()))))
-    if not paths:
-        raise UsageError(f"-d/--data: there is no image in {data} (JPEG, PNG, BMP, GIF, TIFF, WebP, …).")
+    paths, errors, first, about_list = _find_images(data, list_file, shard)
     names = [escape_name(name) for name in paths]
     settings = {
         "-m/--model": escape_name(model),
         _CHECKSUM: checksum(path),
-        "-d/--data": escape_name(os.path.join(data, "")),
+        **({"--list": escape_name(list_file)} if list_file else {"-d/--data": escape_name(os.path.join(data, ""))}),
         "the labels": list(labels),
         "--exact": exact,
         "--top": top,
         "--probabilities": probabilities,
+        **({} if shard is None else {SHARD: str(shard), LISTED: about_list}),
     }
     check_errors_table(output + ".errors.tsv", "-o/--output")
     with contextlib.ExitStack() as stack:
@@ -147,10 +150,10 @@ def predict(
             # Before any thread starts: threads that import modules at once can wait for each other for ever.
             pooled = features is not None
             compute, size = _load(path, len(labels), source, min(STEP, batch), cpu, gpu, processors, pooled)
-            read = _Reader(paths, size, exact, max_pixels)
+            read = _Reader(paths, size, exact, max_pixels, first)
             gone = 0
             with progress(len(todo), "images") as advance:
-                for numbers, (logits, vectors), failed in _answers(todo, read, compute, batch, processors):
+                for numbers, (logits, vectors), failed in _answers(todo, read, compute, batch, processors, first):
                     chances, good = _softmax(logits), []
                     for place, number in enumerate(numbers):
                         finite = np.isfinite(chances[place]).all()
@@ -179,6 +182,18 @@ def predict(
         table.finish(_versions())
     write_errors_table(output + ".errors.tsv", errors)
     return len(paths) - sum(path in errors for path in paths), errors
+
+
+def _find_images(data, list_file, shard):
+    """The `lib.shards.Listing` of what is to be done. UsageError if there is no image in all parts together."""
+    if list_file is not None:
+        return of_file(list_file, is_image_name, shard)
+    paths, problems = list_images(data)
+    if not paths and problems:
+        raise UsageError("-d/--data: {} {}.".format(*next(iter(problems.items()))))
+    if not paths:
+        raise UsageError(f"-d/--data: there is no image in {data} (JPEG, PNG, BMP, GIF, TIFF, WebP, …).")
+    return of_folder(paths, problems, shard)
 
 
 def similar_images(image, embeddings, count, model, models=None, max_pixels=MAX_PIXELS, cpu=False, gpu=0):
@@ -283,8 +298,9 @@ def _versions():
 class _Reader:
     """Reads steps of images; a callable with settings, which can be told to stop."""
 
-    def __init__(self, paths, size, exact, max_pixels):
+    def __init__(self, paths, size, exact, max_pixels, first=0):
         self._paths, self._size, self._exact, self._max_pixels = paths, size, exact, max_pixels
+        self._first = first
         self.stopped = threading.Event()
 
     def __call__(self, numbers, step):
@@ -300,13 +316,15 @@ class _Reader:
             if self.stopped.is_set():
                 raise concurrent.futures.CancelledError
             try:
-                pixels[number % step] = read_image(self._paths[number], self._size, self._exact, self._max_pixels)
+                pixels[(self._first + number) % step] = read_image(
+                    self._paths[number], self._size, self._exact, self._max_pixels
+                )
             except ImageError as error:
                 failed[number] = str(error)
         return pixels, failed
 
 
-def _answers(todo, read, compute, batch, processors):
+def _answers(todo, read, compute, batch, processors, first=0):
     """Read and answer images on all cores.
 
     Args:
@@ -315,21 +333,23 @@ def _answers(todo, read, compute, batch, processors):
         compute: from float32 pixels `(step, size, size, 3)` to logits and features, see `_load`.
         batch: at most how many images are held in memory.
         processors: on how many cores images are read and answered; None for all.
+        first: how many images of other parts come before.
 
     Yields:
         In order: a list of numbers, their logits and features as of `compute`, and the dictionary of those that could
         not be read: number -> reason.
     """
-    # The place in a step follows from the place in the folder alone: a resumed run computes the very same numbers.
+    # The place in a step follows from the place in the folder alone: a resumed run, and a part, computes the very same
+    # numbers.
     step = min(STEP, batch)
     groups = collections.OrderedDict()
     for number in todo:
-        groups.setdefault(number // step, []).append(number)
+        groups.setdefault((first + number) // step, []).append(number)
     threads = reading_threads(processors)
 
     def work(numbers):
         pixels, failed = read(numbers, step)
-        places = [number % step for number in numbers]
+        places = [(first + number) % step for number in numbers]
         return tuple(None if part is None else part[places] for part in compute(pixels)), failed
 
     ahead = max(1, min(2 * threads, batch // step))

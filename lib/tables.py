@@ -80,6 +80,37 @@ def read_table(path):
         raise UsageError(f"{path} can't be read as a table ({error}).") from error
 
 
+def read_lines(path):
+    """Read the lines of a table that `ResumableTable` wrote as they stand.
+
+    Yields:
+        First the header as bytes, empty for one that has none; then for each row the FILE, escaped, and the line.
+
+    Raises:
+        UsageError: it is something else.
+    """
+    kind, number = table_kind(path), 0
+    try:
+        with open(path, "rb") as file:
+            columns = place = None
+            if kind == "jsonl":
+                yield b""
+            else:
+                number, header = 1, file.readline()
+                columns = next(csv.reader([header.decode()])) if kind == "csv" else header.decode()[:-1].split("\t")
+                place = columns.index("FILE")
+                yield header
+            for line in file:
+                number += 1
+                text = line.decode()
+                if columns is None:
+                    columns = list(json.loads(text))
+                    place = columns.index("FILE")
+                yield _parse_row(kind, columns, text)[place], line
+    except (OSError, ValueError, csv.Error, StopIteration) as error:
+        raise UsageError(f"{path} can't be read as a table (line {number}: {error}).") from error
+
+
 def _separated(file, kind):
     rows = csv.reader(file) if kind == "csv" else (line.rstrip("\r\n").split("\t") for line in file)
     columns = None
@@ -338,11 +369,11 @@ class ResumableTable:
 
     def _compare(self, recorded):
         ours = json.loads(json.dumps(self._settings))
-        for key in ours:
-            if recorded.get(key) != ours[key]:
+        for key in {**ours, **recorded}:
+            if recorded.get(key) != ours.get(key):
                 raise UsageError(
                     f"{self._path} was begun with {key} {_short(recorded.get(key))}, this call has "
-                    f"{_short(ours[key])}; call as before, give another -o, or --overwrite."
+                    f"{_short(ours.get(key))}; call as before, give another -o, or --overwrite."
                 )
 
     def _foreign(self, reason):

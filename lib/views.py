@@ -62,19 +62,24 @@ def check(arguments):
     Raises:
         UsageError: something is missing, or doesn't go together.
     """
-    given = [("-d/--data", arguments.data), ("-o/--output", arguments.output)]
+    if arguments.data and arguments.list:
+        raise UsageError("--list: it takes the place of -d/--data; give one of them.")
+    source = ("--list", arguments.list) if arguments.list else ("-d/--data", arguments.data)
+    given = [source, ("-o/--output", arguments.output)]
+    others = [*given, ("--embeddings", arguments.embeddings), ("--similar", arguments.similar)]
+    _check_parts(arguments, others)
     if arguments.report_from:
-        _refuse("--report-from", [*given, ("--embeddings", arguments.embeddings), ("--similar", arguments.similar)])
+        _refuse("--report-from", others)
         if not arguments.report and not arguments.sort:
             raise UsageError("--report-from: give --report FILE.html, --sort DIR, or both, to be made of the table.")
-    only_similar = arguments.similar is not None and not arguments.data and not arguments.output
+    only_similar = arguments.similar is not None and not source[1] and not arguments.output
     if arguments.similar and not arguments.embeddings:
         raise UsageError("--similar: give --embeddings FILE.npz, whose images are to be compared.")
     if only_similar:
         _refuse("--similar without -d/--data", [("--report", arguments.report), ("--sort", arguments.sort)])
         if not os.path.isfile(arguments.embeddings):
             raise UsageError(f"--embeddings: {arguments.embeddings} is not there; with -d and -o it would be made.")
-    predicting = not arguments.report_from and not only_similar
+    predicting = not arguments.report_from and not arguments.merge and not only_similar
     missing = [option for option, value in given if not value]
     if predicting and missing:
         raise UsageError(f"the following arguments are required: {', '.join(missing)}")
@@ -82,9 +87,29 @@ def check(arguments):
         raise UsageError(f"--{'copy' if arguments.copy else 'hardlink'}: it goes with --sort DIR.")
     if arguments.sort:
         check_apart([], arguments.sort, arguments.data)  # now rather than after hours
-    if arguments.report and arguments.report in (arguments.output, arguments.report_from):
+    if arguments.report and arguments.report in (arguments.output, arguments.report_from, *(arguments.merge or ())):
         raise UsageError(f"--report: {arguments.report} is the table itself; give another FILE.")
     return predicting
+
+
+def summary(done, errors, table):
+    """How many images are in a table, as a sentence."""
+    listed = f"{errors:,} errors, listed in {table}.errors.tsv" if errors else "no errors"
+    return f"{done:,} images categorised, {listed}."
+
+
+def _check_parts(arguments, others):
+    """Check what goes together with `--shard` and `--merge`."""
+    if arguments.merge:
+        _refuse("--merge", [*others, ("--report-from", arguments.report_from), ("--shard", arguments.shard)])
+        if len(arguments.merge) < 2:
+            raise UsageError("--merge: give the table to write and then the parts' tables.")
+    if arguments.shard:
+        for option, value in (("--report", arguments.report), ("--sort", arguments.sort)):
+            if value:
+                raise UsageError(f"{option}: a part has none; give it with --merge, which makes the whole table.")
+        if not arguments.data and not arguments.list:
+            raise UsageError("--shard: give -d/--data or --list, of which it is to be a part.")
 
 
 def _refuse(reason, others):

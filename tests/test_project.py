@@ -33,6 +33,7 @@ FLOORS = {
         "optimization_log",
         "apart",
         "sorting",
+        "shards",
         "views",
     ],
     "parts": [
