@@ -277,7 +277,7 @@ def _decode_jpeg(file, image):
     file.seek(0)
     try:
         pixels = simplejpeg.decode_jpeg(file.read(), "RGB", min_height=height, min_width=width, strict=True)
-    except ValueError:
+    except (ValueError, KeyError):
         return None
     return pixels if pixels.shape == (height, width, 3) else None
 

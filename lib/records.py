@@ -299,7 +299,7 @@ def decode(jpeg, bands=3):
             raise
     except BadRecordError:
         raise
-    except ValueError as error:
+    except (ValueError, KeyError) as error:  # KeyError: of a kind of JPEG that simplejpeg has no name for
         raise BadRecordError(f"holds a JPEG that can't be decoded ({error})") from error
 
 

@@ -116,5 +116,5 @@ class Spool:
             if "locked" in str(error):
                 raise UsageError(f"{self._path} is in use: another process is making the same records.") from error
             raise WorkError(f"{self._path} can't be written ({error}).") from error
-        except sqlite3.DatabaseError as error:
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
             raise WorkError(f"{self._path} is damaged ({error}); remove it to start anew.") from error
