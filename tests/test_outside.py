@@ -454,6 +454,18 @@ def test_images_read_before_whose_database_is_damaged(tmp_path):
             spool.jpeg("a")
 
 
+def test_images_read_before_whose_database_has_a_schema_that_is_no_text(tmp_path):
+    from lib.spool import Spool
+
+    path = tmp_path / "a.sqlite"
+    with Spool(str(path), {}):
+        pass
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"CREATE TABLE images", b"CREAT\xff TABLE images"))
+    with pytest.raises(WorkError, match="a.sqlite is damaged"):
+        Spool(str(path), {})
+
+
 def test_a_search_in_a_folder_of_any_name_stays_in_it(tmp_path):
     from lib.search import search
 
@@ -649,6 +661,10 @@ def test_small_pictures_that_would_take_all_memory_or_time(tmp_path):
     large = small[:place] + struct.pack(">HH", 65500, 65500) + small[place + 4 :]
     with pytest.raises(BadRecordError, match="65500 x 65500 pixels, more than"):
         decode(large)
+    odd = bytearray(small)
+    odd[place + 6] = 0x41  # a sampling of the first colour that nobody uses
+    with pytest.raises(BadRecordError, match="holds a JPEG that can't be decoded"):
+        decode(bytes(odd))
     last = small.rindex(b"\xff\xda")
     slow = small[:-2] + small[last:-2] * 600 + small[-2:]
     (tmp_path / "a.jpg").write_bytes(slow)
