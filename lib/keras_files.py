@@ -8,6 +8,7 @@ import math
 import os
 import re
 import shutil
+import struct
 import tempfile
 import zipfile
 from typing import Any, NamedTuple
@@ -23,6 +24,10 @@ from lib.outside import parse_json
 # A member of a file that was shrunk more than this is refused if it is larger than that.
 LARGEST_SHRINKING = 20
 SMALL_BYTES = 32 << 20
+
+# Of the places in HDF5 where texts are stored together: what begins one, and what begins a text in it.
+_HEAP_HEAD = struct.Struct("<8sQ")
+_HEAP_ITEM = struct.Struct("<H6xQ")
 
 # The groups of a weights file that hold a training's state, not a model's.
 _TRAINING_STATE = ("optimizer", "metrics", "compile_metrics", "_metrics")
@@ -71,7 +76,7 @@ def open_model(path, outputs=None, precision="float32"):
     path = os.fspath(path)
     with _sentences(path):
         description, weights, image_size = _read(path)
-        with h5py.File(io.BytesIO(weights), "r") as file:
+        with _hdf5(weights) as file:
             graph = description or _hdf5_description(file)
             if precision != "float32":
                 graph = keras_graphs.with_precision(graph, precision)
@@ -96,7 +101,7 @@ def load_weights(opened, path):
     path = os.fspath(path)
     with _sentences(path):
         description, weights, _ = _read(path)
-        with h5py.File(io.BytesIO(weights), "r") as file:
+        with _hdf5(weights) as file:
             if keras_graphs.outline(description or _hdf5_description(file)) != opened.outline:
                 raise keras_graphs.GraphError("has another architecture")
             _restore(opened.model, opened.parts, file, description is None)
@@ -106,6 +111,28 @@ def read_outline(path):
     """The `lib.keras_graphs.outline` of a file's model, without its weights; errors as of `load_model`."""
     with _sentences(path), zipfile.ZipFile(path) as archive:
         return keras_graphs.outline(parse_json(_inflate(archive, "config.json")))
+
+
+def _hdf5(content):
+    """Open the bytes of an HDF5 file.
+
+    Raises:
+        ValueError: it is none, or one that HDF5 would read for ever.
+    """
+    # HDF5 goes through texts that are stored together by adding up their sizes, and over one of size 0 never gets.
+    steps = 0
+    for heap in re.finditer(b"GCOL\x01", content):
+        place = heap.start() + _HEAP_HEAD.size
+        if place > len(content):
+            break
+        end = min(heap.start() + _HEAP_HEAD.unpack_from(content, heap.start())[1], len(content))
+        while place + _HEAP_ITEM.size <= end:
+            number, size = _HEAP_ITEM.unpack_from(content, place)
+            steps += 1
+            if (number == 0 and size < _HEAP_ITEM.size) or size > len(content) or steps > len(content):
+                raise ValueError("its HDF5 is damaged")
+            place += -(-size // 8) * 8 + (_HEAP_ITEM.size if number else 0)
+    return h5py.File(io.BytesIO(content), "r")
 
 
 @contextlib.contextmanager

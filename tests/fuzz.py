@@ -168,6 +168,34 @@ def _use_keras(path):
     assert load_model(path).output.shape[-1] > 0
 
 
+def _weights(folder):
+    with zipfile.ZipFile(_FIXTURES / "keras" / "nested-3.15.keras") as archive:
+        return [archive.read("model.weights.h5"), (_FIXTURES / "keras" / "nested-2.12-hdf5.keras").read_bytes()]
+
+
+def _use_weights(path):
+    """Read all that is in HDF5 as a model's reader does, though no model is built, which takes long."""
+    import h5py
+
+    from lib import keras_files
+
+    def look(group, depth=0):
+        for name in list(group)[:20]:
+            item = keras_files._member(group, name)
+            if isinstance(item, h5py.Dataset):
+                keras_files._values(group, name, 100_000)
+            elif depth < 8:
+                look(item, depth + 1)
+        if "weight_names" in group.attrs:
+            list(group.attrs["weight_names"])
+
+    with keras_files._sentences(path), keras_files._hdf5(Path(path).read_bytes()) as file:
+        keras_files._holds_values(file)
+        if "model_config" in file.attrs:
+            keras_files._hdf5_description(file)
+        look(file)
+
+
 def _checkpoints(folder):
     return [path.read_bytes() for path in sorted((_FIXTURES / "vit").iterdir()) if path.suffix != ".npz"]
 
@@ -369,6 +397,7 @@ def _nothing(*_):
 KINDS = {
     "records": Kind("a.tfr", _records, _use_records),
     "keras": Kind("a.keras", _keras, _use_keras),
+    "weights": Kind("a.h5", _weights, _use_weights),
     "picture": Kind("a.jpg", _pictures, _use_picture),
     "exact-picture": Kind("a.jpg", _pictures, _use_exact_picture),
     "checkpoint": Kind("a.pth", _checkpoints, _use_checkpoint),

@@ -576,6 +576,24 @@ def test_small_models_that_would_take_all_memory_or_time(tmp_path):
         load_model(write_keras(path, long, right))
 
 
+def test_hdf5_that_would_be_read_for_ever(tmp_path):
+    from conftest import FIXTURES
+
+    from lib.keras_files import load_model
+
+    content = bytearray((FIXTURES / "keras" / "nested-2.12-hdf5.keras").read_bytes())
+    place = content.index(b"GCOL\x01") + 16
+    for size in (0, 15, (1 << 64) - 16):
+        number = 0 if size < 16 else 1
+        content[place : place + 16] = struct.pack("<HHIQ", number, 0, 0, size)
+        (tmp_path / "a.keras").write_bytes(content)
+        with pytest.raises(UsageError, match="a.keras is not a whole .keras file .its HDF5 is damaged"):
+            load_model(tmp_path / "a.keras")
+    (tmp_path / "a.keras").write_bytes(b"\x89HDF\r\n\x1a\n" + b"GCOL\x01")
+    with pytest.raises(UsageError, match="a.keras is not a whole .keras file"):
+        load_model(tmp_path / "a.keras")
+
+
 def test_a_zip_that_lies_about_what_it_holds(tmp_path):
     from lib.keras_files import load_model
 
