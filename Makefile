@@ -63,6 +63,7 @@ bench: $(TEST_READY)
 	"$$VENV"/bin/python benchmarks/train.py
 	"$$VENV"/bin/python benchmarks/distill.py
 	"$$VENV"/bin/python benchmarks/soup.py
+	"$$VENV"/bin/python benchmarks/scale.py
 
 clean:
 	rm -rf .venv .venv-* tests/npm/node_modules

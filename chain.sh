@@ -23,7 +23,9 @@ cd "$(dirname "$0")"
 : "${TILE:=60}"
 # Prediction: the images, the table, and the model: a name, a file, or `soup` for the one just made.
 : "${UNKNOWN:=image-directory}" "${OUTPUT:=file.tsv}" "${PREDICTOR:=ConvNeXt-N}"
-# Further options of the stages that train, and of the prediction, such as --deterministic and --report FILE.html.
+# A page of the predictions, .html; empty for none.
+: "${REPORT:=}"
+# Further options, without blanks in them, of the stages that train, such as --deterministic, and of the prediction.
 : "${TRAINING_OPTIONS:=}" "${PREDICTION_OPTIONS:=}"
 
 newest() { # newest NAME: the directory of the newest complete run whose model has that name
@@ -37,6 +39,9 @@ stage() { # stage COMMAND…: run it, and log its time and memory
 
 read -r -a training <<< "$TRAINING_OPTIONS"
 read -r -a prediction <<< "$PREDICTION_OPTIONS"
+if [ -n "$REPORT" ]; then
+    prediction+=(--report "$REPORT")
+fi
 mkdir -p "$DIR"
 
 stage ./convnext.py -a "$TEACHER_CLASSES" -b 3 -e 4 -f gelu -i "$TEACHER_SIZE" -n "$BLOCKS" -o "$STUDENT" -r "$SEED" \

@@ -37,7 +37,7 @@ export TEACHER TEACHER_CLASSES=$FRACTALS TEACHER_SIZE=$FRACTAL_SIZE STUDENT=$DEM
 export TEACHER_TRAIN=$DEMO/fractals-train.tfr TEACHER_VALIDATION=$DEMO/fractals-test.tfr
 export TRAIN=$DEMO/sample-$SIZE-train.tfr VALIDATION=$DEMO/sample-$SIZE-validation.tfr TEST=$DEMO/sample-$SIZE-test.tfr
 export UNKNOWN=$DEMO/unknown OUTPUT=$DEMO/predictions.tsv PREDICTOR=soup
-export PREDICTION_OPTIONS="--overwrite --report $DEMO/predictions.html"
+export REPORT=$DEMO/predictions.html PREDICTION_OPTIONS=--overwrite
 ./chain.sh
 
 say "The soup against the best epoch of the last training, on the test pictures"

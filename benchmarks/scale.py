@@ -30,7 +30,7 @@ from lib.sample import draw as draw_sample
 
 DIFFERENT = 20
 IN_A_FOLDER = 1000
-TODO = 2000  # files that a resumed run has left to do
+LEFT = 2000  # files that a resumed run has left to do
 SIZE = 96
 
 
@@ -76,13 +76,13 @@ def until_first_row(folder, output, rows, go_on=3):
 
 
 def fill_table(folder, output, count):
-    """Write rows for all but TODO files into the partial table of a run that was killed."""
+    """Write rows for all but LEFT files into the partial table of a run that was killed."""
     with open(output + ".partial", "rb") as file:
         start, *rows = file.read().split(b"\n")
     model, _, *answer = rows[0].split(b"\t")
     with open(output + ".partial", "wb") as file:
         file.write(start + b"\n")
-        for number in range(count - TODO):
+        for number in range(count - LEFT):
             name = os.path.join(folder, f"{number // IN_A_FOLDER:05d}", f"{number:07d}.jpg").encode()
             file.write(b"\t".join([model, name, *answer]) + b"\n")
 
@@ -114,10 +114,10 @@ def main():
         rows.append([f"predicting {count:,} files: the first row", f"{seconds:.1f} s", f"{peak:.0f} MiB"])
         fill_table(folder, output, count)
         seconds, peak = until_first_row(folder, output, rows=True, go_on=0)
-        rows.append([f"going on after {count - TODO:,} rows: the first new row", f"{seconds:.1f} s", f"{peak:.0f} MiB"])
+        rows.append([f"going on after {count - LEFT:,} rows: the first new row", f"{seconds:.1f} s", f"{peak:.0f} MiB"])
         whole = measure(command_of(folder, output))
         rows.append(
-            [f"the same to the sorted table, {TODO:,} images", f"{whole.seconds:.1f} s", f"{whole.peak_mib:.0f} MiB"]
+            [f"the same to the sorted table, {LEFT:,} images", f"{whole.seconds:.1f} s", f"{whole.peak_mib:.0f} MiB"]
         )
         with open(output, "rb") as file:
             names = [line.split(b"\t")[1] for line in file][1:]

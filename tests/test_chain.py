@@ -137,6 +137,19 @@ def test_the_lines_of_the_readme_run(undisturbed):
     assert len((folder / "file.tsv").read_text().splitlines()) == 7
 
 
+def killed_after(folder, text, index, delay):
+    """Run a chain and kill it, seconds after a stage began; whether it was still running then."""
+    (folder / "trace").unlink(missing_ok=True)
+    process = bash(folder, text)
+    while process.poll() is None and len(begun(folder)) <= index:
+        time.sleep(0.02)
+    time.sleep(delay)
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+    assert process.wait() in (0, -signal.SIGKILL), (folder / "log").read_text()[-3000:]
+    return process.returncode != 0
+
+
 @pytest.mark.slow
 @pytest.mark.once
 def test_a_chain_that_is_killed_and_run_again_ends_the_same(undisturbed):
@@ -149,13 +162,9 @@ def test_a_chain_that_is_killed_and_run_again_ends_the_same(undisturbed):
     # At random moments, but of each stage's own time; in the stages' order, so that there is something left to kill.
     stages = sorted(random.Random(1).choices(range(len(lengths)), lengths, k=KILLS))
     for index in stages:
-        process = bash(folder, text)
-        while process.poll() is None and len(begun(folder)) <= index:
-            time.sleep(0.02)
-        time.sleep(random.uniform(0, lengths[index]))
-        assert process.poll() is None or process.returncode == 0, (folder / "log").read_text()[-3000:]
-        os.killpg(process.pid, signal.SIGKILL) if process.returncode is None else None
-        process.wait()
+        delay = random.uniform(0, lengths[index])
+        while not killed_after(folder, text, index, delay):
+            delay /= 2  # what was done before is done faster now: the chain had ended
     finish(folder, text)
     weights, table = results(folder)
     expected_weights, expected_table = results(calm)
