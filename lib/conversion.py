@@ -210,9 +210,7 @@ def convert(
     return Converted(categories, counts.T, written, errors)
 
 
-def read_part(
-    items, prefix, shard, size=96, quality=94, max_pixels=MAX_PIXELS, processors=None, report=print
-):
+def read_part(items, prefix, shard, size=96, quality=94, max_pixels=MAX_PIXELS, processors=None, report=print):
     """Read a part of labelled images, for `convert` to write when all parts are read; go on where a call was stopped.
 
     Args:

@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import dataclasses
+import glob
 import os
 import platform
 import re
