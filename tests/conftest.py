@@ -64,7 +64,11 @@ def pytest_terminal_summary(terminalreporter):
     """Say at the end, where it can't be overlooked, that tests lacked the real data, a browser or Slurm."""
     # By the reports, since the tests themselves may have run in other processes.
     skipped = [str(report.longrepr) for report in terminalreporter.stats.get("skipped", ())]
-    for title, reason in (("REAL DATA MISSING", _NO_DATA), ("BROWSER MISSING", _NO_BROWSER), ("SLURM MISSING", _NO_SLURM)):
+    for title, reason in (
+        ("REAL DATA MISSING", _NO_DATA),
+        ("BROWSER MISSING", _NO_BROWSER),
+        ("SLURM MISSING", _NO_SLURM),
+    ):
         missing = [text for text in skipped if reason in text]
         if missing:
             terminalreporter.section(title, red=True, bold=True)

@@ -37,7 +37,7 @@ def test_an_array_with_a_task_that_is_begun_again_makes_the_table_of_one_machine
         assert (tmp_path / f"predictions.tsv{ending}").read_bytes() == (tmp_path / f"one.tsv{ending}").read_bytes()
     assert len((tmp_path / "one.tsv").read_text().splitlines()) == 1 + 140
     assert not os.path.exists(tmp_path / "predictions.tsv.errors.tsv")
-    own = re.compile(r"Made [-0-9]+ [0-9:]+\.|(predictions|one)\.tsv")
+    own = re.compile(r"Made [-0-9]+ [0-9:]+\.|(predictions|one)\.tsv|identity=\"\w+\"")
     page, expected = (own.sub("", (tmp_path / f"{name}.html").read_text()) for name in ("report", "one"))
     assert page == expected
 
@@ -47,10 +47,11 @@ def test_two_tasks_whose_job_is_begun_again_train_as_one_machine_does(cluster, t
 
     cluster.call(tmp_path, sys.executable, "-m", "lib.sample", "sample", "--count", "24", "--seed", "1")
     cluster.call(tmp_path, *script("imagesToTFR.py"), "-d", "sample", "-o", "s", "-s", "32", "--herbariograph")
-    cluster.call(tmp_path, *script("convnext.py"), *"-a 17 -i 32 -n 1:1:1:1 -x 8 -o m.keras".split())
+    cluster.call(tmp_path, *script("convnext.py"), "-a", "17", "-i", "32", "-n", "1:1:1:1", "-x", "8", "-o", "m.keras")
     for folder in ("one", "two"):
         (tmp_path / folder).mkdir()
-    options = "-a 17 -b 8 -c -e 3 -i 32 -m m.keras -t s-train.tfr -v s-validation.tfr".split()
+    options = ["-a", "17", "-b", "8", "-c", "-e", "3", "-i", "32", "-m", "m.keras"]
+    options += ["-t", "s-train.tfr", "-v", "s-validation.tfr"]
     where = ["--nodelist=" + cluster.host, "--ntasks-per-node=2", "--cpus-per-task=1"]
     job = cluster.submit(tmp_path, *where, BATCH["train"], "trainImagesC.py", *options, "-o", "two")
     wait_for(lambda: list(tmp_path.glob("two/*/training-state.npz")), 120, lambda: logs(tmp_path))
@@ -75,7 +76,7 @@ def test_records_in_an_array_are_those_of_one_machine(cluster, tmp_path):
     cluster.call(tmp_path, sys.executable, "-m", "lib.sample", "sample", "--count", "4", "--seed", "1")
     for folder in ("one", "parts"):
         (tmp_path / folder).mkdir()
-    records = "imagesToTFR.py -d sample -s 32 --herbariograph -o".split()
+    records = ["imagesToTFR.py", "-d", "sample", "-s", "32", "--herbariograph", "-o"]
     array = cluster.submit(tmp_path, "--array=1-3", "--cpus-per-task=1", BATCH["shard"], *records, "parts/s")
     last = f"{sys.executable} {ROOT}/{' '.join(records)} parts/s --merge 3"
     merging = cluster.submit(tmp_path, f"--dependency=afterok:{array}", "--wrap", last)
