@@ -101,13 +101,12 @@ def merge_of(scratch, listing, count, parts=100):
     from lib.shards import SHARD
     from lib.tables import ResumableTable
 
-    tables = []
+    tables, about = [], of_file(listing, bool).about
     for number in range(1, parts + 1):
         shard = Shard(number, parts)
-        part = of_file(listing, bool, shard) if number == 1 else part
         names = (f"scans/{place // 1000:05d}/{place:08d}.jpg" for place in shard.range(count))
         tables.append(os.path.join(scratch, f"{number}.tsv"))
-        with ResumableTable(tables[-1], columns_of(()), {SHARD: str(shard), OF: part.about}) as table:
+        with ResumableTable(tables[-1], columns_of(()), {SHARD: str(shard), OF: about}) as table:
             table.append(["ConvNeXt-N", name, "Ordinary", 0.5] for name in names)
             table.finish({})
     return measure(command("--merge", os.path.join(scratch, "merged.tsv"), *tables))
