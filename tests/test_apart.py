@@ -87,6 +87,8 @@ def start(function, path):
         env=dict(os.environ, PYTHONPATH=f"{ROOT}:{ROOT / 'tests'}"),
         text=True,
         start_new_session=True,
+        # What a shell runs in the background ignores Ctrl-C, and so do its children: this would wait for ever.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     return process, int(process.stdout.readline())
 
