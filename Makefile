@@ -58,6 +58,7 @@ lint: $(LINT_READY)
 
 bench: $(TEST_READY)
 	"$$VENV"/bin/python benchmarks/predict.py
+	"$$VENV"/bin/python benchmarks/shards.py
 	"$$VENV"/bin/python benchmarks/records.py
 	"$$VENV"/bin/python benchmarks/fractals.py
 	"$$VENV"/bin/python benchmarks/train.py

@@ -10,7 +10,7 @@ on -d. The same command again goes on where it was stopped.
 import functools
 import sys
 
-from lib import cli
+from lib import cli, shards
 from lib.recipes import parse_bands, parse_class_numbers, parse_variances
 
 
@@ -27,22 +27,9 @@ def options():
         help="where the .keras files are",
     )
     add("-a", "--array", type=cli.whole_number(2), required=True, metavar="COUNT", help="how many categories there are")
-    add(
-        "-d",
-        "--data",
-        type=cli.record_files,
-        required=True,
-        metavar="FILES",
-        help="decide what is taken in",
-    )
-    add(
-        "-v",
-        "--validate",
-        type=cli.record_files,
-        required=True,
-        metavar="FILES",
-        help="rank the models",
-    )
+    records = {"type": cli.record_files, "required": True, "metavar": "FILES"}
+    add("-d", "--data", help="decide what is taken in", **records)
+    add("-v", "--validate", help="rank the models", **records)
     add("-o", "--output", type=cli.existing_directory, required=True, metavar="DIR", help="the directory of all runs")
     add("-n", "--numberMap", type=cli.existing_file, metavar="FILE", help="a TSV: old and new number of categories")
     numbers = cli.parsed(parse_class_numbers)
@@ -70,6 +57,8 @@ def options():
     add("--strict", action="store_true", help="take in only what makes the mean better, rather than no worse")
     add("--rescore", action="store_true", help="measure the models though the training recorded their scores")
     add("--fresh", action="store_true", help="start anew, though there be a run of the same settings to go on with")
+
+    shards.add_shard_option(parser, "only score the K-th of N parts of the models, for a later call without it")
 
     add = parser.add_argument_group("images").add_argument
     add("-b", "--batch", type=cli.whole_number(1), default=64, metavar="COUNT", help="images at once, at most (64)")
@@ -119,8 +108,10 @@ def work(arguments):
         arguments.processors,
         sys.argv,
         functools.partial(print, file=sys.stderr),
+        shard=arguments.shard,
     )
-    print(path, file=sys.stderr)
+    if path:
+        print(path, file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,8 @@ nearly the same are never in two splits. Run the same command again to go on whe
 import argparse
 import sys
 
-from lib import cli
+from lib import cli, shards
+from lib.errors import UsageError
 
 
 def options():
@@ -50,6 +51,14 @@ def options():
         metavar="COUNT",
         help="refuse larger pictures (500000000)",
     )
+    group = parser.add_argument_group("several machines")
+    shards.add_shard_option(group, "only read the K-th of N parts of the images, for --merge")
+    group.add_argument(
+        "--merge",
+        type=cli.whole_number(1, shards.MOST),
+        metavar="COUNT",
+        help="write the records of the images of so many parts, which --shard has read",
+    )
     cli.add_device_options(parser)
     return parser
 
@@ -71,27 +80,37 @@ def main(argv=None):
 
 def work(arguments):
     """Do what the command line says."""
-    from lib.conversion import convert, items_of_folder, items_of_table
+    from lib.conversion import convert, items_of_folder, items_of_table, read_part
     from lib.splits import SPLITS
 
+    if arguments.shard and arguments.merge:
+        raise UsageError("--merge: leave it out with --shard; it comes when all parts are read.")
     if arguments.data:
         items, errors = items_of_folder(arguments.data)
     else:
         items, errors = items_of_table(arguments.table), {}
+    reading = {
+        "size": arguments.size,
+        "quality": arguments.quality,
+        "max_pixels": arguments.max_pixels,
+        "processors": arguments.processors,
+        "report": lambda message: print(message, file=sys.stderr),
+    }
+    if arguments.shard:
+        done, errors = read_part(items, arguments.output, arguments.shard, **reading)
+        print(f"{done:,} images of part {arguments.shard} read, {len(errors):,} errors.", file=sys.stderr)
+        return
     made = convert(
         items,
         errors,
         arguments.output,
         arguments.per_class,
-        size=arguments.size,
-        quality=arguments.quality,
         seed=arguments.random,
         shards=arguments.shards,
         duplicates=arguments.duplicates,
         herbariograph=arguments.herbariograph,
-        max_pixels=arguments.max_pixels,
-        processors=arguments.processors,
-        report=lambda message: print(message, file=sys.stderr),
+        parts=arguments.merge,
+        **reading,
     )
     print("\t".join(["CATEGORY", *(name.upper() for name in SPLITS), "UNUSED"]))
     for category, counts in zip(made.categories, made.counts):

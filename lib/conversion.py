@@ -20,6 +20,7 @@ from lib.images import MAX_PIXELS, ImageError, list_images, read_image
 from lib.parallel import in_order, reading_threads
 from lib.progress import progress
 from lib.records import make_record
+from lib.shards import Shard, of_folder
 from lib.splits import SPLITS, UNUSED, shuffled, split, straddling
 from lib.spool import Spool, Spooled
 from lib.tables import check_errors_table, write_errors_table
@@ -136,6 +137,7 @@ def convert(
     herbariograph=False,
     max_pixels=MAX_PIXELS,
     processors=None,
+    parts=None,
     report=print,
 ):
     """Read labelled images and write them as records; go on where an earlier call was stopped.
@@ -153,6 +155,7 @@ def convert(
         herbariograph: use the 17 published categories.
         max_pixels: the largest picture that is decoded.
         processors: how many cores to use; None for all.
+        parts: how many parts of them `read_part` has read already; None for none.
         report: called with each message for the user.
 
     Returns:
@@ -167,6 +170,7 @@ def convert(
     items = sorted(items, key=lambda item: os.fsencode(item.path))
     categories, category_of = _categories(items, f"{prefix}-categories.tsv", herbariograph, report)
     with Spool(f"{prefix}-partial.sqlite", {"size": size, "quality": quality, "max_pixels": max_pixels}) as spool:
+        taken = _take_parts(items, spool, prefix, parts) if parts else ()
         known = _read_all(items, spool, size, quality, max_pixels, processors, errors, report)
         good = [item for item in items if item.path in known]
         indices = np.array([category_of[item.category] for item in good], "int64")
@@ -198,8 +202,69 @@ def convert(
         write_errors_table(f"{prefix}-errors.tsv", errors)
         _write_mislabels(f"{prefix}-mislabels.tsv", good, indices, alike, names, report)
         spool.remove()
+    for path in taken:
+        os.unlink(path)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(_errors_of(path))
     counts = np.stack([np.bincount(indices[places == place], minlength=len(names)) for place in (0, 1, 2, UNUSED)])
     return Converted(categories, counts.T, written, errors)
+
+
+def read_part(items, prefix, shard, size=96, quality=94, max_pixels=MAX_PIXELS, processors=None, report=print):
+    """Read a part of labelled images, for `convert` to write when all parts are read; go on where a call was stopped.
+
+    Args:
+        items: `Item`s, all of them.
+        prefix: what the names of the files that are written begin with.
+        shard: the `lib.shards.Shard`.
+        size, quality, max_pixels, processors, report: see `convert`.
+
+    Returns:
+        How many images were read, and a dictionary of those that can't be: path -> reason.
+
+    Raises:
+        WorkError: something can't be written.
+    """
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+    path, errors = _part(prefix, shard), {}
+    check_errors_table(_errors_of(path), "-o/--output")
+    listing, items = _share(items, shard)
+    with Spool(path, {"size": size, "quality": quality, "max_pixels": max_pixels}) as spool:
+        known = _read_all(items, spool, size, quality, max_pixels, processors, errors, report)
+        spool.finish({"shard": str(shard), **listing.about})
+    write_errors_table(_errors_of(path), errors)
+    return len(known), errors
+
+
+def _part(prefix, shard):
+    """Where a part's images are kept."""
+    return f"{prefix}-part-{shard.number:05d}-of-{shard.count:05d}.sqlite"
+
+
+def _errors_of(part):
+    return f"{part[: -len('.sqlite')]}-errors.tsv"
+
+
+def _share(items, shard):
+    """The `lib.shards.Listing` of a part of `Item`s, and those."""
+    by_path = {item.path: item for item in items}
+    listing = of_folder(sorted(by_path, key=os.fsencode), {}, shard)
+    return listing, [by_path[path] for path in listing.paths]
+
+
+def _take_parts(items, spool, prefix, count):
+    """Take over what `read_part` read; the files that it is in. UsageError if one is missing or does not fit."""
+    taken = []
+    about = _share(items, Shard())[0].about
+    for number in range(1, count + 1):
+        shard = Shard(number, count)
+        path = _part(prefix, shard)
+        try:
+            spool.take(path, {"shard": str(shard), **about})
+        except UsageError as error:
+            raise UsageError(f"--merge: {error} It is what --shard {shard} makes.") from error
+        taken.append(path)
+    return taken
 
 
 def _categories(items, path, herbariograph, report):

@@ -29,7 +29,7 @@ def start_team(cpu=False, gpus=(0,), processors=None):
     TensorFlow.
 
     With `TF_CONFIG` naming several workers, or in a step of a Slurm job with several tasks, this process is one of the
-    workers.
+    workers. Where the tasks of a Slurm job see all GPUs of their node, each takes its own share of them.
 
     Args:
         cpu: whether to use the CPU though there be GPUs.
@@ -44,6 +44,7 @@ def start_team(cpu=False, gpus=(0,), processors=None):
     """
     workers = _workers()
     if workers > 1:
+        gpus = _own_gpus(gpus)
         tf = import_tensorflow()
         bind_devices(cpu, gpus, processors)  # and no more: the strategy wants to be TensorFlow's first act
         resolver = _resolver(tf)
@@ -90,11 +91,40 @@ def _workers():
 def _resolver(tf):
     if os.environ.get("TF_CONFIG"):
         return tf.distribute.cluster_resolver.TFConfigClusterResolver()
-    if tf.config.list_physical_devices("GPU"):
-        return tf.distribute.cluster_resolver.SlurmClusterResolver()
-    # Without GPUs it would divide by their number.
-    tasks = int(os.environ.get("SLURM_STEP_TASKS_PER_NODE", "1").split("(")[0].split(",")[0])
-    return tf.distribute.cluster_resolver.SlurmClusterResolver(auto_set_gpu=False, gpus_per_task=1, gpus_per_node=tasks)
+    # Which GPU is whose is settled already. By itself the resolver would divide by the number of those that one task
+    # sees, which is none without GPUs, and too few if each task sees its own.
+    return tf.distribute.cluster_resolver.SlurmClusterResolver(
+        port_base=_first_port(), auto_set_gpu=False, gpus_per_task=1, gpus_per_node=max(_tasks_per_node())
+    )
+
+
+def _first_port():
+    """The port of a node's first task: another for another job, since jobs may share a node."""
+    return 12000 + 16 * (int(os.environ.get("SLURM_JOB_ID") or 0) % 1280)
+
+
+def _tasks_per_node():
+    """How many tasks a Slurm step has on each of its nodes."""
+    text = os.environ.get("SLURM_STEP_TASKS_PER_NODE") or "1"
+    found = re.findall(r"(\d+)(?:\(x(\d+)\))?", text)
+    return [int(tasks) for tasks, times in found for _ in range(int(times or 1))]
+
+
+def _own_gpus(gpus):
+    """The indices of the GPUs for this worker, of those that it sees from then on.
+
+    Args:
+        gpus: those that were asked for, in each worker.
+    """
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    nodes, node = _tasks_per_node(), int(os.environ.get("SLURM_NODEID") or 0)
+    tasks = nodes[node] if node < len(nodes) else 1
+    if os.environ.get("TF_CONFIG") or tuple(gpus) != (0,) or tasks == 1 or len(visible) < tasks:
+        return gpus
+    each, place = len(visible) // tasks, int(os.environ.get("SLURM_LOCALID") or 0)
+    own = visible[each * place : each * (place + 1)]
+    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(own)
+    return tuple(range(len(own)))
 
 
 def _tasks(resolver):

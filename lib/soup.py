@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import dataclasses
+import glob
 import os
 import platform
 import re
@@ -18,9 +19,11 @@ from lib.outside import parse_json
 from lib.parallel import cores
 from lib.recipes import cover
 from lib.runs import complete, find_run, reserved, run_name, write_settings
+from lib.shards import WHOLE
 
 CROP = 0.875  # the side of each of the five crops of --jcrop
 
+_SCORES_HEADER = ("MODEL", "SCORE")
 _LOG_HEADER = ("MODEL", "VALIDATION", "WITH", "TAKEN")
 
 
@@ -75,6 +78,7 @@ def make_soup(
     command=(),
     report=print,
     tell=print,
+    shard=None,
 ):
     """Make a soup, go on with it, or find that it is made already.
 
@@ -87,9 +91,10 @@ def make_soup(
         command: the command line, to be recorded.
         report: called with each message for the user.
         tell: called with each line of the result.
+        shard: only score this `lib.shards.Shard` of the models, for a later call that makes the soup; None for all.
 
     Returns:
-        The path of the soup.
+        The path of the soup; None of a part.
 
     Raises:
         UsageError: settings that don't fit the records.
@@ -110,6 +115,13 @@ def make_soup(
         for line in _former_result(run.file("settings.json")):
             tell(line)
         return run.model
+    if shard is not None:
+        os.makedirs(run.best, exist_ok=True)  # not for itself: other parts are at work there
+        kitchen = _Kitchen(settings, weights, prints, batch, cpu, gpu, processors, report, ("validate",))
+        with enough_memory("give a smaller -b/--batch"):
+            done = _score(kitchen, settings, run, inputs, report, shard)
+        report(f"Scored the {len(done):,} models of part {shard}.")
+        return None
     with reserved(run, fresh):
         kitchen = _Kitchen(settings, weights, prints, batch, cpu, gpu, processors, report)
         with enough_memory("give a smaller -b/--batch"):
@@ -210,7 +222,7 @@ class _Kitchen:
         versions: those of the packages.
     """
 
-    def __init__(self, settings, weights, prints, batch, cpu, gpu, processors, report):
+    def __init__(self, settings, weights, prints, batch, cpu, gpu, processors, report, needed=("data", "validate")):
         # One core for each operation: several batches are answered side by side instead.
         device = select_device(cpu, gpu, processors or cores(), threads_per_operation=1)
 
@@ -240,6 +252,8 @@ class _Kitchen:
             ("data", settings.data, "-d/--data"),
             ("validate", settings.validate, "-v/--validate"),
         ):
+            if name not in needed:
+                continue
             records = open_records(files, option, settings.outputs, mapping, settings.skip_bad)
             images = load_images(records, bands, None, processors, settings.skip_bad, report)
             if weights is not None and not weights[images.records.category].any():
@@ -333,14 +347,27 @@ def _compile(model, shape, settings):
 
 def _rank(kitchen, settings, run, inputs, report):
     """Score all models on `-v`: path -> score, the best first. What can't be used is named and left out."""
+    scores = _score(kitchen, settings, run, inputs, report)
+    if len(scores) < 2:
+        raise WorkError(f"-m/--model: {settings.models} has {len(scores)} models that fit; a soup takes two.")
+    return dict(sorted(scores.items(), key=lambda item: (-item[1], os.fsencode(item[0]))))
+
+
+def _score(kitchen, settings, run, inputs, report, shard=None):
+    """Score models on `-v`, all or a part: path -> score. What can't be used is named and left out."""
     known = _recorded(kitchen.paths, settings, inputs) if not settings.rescore else {}
     if known:
         report(f"The scores of {len(known):,} models are those that their training recorded.")
-    with _table(run.file("scores.tsv"), ("MODEL", "SCORE")) as (rows, append):
-        with _whole(run.file("scores.tsv")):
+    own = run.file("scores.tsv" if shard is None else f"scores-{shard.number:05d}-of-{shard.count:05d}.tsv")
+    for path in () if shard is not None else sorted(glob.glob(f"{glob.escape(own[: -len('.tsv')])}-*-of-*.tsv")):
+        with _whole(path):
+            known.update({row["MODEL"]: float(row["SCORE"]) for row in _read_rows(path, _SCORES_HEADER)})
+    scores = {}
+    with _table(own, _SCORES_HEADER) as (rows, append):
+        with _whole(own):
             known.update({row["MODEL"]: float(row["SCORE"]) for row in rows})
-        scores = {}
-        for path in kitchen.paths:
+        places = (shard or WHOLE).range(len(kitchen.paths))
+        for path in kitchen.paths[places.start : places.stop]:
             name = _name(path, settings)
             if name not in known:
                 try:
@@ -352,9 +379,7 @@ def _rank(kitchen, settings, run, inputs, report):
                 append(name, repr(known[name]))
                 report(f"{path}: {known[name]:.4f}")
             scores[path] = known[name]
-    if len(scores) < 2:
-        raise WorkError(f"-m/--model: {settings.models} has {len(scores)} models that fit; a soup takes two.")
-    return dict(sorted(scores.items(), key=lambda item: (-item[1], os.fsencode(item[0]))))
+    return scores
 
 
 def _name(path, settings):

@@ -95,6 +95,48 @@ class Spool:
                 raise sqlite3.DatabaseError("an image is missing, or no JPEG")
             return jpeg
 
+    def finish(self, about):
+        """Note that all is read that was to be, and of what that was a part: a dictionary for JSON."""
+        with self._sentences():
+            self._database.execute("CREATE TABLE IF NOT EXISTS finished (text TEXT)")
+            self._database.execute("DELETE FROM finished")
+            self._database.execute("INSERT INTO finished VALUES (?)", (json.dumps(about, sort_keys=True),))
+            self._database.commit()
+
+    def take(self, path, about):
+        """Add all images of another database that is finished.
+
+        Args:
+            path: that database.
+            about: what it has to be finished with, see `finish`.
+
+        Raises:
+            UsageError: it is not there or not finished, of other settings, or of something else.
+        """
+        if not os.path.isfile(path):
+            raise UsageError(f"{path} is not there.")
+        with self._sentences(path):
+            self._database.execute("ATTACH ? AS part", (path,))
+            try:
+                names = {name for (name,) in self._database.execute("SELECT name FROM part.sqlite_master")}
+                if "finished" not in names:
+                    raise UsageError(f"{path} is not finished; the command that began it goes on.")
+                ours, theirs = (
+                    self._database.execute(f"SELECT text FROM {name}.settings").fetchall() for name in ("main", "part")
+                )
+                if ours != theirs:
+                    raise UsageError(f"{path} was made with other options: {theirs[0][0]} and not {ours[0][0]}.")
+                if self._database.execute("SELECT text FROM part.finished").fetchall() != [
+                    (json.dumps(about, sort_keys=True),)
+                ]:
+                    raise UsageError(f"{path} was made of other images; make it again.")
+                self._database.execute("INSERT OR REPLACE INTO images SELECT * FROM part.images")
+                self._database.commit()
+            finally:
+                with contextlib.suppress(sqlite3.Error):
+                    self._database.rollback()
+                    self._database.execute("DETACH part")
+
     def remove(self):
         """Remove the database: all is done."""
         self._database.close()
@@ -107,14 +149,15 @@ class Spool:
             os.unlink(self._path + "-journal")
 
     @contextlib.contextmanager
-    def _sentences(self):
+    def _sentences(self, path=None):
+        path = path or self._path
         try:
             yield
         except sqlite3.OperationalError as error:
             if "no such column" in str(error) or "decode" in str(error):
-                raise WorkError(f"{self._path} is damaged ({error}); remove it to start anew.") from error
+                raise WorkError(f"{path} is damaged ({error}); remove it to start anew.") from error
             if "locked" in str(error):
-                raise UsageError(f"{self._path} is in use: another process is making the same records.") from error
-            raise WorkError(f"{self._path} can't be written ({error}).") from error
+                raise UsageError(f"{path} is in use: another process is making the same records.") from error
+            raise WorkError(f"{path} can't be written ({error}).") from error
         except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
-            raise WorkError(f"{self._path} is damaged ({error}); remove it to start anew.") from error
+            raise WorkError(f"{path} is damaged ({error}); remove it to start anew.") from error

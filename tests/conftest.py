@@ -17,6 +17,7 @@ FIXTURES = ROOT / "tests" / "fixtures"
 
 _NO_DATA = f"needs the real data in {SHARED} (HERBARIOGRAPH_SHARED names another place)"
 _NO_BROWSER = "needs what the pages are tested with: "
+_NO_SLURM = "needs a Slurm to be started here: "
 
 
 @pytest.fixture
@@ -37,6 +38,22 @@ def needs_browser():
         pytest.skip(_NO_BROWSER + ", ".join(missing))
 
 
+@pytest.fixture(scope="module")
+def cluster():
+    """A Slurm on this machine, a `slurm_cluster.Cluster`; tests are skipped, loudly, where it can't be started."""
+    from slurm_cluster import Cluster, what_is_missing
+
+    missing = what_is_missing()
+    if missing:
+        pytest.skip(_NO_SLURM + ", ".join(missing))
+    with tempfile.TemporaryDirectory(prefix="slurm-") as folder:
+        running = Cluster(folder)
+        try:
+            yield running
+        finally:
+            running.stop()
+
+
 @pytest.fixture
 def environment(tmp_path):
     """Environment variables for a script that is run as a process, with no model in its model directory."""
@@ -44,10 +61,14 @@ def environment(tmp_path):
 
 
 def pytest_terminal_summary(terminalreporter):
-    """Say at the end, where it can't be overlooked, that tests lacked the real data or a browser."""
+    """Say at the end, where it can't be overlooked, that tests lacked the real data, a browser or Slurm."""
     # By the reports, since the tests themselves may have run in other processes.
     skipped = [str(report.longrepr) for report in terminalreporter.stats.get("skipped", ())]
-    for title, reason in (("REAL DATA MISSING", _NO_DATA), ("BROWSER MISSING", _NO_BROWSER)):
+    for title, reason in (
+        ("REAL DATA MISSING", _NO_DATA),
+        ("BROWSER MISSING", _NO_BROWSER),
+        ("SLURM MISSING", _NO_SLURM),
+    ):
         missing = [text for text in skipped if reason in text]
         if missing:
             terminalreporter.section(title, red=True, bold=True)

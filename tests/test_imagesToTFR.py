@@ -410,3 +410,50 @@ def test_a_given_table_of_categories_stays_as_it_is(here):
     (here / "r-categories.tsv").write_bytes(text.encode())
     assert run(here, "-d", "images", "-o", "r").returncode == 0
     assert (here / "r-categories.tsv").read_bytes() == text.encode()
+
+
+def test_parts_read_apart_make_the_records_of_one_call(here):
+    (here / "images" / "Text" / "bad.jpg").write_text("no picture")
+    for name, copy in (("Animal/0.jpg", "Text/zz.jpg"), ("Live/0.jpg", "Live/zz.jpg")):  # the same in two parts
+        source = next(path for path in sorted((here / "images" / name.split("/")[0]).iterdir()))
+        (here / "images" / copy).write_bytes(source.read_bytes())
+    assert run(here, "-d", "images", "-o", "r").returncode == 0
+    (here / "other").mkdir()
+    for number in (3, 1, 2):
+        done = run(here, "-d", "images", "-o", "other/r", "--shard", f"{number}/3", "-p", str(number))
+        assert done.returncode == 0 and done.stdout == "", done.stderr
+    assert "bad.jpg" in (here / "other" / "r-part-00003-of-00003-errors.tsv").read_text()
+    done = run(here, "-d", "images", "-o", "other/r", "--merge", "3")
+    assert done.returncode == 0 and "26 of 27 images are read already." in done.stderr, done.stderr
+    assert record_files(here / "other") == record_files(here)
+    assert "r-mislabels.tsv" in record_files(here), "the images that are the same were not noticed"
+
+
+def test_parts_that_do_not_fit_are_refused(here):
+    def merge(count, *more):
+        done = run(here, "-d", "images", "-o", "r", "--merge", str(count), *more)
+        assert done.returncode == 2 and not (here / "r-train.tfr").exists()
+        return done.stderr
+
+    assert run(here, "-d", "images", "-o", "r", "--shard", "1/2").returncode == 0
+    assert "--merge: r-part-00002-of-00002.sqlite is not there. It is what --shard 2/2 makes." in merge(2)
+    assert "00001-of-00003.sqlite is not there" in merge(3)
+    assert run(here, "-d", "images", "-o", "r", "--shard", "2/2", "-s", "64").returncode == 0
+    assert "00002-of-00002.sqlite was made with other options" in merge(2)
+    assert "leave it out with --shard" in merge(2, "--shard", "1/2")
+    assert run(here, "-d", "images", "-o", "r", "--shard", "2/2").returncode == 0
+    os.link(here / "images" / "Text" / os.listdir(here / "images" / "Text")[0], here / "images" / "Text" / "new.jpg")
+    assert "was made of other images" in merge(2)
+    for number in (1, 2):
+        assert run(here, "-d", "images", "-o", "r", "--shard", f"{number}/2").returncode == 0
+    assert run(here, "-d", "images", "-o", "r", "--merge", "2").returncode == 0
+    assert not list(here.glob("r-part*"))
+
+
+def test_a_part_that_was_killed_is_not_finished(here):
+    from lib.spool import Spool
+
+    with Spool(str(here / "r-part-00001-of-00001.sqlite"), {"size": 96, "quality": 94, "max_pixels": 500_000_000}):
+        pass
+    done = run(here, "-d", "images", "-o", "r", "--merge", "1")
+    assert done.returncode == 2 and "is not finished" in done.stderr

@@ -16,6 +16,7 @@ from lib import soup
 from lib.errors import UsageError, WorkError
 from lib.files import checksum
 from lib.keras_files import load_model, save_model
+from lib.shards import Shard
 from lib.soup import Settings, make_soup
 
 
@@ -299,3 +300,26 @@ def test_models_that_vanish(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(soup._Kitchen, "load", vanished)
     with pytest.raises(WorkError, match="can be read any more"):
         make(tmp_path, settings)
+
+
+def test_models_scored_in_parts_make_the_same_soup(folder, tmp_path):
+    for name in ("one", "parts"):
+        (tmp_path / name).mkdir()
+    settings = settings_of(folder, rescore=True)
+    path, told, reported = make(tmp_path / "one", settings)
+    for number in (2, 1):
+        nowhere, none, said = make(tmp_path / "parts", settings, shard=Shard(number, 2))
+        assert nowhere is None and none == [] and f"models of part {number}/2" in said[-1]
+    assert len(list((tmp_path / "parts").glob("*/soup-scores-*.tsv"))) == 2
+    other, same, said = make(tmp_path / "parts", settings)
+    assert same == told and log_of(other) == log_of(path)
+    scored = [line for line in reported if re.search(r"[abc]\.keras: [\d.]+$", line)]
+    assert len(scored) == 3 and not set(scored) & set(said), "they were scored again"
+    assert make(tmp_path / "parts", settings, shard=Shard(1, 2))[2] == ["The soup is made already."]
+
+
+def test_a_part_that_is_missing_is_scored_by_the_one_that_decides(folder, tmp_path):
+    settings = settings_of(folder, rescore=True)
+    make(tmp_path, settings, shard=Shard(1, 3))
+    _, told, reported = make(tmp_path, settings)
+    assert len(told) == 5 and len([line for line in reported if re.search(r"[abc]\.keras: [\d.]+$", line)]) == 2
