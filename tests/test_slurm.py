@@ -6,32 +6,45 @@ import sys
 import time
 
 import pytest
+import trainings
 from conftest import ROOT, script
+from documents import blocks
 from slurm_cluster import wait_for
+from toys import SIZE, linear_teacher, write_model, write_records, write_saved_model
+
+from lib.optimization_log import Hyperparameters, Row, write_log
 
 pytestmark = [pytest.mark.slow, pytest.mark.once]
 
 BATCH = {name: str(ROOT / "slurm" / f"{name}.sbatch") for name in ("predict", "merge", "train", "shard")}
 
 
-def test_an_array_with_a_task_that_is_begun_again_makes_the_table_of_one_machine(cluster, shared, tmp_path):
+def test_the_three_commands_of_the_page_make_the_table_of_one_machine(cluster, shared, tmp_path):
     (tmp_path / "scans").symlink_to(shared / "images")
-    cluster.call(tmp_path, "bash", "-c", "find -L scans -type f > scans.list")
+    (tmp_path / "slurm").symlink_to(ROOT / "slurm")
+    listing, array, merge = blocks("docs/cluster.md", "From ten million scans to one table")[0].splitlines()
+    assert "--array=1-100 " in array
     # Few images at once and one thread, so that there is time to stop it.
-    variables = {"HERBARIOGRAPH_MODELS": str(shared / "models"), "OPTIONS": "-b 4 -p 1 --top 2"}
-    array = cluster.submit(tmp_path, "--array=1-4", "--cpus-per-task=1", BATCH["predict"], **variables)
-    merging = cluster.submit(tmp_path, f"--dependency=afterok:{array}", BATCH["merge"], REPORT="report.html")
-    part = tmp_path / "predictions.tsv.parts" / "part-000002.tsv"
-    partial = part.with_name("part-000002.tsv.partial")
-    wait_for(lambda: partial.exists() and partial.stat().st_size > 1500, 120)
-    cluster.call(tmp_path, "scontrol", "requeue", f"{array}_2")
-    cluster.wait(tmp_path, array)
-    assert cluster.restarts(tmp_path, f"{array}_2") == 1
-    log = (tmp_path / f"predict-{array}-2.log").read_text()
-    assert re.search(r"^(\d+) of 35 images are done already\.$", log, re.MULTILINE), log
-    assert "told to stop." in log and "35 images categorised, no errors." in log
+    options = "-b 4 -p 1 --top 2"
+    variables = {"HERBARIOGRAPH_MODELS": str(shared / "models"), "OPTIONS": options, "REPORT": "report.html"}
+    cluster.call(tmp_path, "bash", "-c", listing)
+    said = cluster.call(tmp_path, "bash", "-c", array.replace("1-100", "1-4 --cpus-per-task=1"), **variables)
+    job = said.split()[-1]
+    merging = cluster.call(tmp_path, "bash", "-c", merge.replace("JOB", job), **variables).split()[-1]
+    # One task is told that its time is over, another one is taken from its node.
+    disturbed = {2: ["scontrol", "requeue"], 3: ["scancel", "--batch", "--signal=USR1"]}
+    while disturbed:
+        wait_for(lambda: any(begun(tmp_path, task) for task in disturbed), 120, lambda: logs(tmp_path))
+        task = next(task for task in disturbed if begun(tmp_path, task))
+        cluster.call(tmp_path, *disturbed.pop(task), f"{job}_{task}")
+    cluster.wait(tmp_path, job)
+    for task in (2, 3):
+        assert cluster.restarts(tmp_path, f"{job}_{task}") == 1
+        log = (tmp_path / f"predict-{job}-{task}.log").read_text()
+        assert re.search(r"^(\d+) of 35 images are done already\.$", log, re.MULTILINE), log
+        assert "told to stop." in log and "35 images categorised, no errors." in log
     cluster.wait(tmp_path, merging)
-    one = [*script("predictImages.py"), "--list", "scans.list", "-o", "one.tsv", *variables.pop("OPTIONS").split()]
+    one = [*script("predictImages.py"), "--list", "scans.list", "-o", "one.tsv", *options.split()]
     cluster.call(tmp_path, *one, "--report", "one.html", **variables)
     for ending in ("", ".settings.json"):
         assert (tmp_path / f"predictions.tsv{ending}").read_bytes() == (tmp_path / f"one.tsv{ending}").read_bytes()
@@ -42,30 +55,92 @@ def test_an_array_with_a_task_that_is_begun_again_makes_the_table_of_one_machine
     assert page == expected
 
 
-def test_two_tasks_whose_job_is_begun_again_train_as_one_machine_does(cluster, tmp_path):
-    from trainings import assert_same
+def begun(here, task):
+    """Whether a task of the array has written rows."""
+    partial = here / "predictions.tsv.parts" / f"part-{task:06}.tsv.partial"
+    return partial.exists() and partial.stat().st_size > 1000
 
-    cluster.call(tmp_path, sys.executable, "-m", "lib.sample", "sample", "--count", "24", "--seed", "1")
+
+def test_two_tasks_whose_job_is_begun_again_train_as_one_machine_does(cluster, tmp_path):
+    cluster.call(tmp_path, sys.executable, "-m", "lib.sample", "sample", "--count", "48", "--seed", "1")
     cluster.call(tmp_path, *script("imagesToTFR.py"), "-d", "sample", "-o", "s", "-s", "32", "--herbariograph")
     cluster.call(tmp_path, *script("convnext.py"), "-a", "17", "-i", "32", "-n", "1:1:1:1", "-x", "8", "-o", "m.keras")
     for folder in ("one", "two"):
         (tmp_path / folder).mkdir()
-    options = ["-a", "17", "-b", "8", "-c", "-e", "3", "-i", "32", "-m", "m.keras"]
-    options += ["-t", "s-train.tfr", "-v", "s-validation.tfr"]
-    where = ["--nodelist=" + cluster.host, "--ntasks-per-node=2", "--cpus-per-task=1"]
-    job = cluster.submit(tmp_path, *where, BATCH["train"], "trainImagesC.py", *options, "-o", "two")
-    wait_for(lambda: list(tmp_path.glob("two/*/training-state.npz")), 120, lambda: logs(tmp_path))
-    time.sleep(0.3)  # within the next epoch
-    cluster.call(tmp_path, "scontrol", "requeue", job)
+    options = ["-a", "17", "-b", "8", "-e", "3", "-i", "32", "-l", "0.001", "-m", "m.keras", "-Q"]
+    options += ["-t", "s-train.tfr", "-v", "s-validation.tfr", "-c"]
+    job = cluster.submit(tmp_path, *two_tasks(cluster), BATCH["train"], "trainImagesC.py", *options, "-o", "two")
+    stop_within_an_epoch(cluster, tmp_path, "scancel", "--signal=TERM", job)  # as at its time limit
+    wait_for(lambda: cluster.restarts(tmp_path, job) == 1, 60, lambda: logs(tmp_path))
+    stop_within_an_epoch(cluster, tmp_path, "scontrol", "requeue", job)
     cluster.wait(tmp_path, job)
-    assert cluster.restarts(tmp_path, job) == 1
+    assert cluster.restarts(tmp_path, job) == 2
     log = logs(tmp_path)
-    stopped = re.search(r"^Stopped after (\d+) epochs and (\d+) steps; the same command goes on there\.$", log, re.M)
-    assert stopped, log
-    within = f" and {stopped[2]} steps" if stopped[2] != "0" else ""
-    assert f"Going on after {stopped[1]} of at most 3 epochs{within}." in log
+    stops = re.findall(r"^Stopped after (\d+) epochs? and (\d+) steps; the same command goes on there\.$", log, re.M)
+    assert len(stops) == 2 and all(int(steps) for _, steps in stops), log
+    for epochs, steps in stops:
+        assert f"Going on after {epochs} of at most 3 epochs and {steps} steps." in log
     cluster.call(tmp_path, *script("trainImagesC.py"), *options, "-o", "one")
-    assert_same(tmp_path / "one", tmp_path / "two")
+    trainings.assert_same(tmp_path / "one", tmp_path / "two")
+
+    (models,) = tmp_path.glob("one/*-intermediate")
+    soup = [
+        "imageSoup.py",
+        "-a",
+        "17",
+        "-c",
+        "-d",
+        "s-train.tfr",
+        "-m",
+        str(models),
+        "-T",
+        "1",
+        "-v",
+        "s-validation.tfr",
+    ]
+    soup += ["--rescore", "-o"]
+    array = cluster.submit(tmp_path, "--array=1-2", "--cpus-per-task=1", BATCH["shard"], *soup, "parts")
+    cluster.wait(tmp_path, array)
+    cluster.call(tmp_path, *script(soup[0]), *soup[1:], "parts")
+    cluster.call(tmp_path, *script(soup[0]), *soup[1:], "whole")
+    found = [[path.read_bytes() for path in tmp_path.glob(f"{name}/*/soup-log.tsv")] for name in ("parts", "whole")]
+    assert len(found[0]) == 1 and found[0] == found[1]
+
+
+def two_tasks(cluster):
+    """What asks for two tasks on the node whose name leads to this machine."""
+    return ["--nodelist=" + cluster.host, "--ntasks-per-node=2", "--cpus-per-task=1"]
+
+
+def stop_within_an_epoch(cluster, here, *command):
+    """Wait until a training that is begun (again) has ended an epoch, and call that command."""
+
+    def state():
+        return max((path.stat().st_mtime_ns for path in here.glob("two/*/training-state.npz")), default=None)
+
+    before = state()
+    wait_for(lambda: state() != before, 120, lambda: logs(here))
+    time.sleep(0.2)  # within the next epoch
+    cluster.call(here, *command)
+
+
+def test_two_tasks_distil_as_one_machine_does(cluster, tmp_path):
+    write_model(tmp_path / "student.keras")
+    write_saved_model(tmp_path / "teacher", linear_teacher())
+    write_records(tmp_path / "train.tfr", 200, 1)
+    write_records(tmp_path / "validation.tfr", 50, 2)
+    (tmp_path / "log").mkdir()
+    write_log(tmp_path / "log", [Row("0", Hyperparameters(batch_power=3), 0.5)])
+    options = ["-c", "-a", "3", "-i", str(SIZE), "-S", str(SIZE), "-m", "teacher", "-l", "log", "-s", "student.keras"]
+    options += ["-t", "train.tfr", "-v", "validation.tfr", "-e", "2"]
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+    job = cluster.submit(
+        tmp_path, *two_tasks(cluster), BATCH["train"], "distillOptimizeImagesR.py", *options, "-o", "two"
+    )
+    cluster.call(tmp_path, *script("distillOptimizeImagesR.py"), *options, "-o", "one")
+    cluster.wait(tmp_path, job)
+    trainings.assert_same(tmp_path / "one", tmp_path / "two")
 
 
 def logs(here):
