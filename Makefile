@@ -6,13 +6,15 @@
 #   make test-all                                      the tests on each supported Python that the machine has
 #   make axe                                           what some tests of the pages need from npm
 #   make lint                                          style, Python 3.8, Dockerfile
-#   make bench                                         the benchmarks' tables
+#   make bench                                         the benchmarks' tables, and one of all (BENCHMARKS=predict for a part)
 
 PYTHON ?= python3
 VENV ?= .venv
 OPTIONS ?=
 DEMO ?= demo
 TESTS ?=
+BENCHMARKS ?= predict shards records fractals train distill soup scale
+BENCH_ROWS ?= bench-rows.tmp
 
 # Passed to commands as environment variables and taken as they stand, so that any character may be in a name.
 override DATA := $(value DATA)
@@ -57,14 +59,10 @@ lint: $(LINT_READY)
 	.venv-lint/bin/hadolint Dockerfile
 
 bench: $(TEST_READY)
-	"$$VENV"/bin/python benchmarks/predict.py
-	"$$VENV"/bin/python benchmarks/shards.py
-	"$$VENV"/bin/python benchmarks/records.py
-	"$$VENV"/bin/python benchmarks/fractals.py
-	"$$VENV"/bin/python benchmarks/train.py
-	"$$VENV"/bin/python benchmarks/distill.py
-	"$$VENV"/bin/python benchmarks/soup.py
-	"$$VENV"/bin/python benchmarks/scale.py
+	@rm -f "$(BENCH_ROWS)"
+	@export HERBARIOGRAPH_BENCH_ROWS="$(BENCH_ROWS)"; for name in $(BENCHMARKS); do \
+		echo "benchmarks/$$name.py" >&2; "$$VENV"/bin/python benchmarks/$$name.py && echo || exit 1; done
+	@"$$VENV"/bin/python benchmarks/summary.py "$(BENCH_ROWS)"
 
 clean:
 	rm -rf .venv .venv-* tests/npm/node_modules

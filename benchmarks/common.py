@@ -1,7 +1,8 @@
-"""What the benchmarks share: whole processes measured from outside, and the machine in words."""
+"""What the benchmarks share: whole processes measured from outside, the machine in words, and the one table."""
 
 import argparse
 import contextlib
+import datetime
 import os
 import platform
 import subprocess
@@ -10,6 +11,12 @@ import time
 from typing import NamedTuple
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+ROWS = "HERBARIOGRAPH_BENCH_ROWS"  # the environment variable that names the file for the one table's rows
+COLUMNS = (
+    *("stage", "command", "worked on", "rate or time", "peak memory", "times the plain way"),
+    *("TensorFlow", "Python", "date"),
+)
 
 
 class Measured(NamedTuple):
@@ -50,22 +57,52 @@ def child_arguments(files):
     return parser.parse_args()
 
 
-def machine():
-    """The machine and the versions, in a line."""
-    from importlib import metadata
-
-    processor = platform.processor() or platform.machine()
+def processor():
+    """The machine without versions, in a phrase."""
     with open("/proc/cpuinfo") as file:
         names = [line.split(":")[1].strip() for line in file if line.startswith("model name")]
-    versions = []
-    for package in ("tensorflow-cpu", "tensorflow", "keras", "pillow", "numpy"):
-        try:
-            versions.append(f"{package} {metadata.version(package)}")
-        except metadata.PackageNotFoundError:
-            continue
-    return "{}, {} cores; Python {}; {}".format(
-        names[0] if names else processor, os.cpu_count(), platform.python_version(), ", ".join(versions)
+    return f"{names[0] if names else platform.processor() or platform.machine()}, {os.cpu_count()} cores"
+
+
+def versions(*packages):
+    """Those of the packages that are installed, as a dictionary: name -> version."""
+    from importlib import metadata
+
+    found = {}
+    for package in packages:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[package] = metadata.version(package)
+    return found
+
+
+def machine():
+    """The machine and the versions, in a line."""
+    installed = versions("tensorflow-cpu", "tensorflow", "keras", "pillow", "numpy")
+    listed = ", ".join(f"{package} {version}" for package, version in installed.items())
+    return f"{processor()}; Python {platform.python_version()}; {listed}"
+
+
+def hand_over(stage, program, worked_on, speed, peak_mib=None, ratio=""):
+    """Add a row to the one table of all benchmarks, to the file that `ROWS` names; without that, do nothing.
+
+    Args:
+        stage: what was measured, in a word.
+        program: the benchmark's `__file__`.
+        worked_on: what was worked on, with how many there were.
+        speed: a rate or a time, with its unit.
+        peak_mib: peak memory in MiB; None if it was not measured.
+        ratio: how many times faster than the plain way it was, with what else it was compared to; empty if to nothing.
+    """
+    if not os.environ.get(ROWS):
+        return
+    tensorflow = versions("tensorflow-cpu", "tensorflow").values()
+    row = (
+        *(stage, f"`benchmarks/{os.path.basename(program)}`", worked_on, speed),
+        *("" if peak_mib is None else f"{peak_mib:,.0f} MiB", ratio),
+        *(next(iter(tensorflow), ""), platform.python_version(), datetime.date.today().isoformat()),
     )
+    with open(os.environ[ROWS], "a", encoding="utf-8") as file:
+        file.write("\t".join(row) + "\n")
 
 
 def print_table(header, rows):

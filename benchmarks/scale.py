@@ -21,7 +21,7 @@ import numpy as np
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from benchmarks.common import ROOT, machine, measure, print_table
+from benchmarks.common import ROOT, hand_over, machine, measure, print_table
 from benchmarks.predict import draw
 from benchmarks.train import CLASSES, make_model
 from lib.categories import LABELS
@@ -112,6 +112,7 @@ def main():
         folder, output = link_files(scratch, count), os.path.join(scratch, "out.tsv")
         seconds, peak = until_first_row(folder, output, rows=False)
         rows.append([f"predicting {count:,} files: the first row", f"{seconds:.1f} s", f"{peak:.0f} MiB"])
+        hand_over("scale", __file__, rows[-1][0], rows[-1][1], peak)
         fill_table(folder, output, count)
         seconds, peak = until_first_row(folder, output, rows=True, go_on=0)
         rows.append([f"going on after {count - LEFT:,} rows: the first new row", f"{seconds:.1f} s", f"{peak:.0f} MiB"])
@@ -137,6 +138,7 @@ def main():
         rows.append(
             [f"training on {images:,} records, one epoch", f"{found.seconds:.0f} s", f"{found.peak_mib:.0f} MiB"]
         )
+        hand_over("scale", __file__, rows[-1][0], rows[-1][1], found.peak_mib)
         rows.append(["of that the images themselves", "", f"{cached:.0f} MiB"])
         rows.append(["the rest (promised: 1,536 MiB)", "", f"{found.peak_mib - cached:.0f} MiB"])
     print_table(["what", "time", "peak memory"], rows)

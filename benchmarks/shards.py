@@ -14,7 +14,7 @@ import tempfile
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from benchmarks.common import ROOT, machine, measure, print_table
+from benchmarks.common import ROOT, hand_over, machine, measure, print_table
 from benchmarks.predict import folder_of
 from lib.shards import Shard, of_file
 
@@ -78,6 +78,9 @@ def main():
                 ]
             )
             print(rows[-1], file=sys.stderr)
+    work = f"{SCANS // share:,} scans of 24 megapixels in {count} parts, and the merge"
+    seconds, peak = seconds + merge.seconds, max(one.peak_mib for one in (*parts, merge))
+    hand_over("parts", __file__, work, f"{seconds:.1f} s", peak, f"{first / seconds:.2f} of one part")
     print(f"{SCANS // share:,} scans of {size / 1e6:.1f} MB; one image alone takes {start.seconds:.1f} s.\n")
     print_table(["parts", "all of them", "the longest", "start-up", "more than one", "merge"], rows)
     with tempfile.TemporaryDirectory() as scratch:
@@ -92,6 +95,7 @@ def main():
         print(f"\nReading a part of a list of {count:,} paths: {read.seconds:.0f} s, {read.peak_mib:.0f} MiB")
         merged = merge_of(scratch, listing, count)
         print(f"Merging 100 parts of {count:,} rows: {merged.seconds:.0f} s, {merged.peak_mib:.0f} MiB")
+        hand_over("parts", __file__, f"merging {count:,} rows of 100 parts", f"{merged.seconds:.0f} s", merged.peak_mib)
 
 
 def merge_of(scratch, listing, count, parts=100):

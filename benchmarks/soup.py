@@ -17,7 +17,7 @@ import tempfile
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from benchmarks.common import ROOT, machine, measure, print_table
+from benchmarks.common import ROOT, hand_over, machine, measure, print_table
 from benchmarks.train import CLASSES, make_model, prepare
 
 BATCH, PERCENTILE, SIZE = 256, 40, 96
@@ -96,13 +96,16 @@ def table(runs, scored, rate, title):
     rows = []
     for name, fastest in best.items():
         floor = scored[name] / rate if name in scored else None
+        peak, ratio = max(one.peak_mib for one in runs[name]), f"{best['plain'].seconds / fastest.seconds:.2f}"
+        if floor:
+            hand_over("soup", __file__, f"{title}, {name}", f"{fastest.seconds:.1f} s", peak, ratio)
         rows.append(
             [
                 name,
                 f"{fastest.seconds:.1f} s",
-                f"{best['plain'].seconds / fastest.seconds:.2f}" if floor else "",
+                ratio if floor else "",
                 f"{min(one.cpu_seconds for one in runs[name]):.1f} s",
-                f"{max(one.peak_mib for one in runs[name]):.0f} MiB",
+                f"{peak:.0f} MiB",
                 f"{floor:.1f} s" if floor else "",
                 f"{100 * floor / fastest.seconds:.0f} %" if floor else "",
             ]

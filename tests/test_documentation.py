@@ -79,7 +79,7 @@ def test_every_page_and_picture_is_linked():
 
 def test_pictures_are_small():
     for path in (ROOT / "docs").iterdir():
-        assert path.stat().st_size < 250_000, path.name
+        assert path.stat().st_size < 120_000, path.name
 
 
 @pytest.mark.parametrize("name", [*SCRIPTS, *MODULES])

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 from conftest import FIXTURES
+from documents import commands
 
 from lib import vit
 from lib.checkpoints import read_arrays
@@ -86,3 +87,13 @@ def test_the_layer_of_its_own_survives_keras():
     layer = vit.Tokens.from_config(vit.Tokens(True, name="tokens").get_config())
     assert tuple(layer.compute_output_shape((None, 4, 8))) == (None, 5, 8)
     assert isinstance(layer, keras.layers.Layer) and layer.has_class_token
+
+
+def test_the_pages_picture_is_of_such_a_model(monkeypatch):
+    (line,) = (line for line in commands("docs/vitTeacher.md") if " -c '" in line)
+    drawn = []
+    monkeypatch.setattr(keras.utils, "plot_model", lambda model, *_, **__: drawn.append(model))
+    exec(line.split("'")[1], {})
+    (model,) = drawn
+    assert model.input_shape == (None, 224, 224, 3) and model.output_shape == (None, 1000)
+    assert "block0_attention" in {layer.name for layer in model.layers}
