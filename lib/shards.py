@@ -3,7 +3,9 @@
 import contextlib
 import hashlib
 import heapq
+import itertools
 import json
+import operator
 import os
 import re
 from typing import NamedTuple
@@ -14,6 +16,8 @@ from lib.files import path_order, unescape_name, whole_file
 from lib.tables import check_errors_table, read_errors_table, read_lines, settings_of, write_errors_table
 
 MOST = 100_000  # parts; more than any scheduler takes in one array
+
+_BLOCK = 1 << 20  # bytes of a list that are read at once
 
 # The settings that a part's table has besides those of a whole one.
 SHARD, LISTED = "--shard", "the list"
@@ -130,15 +134,16 @@ def of_file(path, wanted, shard=None):
     shard = shard or WHOLE
     try:
         total, ordered, last, digest = 0, True, b"", hashlib.sha256()
-        for name in _listed(path, wanted):
-            ordered = ordered and last < name
-            total, last = total + 1, name
-            digest.update(name + b"\0")
+        for names in _listed(path, wanted):
+            ordered = ordered and last < names[0] and all(map(operator.lt, names, itertools.islice(names, 1, None)))
+            total, last = total + len(names), names[-1]
+            digest.update(b"\0".join(names) + b"\0")
         places = shard.range(total)
         if ordered:
-            part = [name for place, name in enumerate(_listed(path, wanted)) if place in places]
+            everything = itertools.chain.from_iterable(_listed(path, wanted))
+            part = list(itertools.islice(everything, places.start, places.stop))
         else:
-            names = sorted(_listed(path, wanted))
+            names = sorted(itertools.chain.from_iterable(_listed(path, wanted)))
             for one, other in zip(names, names[1:]):
                 if one == other:
                     raise UsageError(f"--list: {path} repeats {os.fsdecode(one)}.")
@@ -152,21 +157,18 @@ def of_file(path, wanted, shard=None):
 
 
 def _listed(path, wanted):
-    """The paths of images that a file lists, as bytes."""
+    """The paths of images that a file lists, as bytes, in lists that are not empty."""
     with open(path, "rb") as file:
-        nul = b"\0" in file.read(1 << 16)  # longer than any path
+        separator = b"\0" if b"\0" in file.read(1 << 16) else b"\n"  # longer than any path
         file.seek(0)
-        for name in _between(file, b"\0") if nul else (line.rstrip(b"\n") for line in file):
-            if name and wanted(os.fsdecode(name)):
-                yield name
-
-
-def _between(file, separator):
-    rest = b""
-    for block in iter(lambda: file.read(1 << 20), b""):
-        *names, rest = (rest + block).split(separator)
-        yield from names
-    yield rest
+        rest = b""
+        for block in iter(lambda: file.read(_BLOCK), b""):
+            *names, rest = (rest + block).split(separator)
+            found = [name for name in names if name and wanted(os.fsdecode(name))]
+            if found:
+                yield found
+        if rest and wanted(os.fsdecode(rest)):
+            yield [rest]
 
 
 def _about(count, digest):

@@ -1,5 +1,6 @@
 """What the tests share: the data beside the project, and a loud word when it is not there."""
 
+import collections
 import os
 import sys
 import tempfile
@@ -58,6 +59,14 @@ def cluster():
 def environment(tmp_path):
     """Environment variables for a script that is run as a process, with no model in its model directory."""
     return dict(os.environ, HERBARIOGRAPH_MODELS=str(tmp_path / "no-models"), PYTHONPATH="")
+
+
+def pytest_collection_modifyitems(items):
+    """Put files with many slow tests first, so that none of them is left to one core alone at the end."""
+    slow = collections.Counter(
+        item.path for item in items for mark in item.iter_markers() if mark.name in ("slow", "once")
+    )
+    items.sort(key=lambda item: -slow[item.path])
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -25,6 +25,7 @@ def test_one_line_says_what_was_made_and_the_summary_goes_to_stderr(tmp_path, en
     assert [path.name for path in tmp_path.iterdir()] == ["a.keras"]
 
 
+@pytest.mark.slow
 def test_every_run_gives_the_same_bytes(tmp_path, environment):
     for name in ("a", "b"):
         options = ["-c", "-s", "-g", "-l", "-m", "-p", "7", "-f", "swish", "-r", "4294967296"]
@@ -69,6 +70,7 @@ def test_what_is_required_is_named(missing, tmp_path):
     assert done.returncode == 2 and missing in done.stderr
 
 
+@pytest.mark.slow
 def test_a_model_larger_than_the_memory_is_one_line(tmp_path):
     done = run("-a", "5", "-x", "1000000", "-e", "1000000", "-o", "a.keras", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (1, "")
@@ -83,6 +85,7 @@ def test_plotting_needs_graphviz(tmp_path, environment):
 
 
 @pytest.mark.parametrize("ending", ["png", "svg"])
+@pytest.mark.slow
 def test_the_plot_shows_each_kind_of_layer(ending, tmp_path, environment):
     if shutil.which("dot") is None:
         pytest.skip("needs Graphviz's dot")
@@ -97,6 +100,7 @@ def test_the_plot_shows_each_kind_of_layer(ending, tmp_path, environment):
             assert word in text, word
 
 
+@pytest.mark.slow
 def test_a_graphviz_that_fails_is_one_line_and_leaves_nothing(tmp_path, environment):
     broken = tmp_path / "bin" / "dot"
     broken.parent.mkdir()

@@ -46,6 +46,7 @@ def test_the_published_model_is_an_encoder(here, shared):
     assert "80 layers from the encoder, 2 fresh, 80 frozen" in done.stdout
 
 
+@pytest.mark.slow
 def test_another_architecture_is_one_sentence_unless_partial(here):
     save_model(convnext(Settings(outputs=9, **{**TINY, "expansion": 3})), here / "other.keras")
     done = run(here, "-e", "other.keras", "-m", "model.keras", "-o", "tune.keras")
@@ -79,6 +80,7 @@ def test_a_wrong_call_is_one_line_and_leaves_nothing(wrong, words, here):
     assert {path: path.read_bytes() for path in here.iterdir()} == before
 
 
+@pytest.mark.slow
 def test_a_foreign_encoder_says_that_nothing_fits(here):
     done = run(here, "-e", FIXTURES / "keras" / "nested-3.0.keras", "-m", "model.keras", "-o", "t.keras", "--partial")
     assert done.returncode == 1 and "no layer can be moved" in done.stderr

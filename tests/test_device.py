@@ -1,12 +1,24 @@
 """Choosing the device. There is no GPU here: TensorFlow's list of them is replaced."""
 
+import subprocess
 import sys
 
 import pytest
 import tensorflow as tf
+from conftest import ROOT
 
 from lib.device import select_device
 from lib.errors import UsageError
+
+
+def test_it_starts_without_what_keras_would_import_and_these_can_be_imported_later():
+    code = (
+        "import sys; from lib.device import import_tensorflow; import_tensorflow(); "
+        "print(sorted({'matplotlib', 'pandas', 'scipy', 'sklearn'} & set(sys.modules))); "
+        "import matplotlib.pyplot, pandas, scipy.stats, sklearn.metrics, keras; print(keras.Input((1,)).shape)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert (done.returncode, done.stdout) == (0, "[]\n(None, 1)\n"), done.stderr
 
 
 def test_without_a_gpu_there_is_one_line_and_the_cpu(capfd):

@@ -40,6 +40,7 @@ def options(folder, *more, student="student.keras"):
 
 
 @pytest.mark.slow
+@pytest.mark.once
 def test_killed_at_any_moment_it_ends_with_the_same_bits(folder, tmp_path):
     trainings.check_that_kills_change_nothing(NAME, tmp_path, options(folder, "-e", "8", "--deterministic"))
 

@@ -189,6 +189,7 @@ def test_without_a_teacher_the_labels_teach(files, tmp_path):
     assert history["loss"][-1] < history["loss"][0]
 
 
+@pytest.mark.slow
 def test_what_watches_is_called_after_each_epoch_and_can_end_it(files, tmp_path):
     class EnoughError(Exception):
         pass
@@ -207,6 +208,7 @@ def test_what_watches_is_called_after_each_epoch_and_can_end_it(files, tmp_path)
     assert any(message.startswith("Going on after 2 of at most 3 epochs.") for message in said)
 
 
+@pytest.mark.slow
 def test_what_is_no_number_is_told_with_what_would_help(files, tmp_path):
     model = load_model(files["student"])
     model.set_weights([np.full_like(weight, np.nan) for weight in model.get_weights()])

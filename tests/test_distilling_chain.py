@@ -47,6 +47,7 @@ def train_vit(path, epochs=12):
 
 
 @pytest.mark.slow
+@pytest.mark.once
 def test_fractals_teacher_student(tmp_path):
     for script in ROOT.glob("*.py"):
         (tmp_path / script.name).symlink_to(script)

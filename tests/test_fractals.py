@@ -143,6 +143,7 @@ def is_running(number):
 
 
 @pytest.mark.slow
+@pytest.mark.once
 def test_a_run_that_is_killed_and_stopped_ends_with_the_same_bytes_and_leaves_no_process(tmp_path):
     here = tmp_path / "killed"
     here.mkdir()
@@ -224,6 +225,7 @@ def test_what_is_not_of_this_program_is_left_alone(name, tmp_path):
     assert {path: content for path, (content, _) in files(tmp_path).items()} == {name: b"somebody's"}
 
 
+@pytest.mark.slow
 def test_two_runs_at_once_are_refused(tmp_path):
     process = start(tmp_path, "-n", "1000000", "-s", "16")
     try:
@@ -235,6 +237,7 @@ def test_two_runs_at_once_are_refused(tmp_path):
     assert process.returncode == 143
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_sentence_and_the_run_goes_on_later(tmp_path):
     command = " ".join(script("fractals.py")) + " -o f -n 80 -s 16 -p 1"
     done = subprocess.run(["sh", "-c", f"ulimit -f 60; {command}"], capture_output=True, text=True, cwd=tmp_path)

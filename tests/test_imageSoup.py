@@ -92,6 +92,7 @@ def test_the_best_mean_is_found(folder, tmp_path):
     assert (again.returncode, again.stdout) == (0, done.stdout) and "made already" in again.stderr
 
 
+@pytest.mark.once
 def test_what_makes_it_worse_is_left_out(folder, tmp_path):
     (tmp_path / "models").mkdir()
     shutil.copy(folder / "good.keras", tmp_path / "models" / "good.keras")
@@ -103,6 +104,7 @@ def test_what_makes_it_worse_is_left_out(folder, tmp_path):
     assert rows[0]["MODEL"] == "good.keras" and [row["TAKEN"] for row in rows] == ["yes", "no", "no"]
 
 
+@pytest.mark.once
 def test_a_tie_is_taken_in_unless_strict(folder, tmp_path):
     (tmp_path / "models").mkdir()
     for name in ("one", "two"):
@@ -114,6 +116,7 @@ def test_a_tie_is_taken_in_unless_strict(folder, tmp_path):
         assert [row["TAKEN"] for row in log(tmp_path / str(len(more)))] == taken
 
 
+@pytest.mark.once
 def test_a_uniform_soup_is_the_mean_of_all(folder, tmp_path):
     done = run(tmp_path, *options(folder, "--method", "uniform", "--metric", "accuracy"))
     assert done.returncode == 0 and done.stdout.startswith("MODEL\tACCURACY\n"), done.stderr
@@ -124,6 +127,7 @@ def test_a_uniform_soup_is_the_mean_of_all(folder, tmp_path):
         np.testing.assert_allclose(values, np.mean(np.array(parts, "float64"), axis=0), rtol=1e-6)
 
 
+@pytest.mark.once
 def test_it_goes_on_where_it_was_stopped(folder, tmp_path):
     more = ["-m", folder / "runs", "-T", "20", "--rescore"]
     done = run(tmp_path, *options(folder, *more))
@@ -162,6 +166,7 @@ def test_crops_and_normalisation(folder, tmp_path):
     assert cropped.stdout != plain.stdout
 
 
+@pytest.mark.once
 def test_what_does_not_fit_is_named_and_left_out(folder, tmp_path):
     models = tmp_path / "models"
     shutil.copytree(folder / "models", models / "deeper")
@@ -202,6 +207,7 @@ def test_a_wrong_call_is_one_line(folder, tmp_path, wrong, status, words):
     assert (done.returncode, done.stdout) == (status, "") and words in done.stderr.splitlines()[-1], done.stderr
 
 
+@pytest.mark.once
 def test_a_threshold_that_none_reaches(folder, tmp_path):
     arguments = options(folder)
     done = run(tmp_path, *arguments[:-2], "-t", "1.0")

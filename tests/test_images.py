@@ -77,6 +77,16 @@ def test_endings_count_in_any_case(name):
     assert not images.is_image_name(name.split(".")[1])
 
 
+@pytest.mark.parametrize("name", ["", "jpg", ".jpg", "..jpg", "x/.jpg", "x/..jpg", "a.jpg/b", "a.jpg/.png"])
+def test_names_without_an_ending(name):
+    assert os.path.splitext(name)[1] == "" and not images.is_image_name(name)
+
+
+@pytest.mark.parametrize("name", ["a..jpg", "x/a..jpg", "x.y/a.jpg", ".a.jpg", "..a.jpg"])
+def test_names_with_several_points(name):
+    assert os.path.splitext(name)[1] == ".jpg" and images.is_image_name(name)
+
+
 def test_an_ordinary_jpeg_has_the_pixels_that_pillow_gives(tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     noise = Image.fromarray(rng.integers(0, 255, (130, 170, 3), dtype="uint8")).resize((1700, 1301))

@@ -144,6 +144,7 @@ def start(here, *arguments):
     raise AssertionError(f"the run ended too early: {process.communicate()[1]}")
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(here):
     many(here, 2000)
     assert run(here, "-d", "images", "-o", "r", "--duplicates", "off").returncode == 0
@@ -320,6 +321,7 @@ def test_a_wrong_call_is_one_line_and_leaves_nothing(wrong, words, here):
     assert not list(here.glob("r*"))
 
 
+@pytest.mark.slow
 def test_ctrl_c_is_one_line_and_what_was_read_is_kept(here):
     many(here, 2000)
     process = start(here)
@@ -429,6 +431,7 @@ def test_parts_read_apart_make_the_records_of_one_call(here):
     assert "r-mislabels.tsv" in record_files(here), "the images that are the same were not noticed"
 
 
+@pytest.mark.slow
 def test_parts_that_do_not_fit_are_refused(here):
     def merge(count, *more):
         done = run(here, "-d", "images", "-o", "r", "--merge", str(count), *more)

@@ -177,6 +177,7 @@ def test_an_answer_that_is_no_number_is_an_error(folder):
     assert {row["ERROR"] for row in table("t.jsonl.errors.tsv")} == {"the model's answer is no number"}
 
 
+@pytest.mark.slow
 def test_a_process_without_standard_streams_does_its_work(folder):
     line = " ".join(script("predictImages.py")) + " -c -d scans -m model.keras -o t.tsv 0<&- 1>&- 2>&-"
     subprocess.run(["bash", "-c", line], check=True)
@@ -284,6 +285,7 @@ def test_labels(folder, capsys):
     assert run("--labels", "mine.tsv") == 0
 
 
+@pytest.mark.slow
 def test_a_page_of_the_run_and_the_same_one_later(folder):
     (folder / "scans" / "05b.jpg").write_text("no picture")
     assert run("--report", "t.html") == 0
@@ -517,6 +519,7 @@ def command(output):
     return [*script("predictImages.py"), "-c", "-d", "scans", "-m", "model.keras", "-o", output, "--top", "5"]
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_the_result_is_that_of_an_undisturbed_run(large):
     rng = random.Random(os.getpid())
     partial = large / "killed.tsv.partial"
@@ -543,6 +546,7 @@ def test_killed_at_any_moment_the_result_is_that_of_an_undisturbed_run(large):
     assert not partial.exists()
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_an_error_and_what_was_written_stays(large):
     process = subprocess.run(
         command("full.tsv"),
@@ -562,6 +566,7 @@ def test_a_full_disk_is_an_error_and_what_was_written_stays(large):
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.slow
 def test_a_signal_stops_at_once_and_in_order(large, number, status):
     output = f"signal{status}.tsv"
     process = subprocess.Popen(

@@ -11,6 +11,7 @@ from documents import commands
 
 
 @pytest.mark.slow
+@pytest.mark.once
 def test_from_drawing_pictures_to_an_evaluated_soup(tmp_path):
     for script in ROOT.glob("*.py"):
         (tmp_path / script.name).symlink_to(script)

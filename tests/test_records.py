@@ -205,6 +205,7 @@ def test_a_parsed_record_is_what_was_made():
     assert parse_record(made[12:-4]) == (11, jpeg(4))
 
 
+@pytest.mark.slow
 def test_the_report_counts_finds_duplicates_and_draws_a_sheet(two_files, tmp_path):
     with open(two_files[1], "ab") as file:
         file.write(make_record(0, jpeg(1)))

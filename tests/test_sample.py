@@ -41,6 +41,7 @@ def test_a_corrupted_picture_is_a_whole_file(tmp_path):
         picture.load()
 
 
+@pytest.mark.slow
 def test_the_collection_is_written_and_written_the_same_again(tmp_path):
     for name, processors in (("one", "1"), ("two", "2")):
         command = [sys.executable, "-m", "lib.sample", tmp_path / name, "--count", "2", "--seed", "5", "-p", processors]

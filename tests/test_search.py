@@ -45,6 +45,7 @@ def test_the_published_settings_come_first_and_all_stay_within_their_ranges(tmp_
     assert said[-1] == "The best of 5 iterations is 0, with an F1 of 1.0000."
 
 
+@pytest.mark.slow
 def test_a_stopped_search_goes_on_as_if_it_had_not_been(tmp_path):
     expected, _ = run(tmp_path / "undisturbed", 12)
 
@@ -72,6 +73,7 @@ def test_a_stopped_search_goes_on_as_if_it_had_not_been(tmp_path):
     ).read_bytes()
 
 
+@pytest.mark.slow
 def test_more_iterations_go_on_further_and_no_more_change_nothing(tmp_path):
     run(tmp_path / "search", 3)
     rows, said = run(tmp_path / "search", 5)

@@ -10,7 +10,7 @@ from conftest import FIXTURES, script
 from test_predictImages import FIVE, draw
 
 import predictImages
-from lib import prediction
+from lib import prediction, shards
 from lib.shards import Shard, of_file, of_folder, parse_shard
 
 MODEL = str(FIXTURES / "keras" / "reference-2.13.keras")
@@ -86,6 +86,7 @@ def test_what_is_no_part(text):
 
 
 @pytest.mark.parametrize("count", [1, 4])
+@pytest.mark.slow
 def test_a_folders_parts_merged_are_the_whole(folder, capsys, count):
     names = parts(count, "-d", "scans")
     capsys.readouterr()
@@ -124,8 +125,10 @@ def test_a_lists_parts_merged_are_the_whole_whatever_its_order(folder):
     assert bytes_of("merged.tsv") == bytes_of("listed.tsv")
 
 
+@pytest.mark.parametrize("block", [7, 64, 1 << 20])
 @pytest.mark.parametrize("shuffled", [False, True])
-def test_a_list_gives_each_path_to_one_part(tmp_path, shuffled):
+def test_a_list_gives_each_path_to_one_part(tmp_path, monkeypatch, shuffled, block):
+    monkeypatch.setattr(shards, "_BLOCK", block)
     names = [b"s/%03d.jpg" % number for number in range(50)] + [b"s/caf\xe9.jpg", b"s/a b\t.TIF"]
     lines = sorted([*names, b"s/notes.txt"], key=(lambda name: name[::-1]) if shuffled else None)
     (tmp_path / "list").write_bytes(b"\n".join(lines) + b"\n\n")
@@ -144,6 +147,7 @@ def test_what_can_not_be_used_belongs_to_one_part():
     assert [part.first for part in found] == [0, 1, 3]
 
 
+@pytest.mark.slow
 def test_parts_are_answered_at_the_same_places_as_the_whole(folder, monkeypatch):
     places = {}
     reader = prediction._Reader.__call__

@@ -107,6 +107,7 @@ def test_the_mean_is_of_float64(folder, tmp_path):
         np.testing.assert_array_equal(weight, np.float32((2**24 + 2) / 3))
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_models(folder, tmp_path):
     inputs = keras.Input((None, None, 3))
     x = keras.layers.GlobalAveragePooling2D()(inputs)
@@ -129,6 +130,7 @@ def test_memory_does_not_grow_with_the_number_of_models(folder, tmp_path):
 
 
 @pytest.mark.parametrize("method", ["greedy", "uniform"])
+@pytest.mark.slow
 def test_killed_again_and_again(folder, tmp_path, method, monkeypatch):
     whole, told, _ = make(tmp_path, settings_of(folder, method=method, rescore=True))
     rows = log_of(whole)

@@ -34,6 +34,7 @@ def golden(shared, *more):
 
 
 @pytest.mark.parametrize("batch", ["64", "1", "1000"])
+@pytest.mark.slow
 def test_the_golden_evaluation(shared, tmp_path, batch):
     done = run(tmp_path, *golden(shared, "-t", shared / "golden" / "sample-96.tfr", "-b", batch))
     assert done.returncode == 0, done.stderr
@@ -93,6 +94,7 @@ def check_page(page):
     assert len(chances) == 24 and chances == sorted(chances, reverse=True)
 
 
+@pytest.mark.slow
 def test_weights_count_in_the_matrix_and_the_averages(folder):
     plain = json.loads(figures(folder))
     weighted = json.loads(figures(folder, "-w", "{0:2.0,1:1.0,2:0.0}"))
@@ -109,6 +111,7 @@ def figures(folder, *more):
     return (folder / "found.json").read_text()
 
 
+@pytest.mark.slow
 def test_compared_with_another_model(shared, folder, tmp_path):
     other = write_model(tmp_path / "other.keras", outputs=17)
     done = run(tmp_path, *golden(shared, "-t", shared / "golden" / "sample-96.tfr", "--compare", other))
@@ -118,6 +121,7 @@ def test_compared_with_another_model(shared, folder, tmp_path):
     assert last.startswith(f"{other} against ") and "points, 95 % interval -" in last and "(McNemar)" in last
 
 
+@pytest.mark.slow
 def test_a_number_map_and_labels_of_ones_own(folder, tmp_path):
     (tmp_path / "map.tsv").write_text("OLD\tNEW\n0\t3\n1\t2\n2\t0\n")
     (tmp_path / "labels.tsv").write_text("INDEX\tLABEL\n0\tnone\n1\tone\n2\ttwo\n3\tthree\n")

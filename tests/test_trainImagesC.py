@@ -99,6 +99,7 @@ def test_the_other_door_is_more_patient():
     assert trainImagesC4096.main is trainImagesC.main
 
 
+@pytest.mark.slow
 def test_the_other_door_trains(folder, tmp_path):
     done = run(tmp_path, *options(folder, "-e", "1"), name="trainImagesC4096.py")
     assert done.returncode == 0, done.stderr

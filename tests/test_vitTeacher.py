@@ -20,6 +20,7 @@ def run(here, *arguments):
     return subprocess.run([*script("vitTeacher.py"), *map(str, arguments)], capture_output=True, text=True, cwd=here)
 
 
+@pytest.mark.slow
 def test_the_teacher_answers_as_pytorch(tmp_path):
     done = run(tmp_path, "-c", VIT / "token.pth", "-o", "teacher", "--heads", "2", "--normalize", "none")
     assert done.returncode == 0, done.stderr
