@@ -138,6 +138,7 @@ def relaxed(parser, complete):
 
 def substituted(text, variables):
     """A line of bash with its variables' values, or a word in place of those that are not known."""
+    text = re.sub(r"\{#?\}", "1", text)  # what GNU parallel puts there
     text = re.sub(r"\$\((?:[^()]|\([^()]*\))*\)", "something", text)
     return re.sub(r"\$\{?(\w+)(?:\[[^]]*\])?\}?", lambda match: variables.get(match[1], match[1]), text)
 
