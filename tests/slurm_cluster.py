@@ -68,11 +68,16 @@ class Cluster:
 
     def wait(self, here, job, seconds=240):
         """Wait until a job, and every task of one, is completed; AssertionError with the logs if it is not."""
-        wait_for(
-            lambda: set(self.states(here, job).values()) == {"COMPLETED"},
-            seconds,
-            lambda: f"{self.states(here, job)} {[path.read_text() for path in sorted(here.glob('*.log'))]}",
-        )
+
+        def told():
+            return f"{self.states(here, job)} {[path.read_text() for path in sorted(here.glob('*.log'))]}"
+
+        def completed():
+            states = set(self.states(here, job).values())
+            assert not states & {"FAILED", "CANCELLED", "TIMEOUT"}, told()
+            return states == {"COMPLETED"}
+
+        wait_for(completed, seconds, told)
 
     def restarts(self, here, job):
         """How often a job, or a task `JOB_TASK`, was begun again."""

@@ -145,6 +145,7 @@ def start(here, *arguments):
 
 
 @pytest.mark.slow
+@pytest.mark.once
 def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(here):
     many(here, 2000)
     assert run(here, "-d", "images", "-o", "r", "--duplicates", "off").returncode == 0
@@ -322,6 +323,7 @@ def test_a_wrong_call_is_one_line_and_leaves_nothing(wrong, words, here):
 
 
 @pytest.mark.slow
+@pytest.mark.once
 def test_ctrl_c_is_one_line_and_what_was_read_is_kept(here):
     many(here, 2000)
     process = start(here)

@@ -83,6 +83,8 @@ def test_two_tasks_whose_job_is_begun_again_train_as_one_machine_does(cluster, t
     cluster.call(tmp_path, *script("trainImagesC.py"), *options, "-o", "one")
     trainings.assert_same(tmp_path / "one", tmp_path / "two")
 
+    for folder in ("parts", "whole"):
+        (tmp_path / folder).mkdir()
     (models,) = tmp_path.glob("one/*-intermediate")
     soup = [
         "imageSoup.py",

@@ -150,6 +150,7 @@ def cluster(here, *arguments):
 
 
 @pytest.mark.slow
+@pytest.mark.once
 def test_two_processes_train_as_one_does(folder, tmp_path):
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
@@ -165,6 +166,7 @@ def test_two_processes_train_as_one_does(folder, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", [0, 1])
+@pytest.mark.once
 def test_a_worker_that_dies_ends_the_others_and_the_same_command_goes_on(folder, tmp_path, victim):
     arguments = options(folder, "-e", "2000")
     workers = cluster(tmp_path, *arguments)
