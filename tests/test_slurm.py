@@ -122,7 +122,7 @@ def stop_within_an_epoch(cluster, here, *command):
 
     before = state()
     wait_for(lambda: state() != before, 120, lambda: logs(here))
-    time.sleep(0.2)  # within the next epoch
+    time.sleep(1.0)  # within the next epoch, which takes several seconds
     cluster.call(here, *command)
 
 
