@@ -52,6 +52,7 @@ class Spool:
             if self._database.execute("SELECT text FROM settings").fetchall() != [(text,)]:
                 self._database.execute("DELETE FROM settings")
                 self._database.execute("DELETE FROM images")
+                self._database.execute("DROP TABLE IF EXISTS finished")
                 self._database.execute("INSERT INTO settings VALUES (?)", (text,))
             self._database.commit()
 

@@ -14,9 +14,11 @@ from PIL import Image
 
 from lib import sample
 from lib.conversion import Item, convert
+from lib.errors import UsageError
 from lib.images import read_image
 from lib.records import decode, open_records, read_jpeg
 from lib.splits import parse_per_class
+from lib.spool import Spool, Spooled
 
 LABELS = ("Animal", "Live", "Text")
 
@@ -462,3 +464,14 @@ def test_a_part_that_was_killed_is_not_finished(here):
         pass
     done = run(here, "-d", "images", "-o", "r", "--merge", "1")
     assert done.returncode == 2 and "is not finished" in done.stderr
+
+
+def test_a_part_that_is_begun_anew_is_not_finished_any_more(tmp_path):
+    part, whole = str(tmp_path / "part.sqlite"), str(tmp_path / "whole.sqlite")
+    with Spool(part, {"size": 96}) as spool:
+        spool.add("a", Spooled(1, 1, "x", 1), b"\xff\xd8")
+        spool.finish({"shard": "1/1"})
+    with Spool(part, {"size": 64}):
+        pass  # killed at once
+    with Spool(whole, {"size": 64}) as spool, pytest.raises(UsageError, match="is not finished"):
+        spool.take(part, {"shard": "1/1"})
