@@ -11,6 +11,7 @@ import functools
 import sys
 
 from lib import cli, shards
+from lib.errors import UsageError
 from lib.recipes import parse_bands, parse_class_numbers, parse_variances
 
 
@@ -80,6 +81,8 @@ def work(arguments):
     """Do what the command line says."""
     from lib.soup import Settings, make_soup
 
+    if arguments.shard and arguments.fresh:
+        raise UsageError("--shard: with --fresh the scores of other parts would be lost; give --fresh to none of them.")
     settings = Settings(
         models=arguments.model,
         outputs=arguments.array,

@@ -5,6 +5,7 @@ import fcntl
 import hashlib
 import os
 import re
+import time
 
 _ESCAPES = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
 _ESCAPED = re.compile("[\\\\\x00-\x1f\x7f-\x9f\u2028\u2029\udc80-\udcff]")
@@ -42,6 +43,34 @@ def whole_file(path, mode="w", **options):
         raise
 
 
+def patience():
+    """How many seconds to wait for what another process has locked, before it is called in use.
+
+    In a job that Slurm has begun again that may be its own former turn's: on a node that is gone, or not quite ended.
+    """
+    return 300.0 if (os.environ.get("SLURM_RESTART_COUNT") or "0") != "0" else 0.0
+
+
+def lock(descriptor):
+    """Lock an open file for this process alone, with `patience`.
+
+    Returns:
+        Whether it is; also true, without a lock, on a file system that has none.
+    """
+    end = time.monotonic() + patience()
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= end:
+                return False
+            time.sleep(0.5)
+        except OSError:
+            return True
+        else:
+            return True
+
+
 def open_locked(path):
     """Open a file for reading and appending bytes, made when it is not there; one process at a time may have it.
 
@@ -50,13 +79,9 @@ def open_locked(path):
     """
     while True:
         file = open(path, "a+b")  # noqa: SIM115 - the caller closes it
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not lock(file):
             file.close()
             return None
-        except OSError:
-            return file  # a file system without locks
         try:
             if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
                 return file

@@ -5,7 +5,6 @@ so that the same command finds it again.
 """
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -14,7 +13,7 @@ import shutil
 from typing import NamedTuple
 
 from lib.errors import UsageError
-from lib.files import whole_file
+from lib.files import lock, whole_file
 from lib.outside import json_text
 
 _LOCK = ".lock"
@@ -97,12 +96,8 @@ def locked(folder, complaint):
     # A file of its own, open for writing: network file systems don't lock directories.
     place = os.open(os.path.join(folder, _LOCK), os.O_RDWR | os.O_CREAT, 0o666)
     try:
-        try:
-            fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UsageError(complaint) from None
-        except OSError:
-            pass  # a file system that knows no locks
+        if not lock(place):
+            raise UsageError(complaint)
         yield
     finally:
         os.close(place)

@@ -7,6 +7,7 @@ import sqlite3
 from typing import NamedTuple
 
 from lib.errors import UsageError, WorkError
+from lib.files import patience
 
 
 class Spooled(NamedTuple):
@@ -39,7 +40,7 @@ class Spool:
     def __init__(self, path, settings):
         self._path = path
         with self._sentences():
-            self._database = sqlite3.connect(path, timeout=0)
+            self._database = sqlite3.connect(path, timeout=patience())
             # The process may be killed at any time; what the machine's own end would lose is only read again.
             self._database.executescript("PRAGMA locking_mode = EXCLUSIVE; PRAGMA synchronous = OFF;")
             self._database.execute("BEGIN EXCLUSIVE")  # reading alone would let others in
@@ -113,6 +114,7 @@ class Spool:
 
         Raises:
             UsageError: it is not there or not finished, of other settings, or of something else.
+            WorkError: it is damaged, or this one can't be written.
         """
         if not os.path.isfile(path):
             raise UsageError(f"{path} is not there.")
@@ -126,7 +128,9 @@ class Spool:
                     self._database.execute(f"SELECT text FROM {name}.settings").fetchall() for name in ("main", "part")
                 )
                 if ours != theirs:
-                    raise UsageError(f"{path} was made with other options: {theirs[0][0]} and not {ours[0][0]}.")
+                    raise UsageError(
+                        f"{path} was made with other options: {theirs and theirs[0][0]} and not {ours[0][0]}."
+                    )
                 if self._database.execute("SELECT text FROM part.finished").fetchall() != [
                     (json.dumps(about, sort_keys=True),)
                 ]:

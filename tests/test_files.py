@@ -2,10 +2,11 @@
 
 import os
 import random
+import threading
 
 import pytest
 
-from lib.files import checksum, escape_name, unescape_name, whole_file
+from lib.files import checksum, escape_name, open_locked, unescape_name, whole_file
 
 
 @pytest.mark.parametrize(
@@ -68,3 +69,16 @@ def test_checksum_is_sha256(tmp_path):
     path = tmp_path / "abc"
     path.write_bytes(b"abc")
     assert checksum(path) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+@pytest.mark.parametrize("turns", ["", "0", "1"])
+def test_a_job_that_slurm_has_begun_again_waits_for_the_lock_of_its_former_turn(tmp_path, monkeypatch, turns):
+    monkeypatch.setenv("SLURM_RESTART_COUNT", turns)
+    held = open_locked(str(tmp_path / "file"))
+    ending = threading.Timer(0.7, held.close)
+    ending.start()
+    file = open_locked(str(tmp_path / "file"))
+    ending.join()
+    assert (file is not None) == (turns == "1")
+    if file:
+        file.close()

@@ -70,7 +70,7 @@ def test_two_tasks_whose_job_is_begun_again_train_as_one_machine_does(cluster, t
     options = ["-a", "17", "-b", "8", "-e", "3", "-i", "32", "-l", "0.001", "-m", "m.keras", "-Q"]
     options += ["-t", "s-train.tfr", "-v", "s-validation.tfr", "-c"]
     job = cluster.submit(tmp_path, *two_tasks(cluster), BATCH["train"], "trainImagesC.py", *options, "-o", "two")
-    stop_within_an_epoch(cluster, tmp_path, "scancel", "--signal=TERM", job)  # as at its time limit
+    stop_within_an_epoch(cluster, tmp_path, "scancel", "--batch", "--signal=USR1", job)  # as before its time limit
     wait_for(lambda: cluster.restarts(tmp_path, job) == 1, 60, lambda: logs(tmp_path))
     stop_within_an_epoch(cluster, tmp_path, "scontrol", "requeue", job)
     cluster.wait(tmp_path, job)
@@ -103,10 +103,30 @@ def test_two_tasks_whose_job_is_begun_again_train_as_one_machine_does(cluster, t
     soup += ["--rescore", "-o"]
     array = cluster.submit(tmp_path, "--array=1-2", "--cpus-per-task=1", BATCH["shard"], *soup, "parts")
     cluster.wait(tmp_path, array)
+    scored = [path.read_text().splitlines()[1:] for path in tmp_path.glob("parts/*/soup-scores-*-of-00002.tsv")]
+    assert sorted(map(len, scored)) == [1, 2], "the parts have scored each model once"
     cluster.call(tmp_path, *script(soup[0]), *soup[1:], "parts")
     cluster.call(tmp_path, *script(soup[0]), *soup[1:], "whole")
     found = [[path.read_bytes() for path in tmp_path.glob(f"{name}/*/soup-log.tsv")] for name in ("parts", "whole")]
     assert len(found[0]) == 1 and found[0] == found[1]
+
+
+def test_a_task_that_fails_ends_the_others(cluster, tmp_path):
+    for name in ("m.keras", "t.tfr", "v.tfr"):
+        (tmp_path / name).touch()
+    (tmp_path / "python").write_text("[ $SLURM_PROCID = 1 ] && exit 2\nexec sleep 600\n")
+    options = ["trainImagesC.py", "-a", "3", "-m", "m.keras", "-o", ".", "-t", "t.tfr", "-v", "v.tfr"]
+    # Called by its path, PYTHON being what the batch file runs the tasks with.
+    batch = f"PYTHON='bash python' WAIT=1 bash {BATCH['train']} {' '.join(options)}"
+    job = cluster.submit(tmp_path, *two_tasks(cluster), "--wrap", batch)
+    wait_for(lambda: set(cluster.states(tmp_path, job).values()) == {"FAILED"}, 60, lambda: logs(tmp_path))
+    assert cluster.restarts(tmp_path, job) == 0
+
+
+def test_some_of_an_arrays_tasks_want_to_know_of_how_many(cluster, tmp_path):
+    job = cluster.submit(tmp_path, "--array=2,4", BATCH["predict"])
+    wait_for(lambda: set(cluster.states(tmp_path, job).values()) == {"FAILED"}, 60, lambda: logs(tmp_path))
+    assert "say of how many with PARTS=N." in logs(tmp_path)
 
 
 def two_tasks(cluster):
