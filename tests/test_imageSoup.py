@@ -199,6 +199,7 @@ def test_what_does_not_fit_is_named_and_left_out(folder, tmp_path):
         (["-w", "{0:1}"], 2, "-w/--weight: it lacks the class 1"),
         (["-d", "none.tfr"], 2, "-d/--data"),
         (["--metric", "loss"], 2, "--metric"),
+        (["--shard", "1/2", "--fresh"], 2, "--shard: with --fresh"),
         (["-m", "."], 1, "no whole .keras file"),
     ],
 )
