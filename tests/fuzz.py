@@ -279,7 +279,7 @@ def _collection(folder):
 
 def _use_collection(path):
     from lib.conversion import convert, items_of_table
-    from lib.splits import PerClass
+    from lib.per_class import PerClass
 
     items = items_of_table(path)
     convert(

@@ -21,6 +21,7 @@ FLOORS = {
         "outside",
         "memory",
         "parallel",
+        "per_class",
         "progress",
         "published",
         "signals",

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from lib.errors import UsageError
-from lib.splits import UNUSED, parse_per_class, shuffled, split, straddling
+from lib.per_class import parse_per_class
+from lib.splits import UNUSED, shuffled, split, straddling
 
 NAMES = ["fern", "moss", "palm"]
 
