@@ -131,7 +131,23 @@ def build_loss(
     def bel(labels, logits, batch):
         return cbbs(labels, logits, batch) + lab(labels, logits, batch)
 
-    chosen = locals()[name]
+    chosen = {
+        "bel": bel,
+        "cbbs": cbbs,
+        "cbf": cbf,
+        "cbs": cbs,
+        "ccm": ccm,
+        "ce": ce,
+        "cos": cos,
+        "fce": fce,
+        "la": la,
+        "lab": lab,
+        "lw": lw,
+        "lwb": lwb,
+        "mae": mae,
+        "mse": mse,
+        "nis": nis,
+    }[name]
 
     def loss(labels, logits, batch=None):
         labels, logits = tf.cast(labels, "float32"), tf.cast(logits, "float32")
