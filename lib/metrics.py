@@ -15,7 +15,7 @@ THRESHOLDS = 200
 
 
 class Counts(NamedTuple):
-    """Sums over images, float32.
+    """Sums over images, float32 but where it says otherwise.
 
     Attributes:
         images: `()`: how many.
@@ -24,7 +24,7 @@ class Counts(NamedTuple):
         labels: `(classes,)`: how many have that class.
         answers: `(classes,)`: how many were answered with it.
         positive, negative: `(200,)`: how many labels above 0, and how many of 0, there are in each of 200 steps of the
-            sigmoid of their logits.
+            sigmoid of their logits, float64: a test of 1,500 images and 21,000 classes has more than float32 counts to.
         agreed: `()`: how many were answered as the teacher does, 0 without one.
     """
 
@@ -61,7 +61,7 @@ def count(labels, logits, losses, kept=None, teacher=None):
     steps = tf.cast(tf.clip_by_value(steps, 0, THRESHOLDS - 1), "int32")
 
     def histogram(where):
-        amounts = tf.cast(where, "float32") * kept[:, None]
+        amounts = tf.cast(where, "float64") * tf.cast(kept, "float64")[:, None]
         return tf.math.unsorted_segment_sum(tf.reshape(amounts, [-1]), tf.reshape(steps, [-1]), THRESHOLDS)
 
     return Counts(
@@ -80,7 +80,7 @@ def count(labels, logits, losses, kept=None, teacher=None):
 
 def no_counts(classes):
     """The counts of no images: what to begin adding with."""
-    one, many, steps = tf.zeros([]), tf.zeros([classes]), tf.zeros([THRESHOLDS])
+    one, many, steps = tf.zeros([]), tf.zeros([classes]), tf.zeros([THRESHOLDS], "float64")
     return Counts(one, one, many, many, many, steps, steps, one)
 
 

@@ -52,6 +52,18 @@ def test_parts_add_up_and_filling_does_not_count():
         np.testing.assert_allclose(one, other, rtol=1e-5)
 
 
+def test_more_labels_are_counted_than_float32_counts_to():
+    classes, images = 2**20, 17
+    counts = metrics.count(tf.zeros([images, classes]), tf.zeros([images, classes]), tf.zeros([images]))
+    assert counts.negative.numpy().sum() == images * classes > 2**24
+    one = metrics.count(tf.zeros([1, 1]), tf.zeros([1, 1]), tf.zeros([1]))
+    counters = metrics.Counters(tf.distribute.get_strategy(), classes)
+    counters.add(counts)
+    for total in (metrics.add(counts, counts), counters.read()):
+        wanted = np.asarray(total.negative).sum() + 1
+        assert np.asarray(total.negative + one.negative).sum() == wanted
+
+
 def test_no_images_give_no_number_that_is_none():
     assert set(metrics.summarise(metrics.no_counts(3)).values()) == {0.0}
 
