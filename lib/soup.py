@@ -231,7 +231,7 @@ class _Kitchen:
 
         from lib import cli
         from lib.keras_files import check_outputs
-        from lib.records import load_images, open_records, read_number_map
+        from lib.records import check_bands, load_images, open_records, read_number_map
         from lib.scoring import check_size, side_by_side
 
         self._settings, self._weights = settings, weights
@@ -241,6 +241,7 @@ class _Kitchen:
         self.model = self._opened.model
         with cli.naming("-m/--model"):
             check_outputs(self.model, settings.outputs, self.paths[0])
+        check_bands(self.model, f"-m/--model: {self.paths[0]}")
         bands = self.model.input_shape[-1]
         for option, numbers in (("-M/--means", settings.means), ("-V/--variances", settings.variances)):
             if numbers is not None and len(numbers) != bands:
@@ -481,7 +482,7 @@ def _cook(kitchen, settings, run, scores, chosen, report):
 @contextlib.contextmanager
 def _table(path, columns):
     """Go on with a table: its rows so far, see `_read_rows`, and a function that appends one, safe when it returns."""
-    rows = _read_rows(path, columns)
+    rows = _read_rows(path, columns, mend=True)
     with open(path, "a", encoding="utf-8") as file:
 
         def append(*values):
@@ -494,15 +495,15 @@ def _table(path, columns):
         yield rows, append
 
 
-def _read_rows(path, columns):
-    """The rows of a table that has these columns, as dictionaries; a line that was cut short is removed from it."""
+def _read_rows(path, columns, mend=False):
+    """The whole rows of a table with these columns, as dictionaries; `mend` removes a last one that was cut short."""
     try:
         with open(path, "rb") as file:
             content = file.read()
     except FileNotFoundError:
         return []
     whole = content[: content.rfind(b"\n") + 1]
-    if whole != content:
+    if mend and whole != content:
         os.truncate(path, len(whole))
     with _whole(path):
         rows = csv.DictReader(whole.decode().split("\n"), delimiter="\t", quoting=csv.QUOTE_NONE)

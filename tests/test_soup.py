@@ -167,8 +167,15 @@ def test_killed_again_and_again(folder, tmp_path, method, monkeypatch):
 def test_a_line_that_was_cut_within_a_character_is_none(tmp_path):
     path = tmp_path / "table.tsv"
     path.write_bytes("MODEL\tSCORE\nä.keras\t1.0\nöl".encode()[:-2])
-    assert soup._read_rows(str(path), ("MODEL", "SCORE")) == [{"MODEL": "ä.keras", "SCORE": "1.0"}]
+    assert soup._read_rows(str(path), ("MODEL", "SCORE"), mend=True) == [{"MODEL": "ä.keras", "SCORE": "1.0"}]
     assert path.read_bytes().endswith(b"1.0\n")
+
+
+def test_a_line_that_another_still_writes_is_not_removed(tmp_path):
+    path = tmp_path / "epochs.tsv"
+    path.write_bytes(b"EPOCH\tFILE\n1\ta.keras\n2\tb.ke")
+    assert soup._read_rows(str(path), ("EPOCH", "FILE")) == [{"EPOCH": "1", "FILE": "a.keras"}]
+    assert path.read_bytes().endswith(b"b.ke")
 
 
 def test_files_with_damaged_or_no_numbers_are_left_out(folder, tmp_path):
@@ -263,6 +270,16 @@ def test_models_of_one_size_want_records_of_that(folder, tmp_path):
     for name in "ab":
         save_model(model, tmp_path / "models" / f"{name}.keras")
     with pytest.raises(UsageError, match=r"a.keras takes images of 24 x 24 pixels, which -d/--data has not"):
+        make(tmp_path, settings_of(folder, models=str(tmp_path / "models")))
+
+
+def test_images_of_other_bands_are_refused(folder, tmp_path):
+    (tmp_path / "models").mkdir()
+    for name in "ab":
+        write_model(tmp_path / "models" / f"{name}.keras", bands=4)
+    with pytest.raises(
+        UsageError, match=r"-m/--model: .*a\.keras takes images of 4 bands; those of records have 1 or 3"
+    ):
         make(tmp_path, settings_of(folder, models=str(tmp_path / "models")))
 
 
