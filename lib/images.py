@@ -13,6 +13,8 @@ import numpy as np
 import simplejpeg
 from PIL import Image, UnidentifiedImageError
 
+from lib.parallel import cores
+
 # Names that end like this, in any case, are taken for images.
 # fmt: off
 ENDINGS = frozenset([
@@ -34,9 +36,8 @@ SHORTER_SIDE = 512
 # From this many pixels on, rows are fetched one by one rather than copying the whole picture out of the decoder.
 ROWWISE_PIXELS = 3_000_000
 
-# What decoding may take at once: a picture that would exceed it waits until the others are read. By the core, so that
-# machines of any size keep working.
-DECODING_BYTES = 200_000_000 * (os.cpu_count() or 1)
+# What decoding may take at once for each core that reads: a picture that would exceed it waits until others are read.
+_DECODING_BYTES = 200_000_000
 
 # Pillow's own guard refuses from 179 million pixels on; `max_pixels` is the guard here, and it can be set.
 Image.MAX_IMAGE_PIXELS = None
@@ -61,13 +62,13 @@ class _Budget:
     """Memory that threads share: who needs more than is left waits, unless nobody has any."""
 
     def __init__(self, total):
-        self._total, self._used = total, 0
+        self.total, self._used = total, 0
         self._changed = threading.Condition()
 
     @contextlib.contextmanager
     def use(self, amount):
         with self._changed:
-            self._changed.wait_for(lambda: self._used == 0 or self._used + amount <= self._total)
+            self._changed.wait_for(lambda: self._used == 0 or self._used + amount <= self.total)
             self._used += amount
         try:
             yield
@@ -77,7 +78,12 @@ class _Budget:
                 self._changed.notify_all()
 
 
-_DECODING = _Budget(DECODING_BYTES)
+_DECODING = _Budget(_DECODING_BYTES * cores())
+
+
+def limit_memory(processors=None):
+    """Let decoding take as much memory at once as so many cores may; None for all that this process may use."""
+    _DECODING.total = _DECODING_BYTES * min(processors or cores(), cores())
 
 
 def is_image_name(name):

@@ -15,7 +15,7 @@ from lib.embeddings import Embeddings, nearest
 from lib.embeddings import load as load_embeddings
 from lib.errors import UsageError
 from lib.files import checksum, escape_name, path_order
-from lib.images import MAX_PIXELS, ImageError, is_image_name, list_images, read_image
+from lib.images import MAX_PIXELS, ImageError, is_image_name, limit_memory, list_images, read_image
 from lib.parallel import STEP, cores, in_order, reading_threads
 from lib.progress import progress
 from lib.published import MODELS, find_model
@@ -346,6 +346,7 @@ def _answers(todo, read, compute, batch, processors, first=0):
     for number in todo:
         groups.setdefault((first + number) // step, []).append(number)
     threads = reading_threads(processors)
+    limit_memory(processors)
 
     def work(numbers):
         pixels, failed = read(numbers, step)

@@ -313,6 +313,14 @@ def test_exact_pixels_are_the_published_pipelines(tmp_path):
     np.testing.assert_allclose(read_image(path, 24, exact=True), bilinear(np.asarray(picture()), 24), atol=1e-2)
 
 
+def test_memory_for_decoding_is_by_the_cores_that_read(monkeypatch):
+    monkeypatch.setattr(images, "cores", lambda: 8)
+    budget = monkeypatch.setattr(images, "_DECODING", images._Budget(0)) or images._DECODING
+    for processors, expected in ((None, 8), (3, 3), (20, 8)):
+        images.limit_memory(processors)
+        assert budget.total == 200_000_000 * expected
+
+
 def test_memory_for_decoding_is_shared_among_threads():
     budget = images._Budget(10)
     together, most = [], []
