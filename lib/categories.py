@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from lib.errors import UsageError
 from lib.files import whole_file
-from lib.outside import is_whole_number
+from lib.outside import is_whole_number, read_tsv
 
 
 class Category(NamedTuple):
@@ -57,16 +57,13 @@ def read_labels(path):
     Raises:
         UsageError: no such file or columns, no text, or indices that don't run from 0 without gaps or repeats.
     """
-    try:
-        with open(path, encoding="utf-8-sig") as file:
-            rows = [line.rstrip("\r\n").split("\t") for line in file if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} can't be read as a table of labels ({error}).") from error
-    if not rows or "INDEX" not in rows[0] or "LABEL" not in rows[0]:
+    rows = read_tsv(path)
+    header = rows[0][1] if rows else ()
+    if "INDEX" not in header or "LABEL" not in header:
         raise UsageError(f"{path} needs a header with the columns INDEX and LABEL, separated by tabs.")
-    index, label = rows[0].index("INDEX"), rows[0].index("LABEL")
+    index, label = header.index("INDEX"), header.index("LABEL")
     labels = {}
-    for number, row in enumerate(rows[1:], start=2):
+    for number, row in rows[1:]:
         if len(row) <= max(index, label) or not is_whole_number(row[index]) or not row[label]:
             raise UsageError(f"{path} line {number} needs a whole number as INDEX and a LABEL.")
         if int(row[index]) in labels:
@@ -116,10 +113,9 @@ def read_categories(path):
         UsageError: as of `read_labels`, or a name twice.
     """
     labels = read_labels(path)
-    with open(path, encoding="utf-8-sig") as file:
-        rows = [line.rstrip("\r\n").split("\t") for line in file if line.strip()]
-    column = rows[0].index("CATEGORY") if "CATEGORY" in rows[0] else rows[0].index("LABEL")
-    names = {int(row[rows[0].index("INDEX")]): row[column] if column < len(row) else "" for row in rows[1:]}
+    (_, header), *rows = read_tsv(path)
+    column = header.index("CATEGORY" if "CATEGORY" in header else "LABEL")
+    names = {int(row[header.index("INDEX")]): row[column] if column < len(row) else "" for _, row in rows}
     if len({*names.values()} - {""}) < len(labels):
         raise UsageError(f"{path} needs a CATEGORY of its own on each line.")
     return tuple(Category(index, label, names[index]) for index, label in enumerate(labels))

@@ -16,7 +16,8 @@ from lib.categories import CATEGORIES, Category, find_category, read_categories,
 from lib.duplicates import difference_hash, join, near_groups
 from lib.errors import UsageError, WorkError
 from lib.files import checksum, escape_name, unescape_name, whole_file
-from lib.images import MAX_PIXELS, ImageError, list_images, read_image
+from lib.images import MAX_PIXELS, ImageError, limit_memory, list_images, read_image
+from lib.outside import read_tsv
 from lib.parallel import in_order, reading_threads
 from lib.progress import progress
 from lib.records import make_record
@@ -95,16 +96,13 @@ def items_of_table(path):
     Raises:
         UsageError: it is something else, or lists a file twice.
     """
-    try:
-        with open(path, encoding="utf-8-sig", newline="\n") as file:
-            rows = [line.rstrip("\r\n").split("\t") for line in file if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"-t/--table: {path} can't be read as a table ({error}).") from error
-    if not rows or "FILE" not in rows[0] or "CATEGORY" not in rows[0]:
+    rows = read_tsv(path, f"-t/--table: {path}")
+    header = rows[0][1] if rows else ()
+    if "FILE" not in header or "CATEGORY" not in header:
         raise UsageError(f"-t/--table: {path} needs a header with the columns FILE and CATEGORY, separated by tabs.")
     items = {}
-    for line, values in enumerate(rows[1:], start=2):
-        row = dict(zip(rows[0], values))
+    for line, values in rows[1:]:
+        row = dict(zip(header, values))
         name, category, place = row.get("FILE"), row.get("CATEGORY"), row.get("SPLIT", "")
         if not name or not category:
             raise UsageError(f"-t/--table: {path} line {line} needs a FILE and a CATEGORY.")
@@ -146,7 +144,7 @@ def convert(
         items: `Item`s.
         errors: a dictionary of files that can't be used: path -> reason.
         prefix: what the names of the files that are written begin with.
-        per_class: a `lib.splits.PerClass`.
+        per_class: a `lib.per_class.PerClass`.
         size: height and width of the records' images.
         quality: of the JPEGs.
         seed: what the splits and the order of the records follow from.
@@ -302,7 +300,7 @@ def _read_all(items, spool, size, quality, max_pixels, processors, errors, repor
     if current:
         report(f"{len(current):,} of {len(items):,} images are read already.")
     threads = reading_threads(processors)
-
+    limit_memory(processors)
     stopped = threading.Event()
 
     def work(paths):

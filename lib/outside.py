@@ -1,8 +1,32 @@
-"""Text from outside: JSON and whole numbers, of which nothing makes Python fail otherwise than by a ValueError."""
+"""Text from outside: tables, JSON, whole numbers. None of it makes Python fail otherwise than the functions say."""
 
 import json
 
+from lib.errors import UsageError
+
 _DIGITS = 18  # of a number that every program's integers hold
+
+
+def read_tsv(path, named=None):
+    """The lines of a table that hold anything, split at tabs.
+
+    Args:
+        path: a text file in UTF-8, with or without a byte order mark, its lines ended as on any system of today.
+        named: what to call it in messages; None for its path.
+
+    Returns:
+        A list of pairs: a line's number in the file, from 1, and its values.
+
+    Raises:
+        UsageError: it can't be read.
+    """
+    try:
+        with open(path, encoding="utf-8-sig", newline="\n") as file:
+            return [
+                (number, line.rstrip("\r\n").split("\t")) for number, line in enumerate(file, start=1) if line.strip()
+            ]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{named or path} can't be read as a table ({error}).") from error
 
 
 def parse_json(text):

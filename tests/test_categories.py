@@ -33,6 +33,7 @@ def test_labels_are_read_in_the_order_of_their_index(tmp_path):
         ("INDEX\tLABEL\n0\tMoss\n2\tFern\n", "each INDEX"),
         ("INDEX\tLABEL\n0\tMoss\n0\tFern\n", "repeats"),
         ("INDEX\tLABEL\nzero\tMoss\n", "line 2"),
+        ("INDEX\tLABEL\n\n0\tFern\n\nzero\tMoss\n", "line 5"),
         ("INDEX\tLABEL\n0\n", "line 2"),
         ("INDEX\tLABEL\n\u00b2\tMoss\n", "line 2"),
         ("INDEX\tLABEL\n0\tMoss\n1\tMoss\n", "two categories"),
