@@ -107,13 +107,14 @@ def answer_records(
     from lib.inference import compile_logits
     from lib.keras_files import load_model
     from lib.losses import penalties
-    from lib.records import load_images, open_records, read_number_map
+    from lib.records import check_bands, load_images, open_records, read_number_map
     from lib.scoring import answer, check_size, side_by_side
 
     loaded = []
     for option, path in models:
         with cli.naming(option):
             loaded.append(load_model(path, outputs))
+            check_bands(loaded[-1], path)
     mapping = None if number_map is None else read_number_map(number_map)
     opened = open_records(records, "-t/--test", outputs, mapping, skip_bad)
     bands = {model.input_shape[-1] for model in loaded}

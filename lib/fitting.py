@@ -443,7 +443,7 @@ def _save_epoch(task, conduct, run, now, weights):
 def _check_disk(task, conduct, run, done):
     """Raise WorkError if what is still to be written won't fit on the disk."""
     weights = sum(4 * math.prod(weight.shape) for weight in task.model.weights)
-    state = 4 * weights  # them, the optimizer's two for each, and the best ones
+    state = 2 * 4 * weights  # them, the optimizer's two for each, and the best ones; while it is replaced, twice
     models = 1
     if conduct.save_epochs:
         models += min(conduct.epochs - done, conduct.keep or conduct.epochs)

@@ -10,7 +10,7 @@ import tensorflow as tf
 from lib import cli, randomness
 from lib.errors import UsageError
 from lib.keras_files import load_model
-from lib.records import load_images, open_records
+from lib.records import check_bands, load_images, open_records
 
 
 class Pupil(NamedTuple):
@@ -46,10 +46,11 @@ def open_pupil(option, path, outputs, precision, size, strategy):
         A `Pupil`, which records `size` where it is saved.
 
     Raises:
-        UsageError: the file can't be used, or takes another size.
+        UsageError: the file can't be used, or takes images of bands that records don't have.
     """
     with cli.naming(option):
         template = load_model(path, outputs)
+        check_bands(template, path)
         with strategy.scope():
             model = load_model(path, outputs, precision)
     template.image_size = size

@@ -34,11 +34,12 @@ from lib.errors import UsageError, WorkError
 from lib.files import whole_file
 from lib.images import check_scans
 from lib.memory import free_memory
-from lib.outside import is_whole_number
+from lib.outside import is_whole_number, read_tsv
 from lib.parallel import in_order, reading_threads
 from lib.progress import progress
 
 CACHES = ("memory", "disk", "none")
+BANDS = (1, 3)  # grey, or red, green and blue
 
 _HEAD = struct.Struct("<QI")  # a record's length and the checksum of that
 _TAIL = struct.Struct("<I")  # the checksum of its content
@@ -160,13 +161,8 @@ def read_number_map(path):
     Raises:
         UsageError: it is something else.
     """
-    try:
-        with open(path, encoding="utf-8-sig") as file:
-            rows = [line.rstrip("\r\n").split("\t") for line in file if line.strip()][1:]
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"-n/--numberMap: {path} can't be read as a table ({error}).") from error
     mapping = {}
-    for line, row in enumerate(rows, start=2):
+    for line, row in read_tsv(path, f"-n/--numberMap: {path}")[1:]:
         if len(row) < 2 or not all(map(is_whole_number, row[:2])):
             raise UsageError(f"-n/--numberMap: {path} line {line} needs an old and a new number, separated by a tab.")
         if int(row[0]) in mapping:
@@ -269,6 +265,13 @@ def _checksum(data):
     """The masked CRC-32C that TFRecord files use."""
     value = google_crc32c.value(data)
     return ((value >> 15 | value << 17) + 0xA282EAD8) & 0xFFFFFFFF
+
+
+def check_bands(model, named):
+    """Raise UsageError, which calls a model `named`, if it takes images of as many bands as no record's have."""
+    bands = model.input_shape[-1]
+    if bands not in BANDS:
+        raise UsageError(f"{named} takes images of {bands} bands; those of records have 1 or 3.")
 
 
 def decode(jpeg, bands=3):
@@ -390,7 +393,7 @@ def choose_cache(need):
 
 
 def make_room(cache, shape, dtype="uint8"):
-    """A place for pixels, or other numbers, of a shape, in one of `CACHES`; None for `none`. WorkError without room."""
+    """A place for pixels, or other numbers, of a shape, in a cache of `CACHES`; None for `none`. WorkError: no room."""
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
     try:
         if cache == "memory":

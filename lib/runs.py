@@ -75,6 +75,8 @@ def find_run(output, name, kind="training"):
 def reserved(run, fresh=False):
     """Have a run's directory, made if it is not there, for oneself while the block runs.
 
+    One that was made for a call which turns out to be wrong is removed again.
+
     Args:
         run: the `Run`.
         fresh: remove what there is of it.
@@ -82,12 +84,19 @@ def reserved(run, fresh=False):
     Raises:
         UsageError: another process is at it.
     """
+    made = not os.path.isdir(run.best)
     os.makedirs(run.best, exist_ok=True)
     with locked(run.best, f"{run.best} is in use: another process is at the same run."):
         if fresh:
             _empty(run)
         _tidy(run)
-        yield
+        try:
+            yield
+        except UsageError:
+            if made and os.listdir(run.best) == [_LOCK]:
+                os.unlink(os.path.join(run.best, _LOCK))
+                os.rmdir(run.best)
+            raise
 
 
 @contextlib.contextmanager

@@ -20,6 +20,7 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("files")
     write_model(folder / "model.keras")
     write_model(folder / "four.keras", outputs=4)
+    write_model(folder / "bands.keras", bands=4)
     write_records(folder / "test.tfr", 50, 1)
     return folder
 
@@ -138,6 +139,7 @@ def test_a_number_map_and_labels_of_ones_own(folder, tmp_path):
     [
         (["-a", "4"], ["-m/--model", "has 3 outputs where 4 are needed"]),
         (["-m", "none.keras"], ["-m/--model", "none.keras"]),
+        (["-m", "bands.keras"], ["-m/--model: bands.keras", "images of 4 bands; those of records have 1 or 3"]),
         (["-t", "none.tfr"], ["-t/--test", "none.tfr"]),
         (["-w", "{0:1}"], ["-w/--weight", "lacks the class 1"]),
         (["-e", "nowhere/e.npz"], ["-e/--error", "nowhere"]),

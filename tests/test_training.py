@@ -273,6 +273,15 @@ def test_after_good_epochs_the_best_model_and_the_state_are_kept(files, tmp_path
     assert not so_far.exists()
 
 
+def test_images_of_other_bands_are_refused(files, tmp_path):
+    model = write_model(tmp_path / "four.keras", bands=4)
+    with pytest.raises(
+        UsageError, match=r"-m/--model: .*four\.keras takes images of 4 bands; those of records have 1 or 3"
+    ):
+        run(settings({**files, "model": model}), tmp_path)
+    assert not list(tmp_path.glob("*-best"))
+
+
 def test_a_full_disk_is_foreseen(files, tmp_path, monkeypatch):
     from lib import fitting
 

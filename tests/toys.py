@@ -29,13 +29,14 @@ def write_records(path, count, seed, classes=3, size=SIZE):
     return str(path)
 
 
-def write_model(path, outputs=3, noise=0.0):
+def write_model(path, outputs=3, noise=0.0, bands=3):
     """Write a model of few layers, whose step is compiled in no time; returns the path as text.
 
     Args:
         path: where to.
         outputs: how many logits it gives.
         noise: the standard deviation of a noise in the middle of it.
+        bands: how many channels its images have.
     """
     import keras
 
@@ -45,7 +46,7 @@ def write_model(path, outputs=3, noise=0.0):
         return keras.initializers.GlorotUniform(seed=seed)
 
     penalty = keras.regularizers.L2(1e-4)
-    inputs = keras.Input((None, None, 3), name="input")
+    inputs = keras.Input((None, None, bands), name="input")
     x = keras.layers.Rescaling(1 / 127.5, offset=-1, name="rescale")(inputs)
     x = keras.layers.Conv2D(
         8, 4, 4, use_bias=False, kernel_initializer=start(1), kernel_regularizer=penalty, name="stem"
