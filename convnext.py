@@ -87,7 +87,7 @@ def work(arguments):
     with enough_memory("make the model smaller with -a, -b, -e, -n, -p or -x"):
         model = convnext(settings(arguments))
     model.image_size = side
-    print(summary(model, side), file=sys.stderr)
+    cli.report(summary(model, side))
     if arguments.plot:
         from lib.drawing import draw_model
 

@@ -44,7 +44,7 @@ def options():
     parser.add_argument(
         "--partial", action="store_true", help="leave out layers that don't fit, which is an error otherwise"
     )
-    cli.add_device_options(parser, computes=False)
+    cli.add_device_options(parser, computes=False, parallel=False)
     return parser
 
 
@@ -68,7 +68,7 @@ def work(arguments):
         model = load_model(arguments.model)
     transfer = move_weights(encoder, model, arguments.standard)
     for name, (theirs, ours) in transfer.unmoved.items():
-        print(f"{name}: {theirs or 'no weights'} in the encoder, {ours or 'no weights'} in the model", file=sys.stderr)
+        cli.report(f"{name}: {theirs or 'no weights'} in the encoder, {ours or 'no weights'} in the model")
     check_transfer(transfer, arguments.encoder, arguments.model, arguments.partial)
     save_model(model, arguments.output)
     print(

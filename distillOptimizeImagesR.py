@@ -56,14 +56,14 @@ def options():
 
 def main(argv=None):
     """Run the script; returns its exit status."""
-    return cli.run(options(), work, argv)
+    return cli.run(options(), work, sys.argv[1:] if argv is None else argv)
 
 
 def work(arguments):
     """Do what the command line says."""
     with cli.naming("-l/--log"):
         row = best_row(read_log(arguments.log))
-    print(f"Training as iteration {row.iteration} of the log did, whose F1 was {row.f1:g}.", file=sys.stderr)
+    cli.report(f"Training as iteration {row.iteration} of the log did, whose F1 was {row.f1:g}.")
     settings = Settings(
         student=arguments.student,
         teacher=arguments.model,
@@ -82,9 +82,7 @@ def work(arguments):
         precision=arguments.precision,
         skip_bad=arguments.skip_bad,
     )
-    student = distill(
-        settings, arguments.output, means_of(arguments), sys.argv, lambda message: print(message, file=sys.stderr)
-    )
+    student = distill(settings, arguments.output, means_of(arguments), arguments.command, cli.report)
     if student is not None:
         print(student)
 

@@ -38,7 +38,7 @@ def options():
     add("-q", "--quality", type=cli.whole_number(1, 100), default=94, metavar="1-100", help="of the JPEGs (94)")
     sheet = cli.parsed(sheet_file)
     add("--sheet", type=sheet, metavar="FILE", help="draw the first 64 categories on a contact sheet, .png or .jpg")
-    cli.add_device_options(parser)
+    cli.add_device_options(parser, computes=False)
     return parser
 
 
@@ -58,13 +58,10 @@ def work(arguments):
     """Do what the command line says."""
     from lib.fractals import Settings, draw_sheet, make_fractals
 
-    def report(message):
-        print(message, file=sys.stderr)
-
     settings = Settings(arguments.categories, arguments.size, arguments.views, arguments.quality, arguments.random)
-    train, test, made = make_fractals(settings, arguments.output, arguments.processors, report)
+    train, test, made = make_fractals(settings, arguments.output, arguments.processors, cli.report)
     if not made:
-        report(f"{train} and {test} are there already, of these very settings; nothing is to be done.")
+        cli.report(f"{train} and {test} are there already, of these very settings; nothing is to be done.")
     if arguments.sheet:
         draw_sheet(settings, arguments.sheet)
     print(f"{train}\t{settings.categories * settings.views}")

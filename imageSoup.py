@@ -7,7 +7,6 @@ Models are ranked by their macro F1 on -v. From the best one on each is taken in
 on -d. The same command again goes on where it was stopped.
 """
 
-import functools
 import sys
 
 from lib import cli, shards
@@ -63,7 +62,14 @@ def options():
 
     add = parser.add_argument_group("images").add_argument
     add("-b", "--batch", type=cli.whole_number(1), default=64, metavar="COUNT", help="images at once, at most (64)")
-    add("-i", "--input", type=cli.whole_number(1), default=64, metavar="PIXELS", help="accepted, to no effect")
+    add(
+        "-i",
+        "--input",
+        type=cli.whole_number(1),
+        default=64,
+        metavar="PIXELS",
+        help="accepted for compatibility; does nothing here",
+    )
     add("-j", "--jcrop", action="store_true", help="score on the mean over five crops of each image")
     add("-M", "--means", type=cli.parsed(parse_bands), metavar="[…]", help="what is subtracted from each band")
     variances = cli.parsed(parse_variances)
@@ -74,7 +80,7 @@ def options():
 
 def main(argv=None):
     """Run the script; returns its exit status."""
-    return cli.run(options(), work, argv)
+    return cli.run(options(), work, sys.argv[1:] if argv is None else argv)
 
 
 def work(arguments):
@@ -109,12 +115,12 @@ def work(arguments):
         arguments.cpu,
         arguments.gpu,
         arguments.processors,
-        sys.argv,
-        functools.partial(print, file=sys.stderr),
+        arguments.command,
+        cli.report,
         shard=arguments.shard,
     )
     if path:
-        print(path, file=sys.stderr)
+        cli.report(path)
 
 
 if __name__ == "__main__":

@@ -7,11 +7,11 @@ The collection is a folder with a folder for each category, or a table that says
 nearly the same are never in two splits. Run the same command again to go on where it stopped.
 """
 
-import argparse
 import sys
 
 from lib import cli, shards
 from lib.errors import UsageError
+from lib.per_class import parse_per_class
 
 
 def options():
@@ -26,7 +26,7 @@ def options():
     add = parser.add_argument_group("splits").add_argument
     add(
         "--per-class",
-        type=per_class,
+        type=cli.parsed(parse_per_class),
         default="0.8:0.1:0.1",
         metavar="TRAIN:VALIDATION:TEST",
         help="of each category so many images, such as 1024:128:128, or such shares (0.8:0.1:0.1)",
@@ -59,18 +59,8 @@ def options():
         metavar="COUNT",
         help="write the records of the images of so many parts, which --shard has read",
     )
-    cli.add_device_options(parser)
+    cli.add_device_options(parser, computes=False)
     return parser
-
-
-def per_class(text):
-    """An option's type: counts or shares of train, validation and test."""
-    from lib.splits import parse_per_class
-
-    try:
-        return parse_per_class(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def main(argv=None):
@@ -94,11 +84,11 @@ def work(arguments):
         "quality": arguments.quality,
         "max_pixels": arguments.max_pixels,
         "processors": arguments.processors,
-        "report": lambda message: print(message, file=sys.stderr),
+        "report": cli.report,
     }
     if arguments.shard:
         done, errors = read_part(items, arguments.output, arguments.shard, **reading)
-        print(f"{done:,} images of part {arguments.shard} read, {len(errors):,} errors.", file=sys.stderr)
+        cli.report(f"{done:,} images of part {arguments.shard} read, {len(errors):,} errors.")
         return
     made = convert(
         items,
@@ -116,7 +106,7 @@ def work(arguments):
     for category, counts in zip(made.categories, made.counts):
         print("\t".join([category.name, *map(str, counts)]))
     listed = f"{len(made.errors):,} errors, listed in {arguments.output}-errors.tsv" if made.errors else "no errors"
-    print(f"{made.counts[:, :3].sum():,} images in {len(made.files)} files, {listed}.", file=sys.stderr)
+    cli.report(f"{made.counts[:, :3].sum():,} images in {len(made.files)} files, {listed}.")
 
 
 if __name__ == "__main__":

@@ -60,7 +60,7 @@ def _ranges(text):
 
 def main(argv=None):
     """Run the script; returns its exit status."""
-    return cli.run(options(), work, argv)
+    return cli.run(options(), work, sys.argv[1:] if argv is None else argv)
 
 
 def work(arguments):
@@ -90,7 +90,7 @@ def work(arguments):
     def train(hyperparameters, folder, watch):
         os.makedirs(folder, exist_ok=True)
         made = dataclasses.replace(settings, search=hyperparameters, mixup=hyperparameters.mixup)
-        return call_apart(distill_telling, (made, folder, means, sys.argv), watch)
+        return call_apart(distill_telling, (made, folder, means, arguments.command), watch)
 
     os.makedirs(arguments.log, exist_ok=True)
     _, identity = identify(settings, INPUTS)
@@ -103,7 +103,7 @@ def work(arguments):
             arguments.random,
             train,
             arguments.fresh,
-            lambda message: print(message, file=sys.stderr),
+            cli.report,
         )
     )
 

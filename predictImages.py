@@ -7,7 +7,6 @@ Run the same command again to go on where it stopped, or after adding images. Fi
 listed with the reason in OUTPUT.errors.tsv, never in the table.
 """
 
-import functools
 import sys
 
 from lib import cli, shards, views
@@ -70,22 +69,21 @@ def work(arguments):
         from lib.published import check_model_name
 
         check_model_name(arguments.model, arguments.models)
-    say = functools.partial(print, file=sys.stderr)
-    errors = predict(arguments, say) if predicting else ()
+    errors = predict(arguments) if predicting else ()
     table, limits = arguments.report_from or arguments.output, (arguments.max_pixels, arguments.processors)
     if arguments.merge:
         table, *parts = arguments.merge
         done, errors = shards.merge_tables(table, parts, arguments.overwrite)
-        say(views.summary(done, errors, table))
+        cli.report(views.summary(done, errors, table))
     if arguments.report:
         from lib.reporting import report_table
 
-        report_table(table, arguments.report, arguments.report_images, arguments.labels, *limits, report=say)
+        report_table(table, arguments.report, arguments.report_images, arguments.labels, *limits, report=cli.report)
     if arguments.sort:
         from lib.reporting import sort_table
 
         kind = "copy" if arguments.copy else "hardlink" if arguments.hardlink else "link"
-        sort_table(table, arguments.sort, kind, report=say)
+        sort_table(table, arguments.sort, kind, report=cli.report)
     if arguments.similar:
         from lib.prediction import similar_images
 
@@ -95,7 +93,7 @@ def work(arguments):
     return 1 if errors and arguments.strict else 0
 
 
-def predict(arguments, say):
+def predict(arguments):
     """Categorise the images; returns the errors."""
     from lib import prediction
 
@@ -118,9 +116,9 @@ def predict(arguments, say):
         cpu=arguments.cpu,
         gpu=arguments.gpu,
         processors=arguments.processors,
-        report=say,
+        report=cli.report,
     )
-    say(views.summary(done, len(errors), arguments.output))
+    cli.report(views.summary(done, len(errors), arguments.output))
     return errors
 
 

@@ -6,7 +6,6 @@ Example: ./testImages.py -a 17 -b 256 -m soup-model.keras -t sample-96-test.tfr 
 Four lines on stdout; on stderr what they don't say: how sure they are, and how it is with each category.
 """
 
-import functools
 import sys
 
 from lib import cli, views
@@ -32,7 +31,14 @@ def options():
         metavar="COUNT",
         help="at most how many images at once (64)",
     )
-    add("-i", "--input", type=cli.whole_number(1), default=64, metavar="PIXELS", help="accepted, to no effect")
+    add(
+        "-i",
+        "--input",
+        type=cli.whole_number(1),
+        default=64,
+        metavar="PIXELS",
+        help="accepted for compatibility; does nothing here",
+    )
     add("--compare", type=cli.existing_file, metavar="FILE", help="another .keras file, on the same images")
     cli.add_skip_option(parser)
     add = parser.add_argument_group("files to write").add_argument
@@ -68,7 +74,6 @@ def work(arguments):
     models = [("-m/--model", arguments.model)]
     if arguments.compare:
         models.append(("--compare", arguments.compare))
-    report = functools.partial(print, file=sys.stderr)
     answers = evaluation.answer_records(
         models,
         arguments.test,
@@ -79,7 +84,7 @@ def work(arguments):
         arguments.gpu,
         arguments.processors,
         arguments.skip_bad,
-        report,
+        cli.report,
     )
     found = evaluation.evaluate(answers[0], labels, weights)
     comparison = evaluation.compare_answers(*answers, weights) if arguments.compare else None
@@ -93,8 +98,8 @@ def work(arguments):
     if arguments.table:
         evaluation.write_table(arguments.table, found)
     else:
-        report(evaluation.table_of(found), end="")
-    report("\n".join(evaluation.words_of(found, comparison, (arguments.model, arguments.compare))))
+        cli.report(evaluation.table_of(found).rstrip("\n"))
+    cli.report("\n".join(evaluation.words_of(found, comparison, (arguments.model, arguments.compare))))
     if arguments.json:
         about = {"model": arguments.model, "records": list(arguments.test), "images": len(answers[0].labels)}
         about.update({"compared_with": arguments.compare} if arguments.compare else {})

@@ -5,7 +5,7 @@ Example: ./trainImagesC.py -a 17 -b 256 -i 96 -m tune-model.keras -o runs -t sam
 
 The run gets a directory below -o that is named after its settings and inputs. The same command again goes on where it
 was stopped, by whatever, or says that it is complete. The last line on stdout is the path of the trained model: the one
-of the epoch with the best macro F1 in validation.
+of the epoch with the best macro F1 in validation. 256 epochs in a row without a better one end the run.
 """
 
 import sys
@@ -18,9 +18,9 @@ from lib.recipes import parse_class_numbers, parse_recipe, parse_weights
 PATIENCE = 256  # epochs
 
 
-def options():
-    """The command line's options."""
-    parser = cli.parser(__doc__)
+def options(documentation=__doc__):
+    """The command line's options, below a script's docstring."""
+    parser = cli.parser(documentation)
     add = parser.add_argument_group("what is trained").add_argument
     add("-m", "--model", type=cli.existing_file, required=True, metavar="FILE", help="the .keras file to begin with")
     add("-a", "--array", type=cli.whole_number(2), required=True, metavar="COUNT", help="how many categories there are")
@@ -74,9 +74,11 @@ def options():
     return parser
 
 
-def main(argv=None, patience=PATIENCE):
+def main(argv=None, documentation=__doc__, patience=PATIENCE):
     """Run the script; returns its exit status."""
-    return cli.run(options(), lambda arguments: work(arguments, patience), argv)
+    return cli.run(
+        options(documentation), lambda arguments: work(arguments, patience), sys.argv[1:] if argv is None else argv
+    )
 
 
 def work(arguments, patience):
@@ -116,9 +118,7 @@ def work(arguments, patience):
         save_epochs=arguments.quantity,
         keep=arguments.keep,
     )
-    model = train(
-        settings, arguments.output, means_of(arguments), sys.argv, lambda message: print(message, file=sys.stderr)
-    )
+    model = train(settings, arguments.output, means_of(arguments), arguments.command, cli.report)
     if model is not None:
         print(model)
 

@@ -12,4 +12,4 @@ from trainImagesC import main
 PATIENCE = 4096  # epochs
 
 if __name__ == "__main__":
-    sys.exit(main(patience=PATIENCE))
+    sys.exit(main(documentation=__doc__, patience=PATIENCE))

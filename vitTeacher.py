@@ -52,7 +52,7 @@ def work(arguments):
         arguments.key,
         arguments.normalize,
         arguments.overwrite,
-        lambda message: print(message, file=sys.stderr),
+        cli.report,
     )
     size = f"{made.size} x {made.size} pixels"
     print(f"{arguments.output}: {made.outputs:,} outputs, {size}, {made.parameters:,} parameters")

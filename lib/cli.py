@@ -32,26 +32,34 @@ def parser(documentation):
     return Parser(description=summary, epilog=rest, formatter_class=argparse.RawDescriptionHelpFormatter)
 
 
-def add_device_options(options, computes=True, several=False):
+def add_device_options(options, computes=True, parallel=True, several=False):
     """Add `-c`, `-g` and `-p`, which most stages have.
 
     Args:
         options: the parser.
-        computes: False for a stage that only accepts them.
+        computes: False for a stage that accepts `-c` and `-g` only for the sake of the others.
+        parallel: False for one that accepts `-p` so, too.
         several: whether `-g` may name several GPUs; it gives a tuple then.
     """
-    group = options.add_argument_group("device", None if computes else "accepted as by the other stages, to no effect")
-    group.add_argument("-c", "--cpu", action="store_true", help="use the CPU only")
+    group = options.add_argument_group("device")
+    ignored = "accepted for compatibility; does nothing here"
+    group.add_argument("-c", "--cpu", action="store_true", help="use the CPU only" if computes else ignored)
     group.add_argument(
         "-g",
         "--gpu",
         type=whole_numbers if several else whole_number(0),
         default=(0,) if several else 0,
         metavar="INDEX",
-        help=f"the GPU to use, if there is one{', or several, such as 0,1' if several else ''} (0)",
+        help=f"the GPU to use, if there is one{', or several, such as 0,1' if several else ''} (0)"
+        if computes
+        else ignored,
     )
     group.add_argument(
-        "-p", "--processors", type=whole_number(1), metavar="COUNT", help="how many processor cores to use (all)"
+        "-p",
+        "--processors",
+        type=whole_number(1),
+        metavar="COUNT",
+        help="how many processor cores to use (all)" if parallel else ignored,
     )
 
 
@@ -228,12 +236,18 @@ def naming(option):
         raise UsageError(f"{option}: {error}") from error
 
 
+def report(message):
+    """Tell the user something, on stderr: stdout is for results."""
+    print(message, file=sys.stderr)
+
+
 def run(options, work, argv=None):
     """Parse the command line and do the work.
 
     Args:
         options: the parser.
-        work: called with the parsed arguments; returns an exit status, None for 0.
+        work: called with the parsed arguments, whose `command` is the whole command line if `argv` is given; returns an
+            exit status, None for 0.
         argv: the arguments, by default those of the process.
 
     Returns:
@@ -241,6 +255,7 @@ def run(options, work, argv=None):
     """
     _open_standard_streams()
     arguments = options.parse_args(argv)
+    arguments.command = None if argv is None else [options.prog, *argv]
     former = signal.signal(signal.SIGTERM, interrupt)
     try:
         return work(arguments) or 0

@@ -35,6 +35,15 @@ def test_errors_become_one_line_and_a_status(capsys, error, status, text):
     assert err.count("\n") == 1
 
 
+def test_the_command_is_the_one_that_was_given():
+    parser = cli.parser("Do.")
+    parser.prog = "do.py"
+    parser.add_argument("-x")
+    commands = []
+    cli.run(parser, lambda arguments: commands.append(arguments.command), ["-x", "1"])
+    assert commands == [["do.py", "-x", "1"]]
+
+
 def test_a_signal_to_stop_ends_the_work_in_order(capsys):
     def work(arguments):
         os.kill(os.getpid(), signal.SIGTERM)

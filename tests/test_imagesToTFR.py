@@ -16,8 +16,8 @@ from lib import sample
 from lib.conversion import Item, convert
 from lib.errors import UsageError
 from lib.images import read_image
+from lib.per_class import parse_per_class
 from lib.records import decode, open_records, read_jpeg
-from lib.splits import parse_per_class
 from lib.spool import Spool, Spooled
 
 LABELS = ("Animal", "Live", "Text")

@@ -99,6 +99,12 @@ def test_the_other_door_is_more_patient():
     assert trainImagesC4096.main is trainImagesC.main
 
 
+@pytest.mark.parametrize(("name", "patience"), [("trainImagesC.py", "256"), ("trainImagesC4096.py", "4096")])
+def test_help_is_that_of_the_script(name, patience):
+    told = run(".", "--help", name=name).stdout
+    assert f"./{name} -a 17" in told and re.search(rf"{patience} epochs in a row", told.replace("\n", " "))
+
+
 @pytest.mark.slow
 def test_the_other_door_trains(folder, tmp_path):
     done = run(tmp_path, *options(folder, "-e", "1"), name="trainImagesC4096.py")
