@@ -1,21 +1,23 @@
 #!/usr/bin/env bash
 # The whole chain: from an empty ConvNeXt and a teacher to a soup, its test, and a table of predictions.
 #
-#     ./chain.sh                                        the published chain, in the folder of the toolkit
+#     ./chain.sh                                           the published chain
 #     EPOCHS=64 BATCH=64 TRAIN=my-train.tfr … ./chain.sh   another one: each setting below may come from the environment
 #
-# The commands are those of the README. $DIR/chain.tsv gets a line for each that has ended, with its time and memory.
-# Stopped? Run it again with the same settings: each stage goes on where it was, or says that it is done.
+# The commands are those of the README. Names are those of the folder that it is called in. $DIR/chain.tsv gets a line
+# for each command that has ended, with its time and memory. Stopped? Run it again with the same settings: each stage goes
+# on where it was, or says that it is done.
 set -euo pipefail
-cd "$(dirname "$0")"
+TOOLKIT=$(CDPATH='' cd -- "$(dirname -- "$(readlink -f -- "$0")")" && pwd)
 
 # Where runs are written, and what the draws follow from.
 : "${DIR:=ConvNeXt}" "${SEED:=89178525}" "${GPU:=0}"
 # The model: its blocks, and the filters of the first stage.
 : "${BLOCKS:=3:3:9:3}" "${FILTERS:=96}" "${STUDENT:=ConvNeXt-T.keras}"
-# Distillation: the teacher, the images it teaches on, and the directory of the log with the settings.
+# Distillation: the teacher, the images it teaches on, and the directory of optimization-log.tsv, which has the settings.
 : "${TEACHER:=3DOFDB21kViTB16-224-TF}" "${TEACHER_CLASSES:=21000}" "${TEACHER_SIZE:=224}" "${TEACHER_EPOCHS:=32}"
-: "${TEACHER_TRAIN:=3D-OFDB-21k-224-train-microcosm.tfr}" "${TEACHER_VALIDATION:=3D-OFDB-21k-224-test.tfr}" "${LOG:=manual/}"
+: "${TEACHER_TRAIN:=3D-OFDB-21k-224-train-microcosm.tfr}" "${TEACHER_VALIDATION:=3D-OFDB-21k-224-test.tfr}"
+: "${OPTIMIZATION_LOG:=$TOOLKIT/manual}"
 # The classifier: its records, and how it learns from them.
 : "${CLASSES:=17}" "${SIZE:=96}" "${EPOCHS:=4096}" "${QUANTITY_EPOCHS:=$EPOCHS}" "${BATCH:=256}" "${RATE:=0.00005}"
 : "${TRAIN:=herbariograph-96-train.tfr}" "${VALIDATION:=herbariograph-96-validation.tfr}" "${TEST:=herbariograph-96-test.tfr}"
@@ -28,56 +30,81 @@ cd "$(dirname "$0")"
 # Further options, without blanks in them, of the stages that train, such as --deterministic, and of the prediction.
 : "${TRAINING_OPTIONS:=}" "${PREDICTION_OPTIONS:=}"
 
-newest() { # newest NAME: the directory of the newest complete run whose model has that name
-    # shellcheck disable=SC2012  # names of runs are hexadecimal digits
-    ls -ltr "$DIR"/*/"$1" | awk -F/ '{print $(NF - 1)}' | tail -1
-}
+case ${1-} in
+    '') ;;
+    -h | --help) # the comments above, and the settings as they stand
+        sed -nE '2,/^case/{/^# /{s/^# ?//p;d};/^#$/{s/.*//p;d};/^: /{s/^: /    /;s/"\$\{([A-Z_]+):=([^}]*)\}"/\1=\2/gp}}' "$0"
+        exit ;;
+    *) echo "chain.sh: $1 is not understood; settings come from the environment, and --help lists them" >&2; exit 2 ;;
+esac
 
-stage() { # stage COMMAND…: run it, and log its time and memory
-    python3 -m lib.stage_log "$DIR/chain.tsv" "$@"
-}
+# Days may pass before a stage is reached: what it needs should be there now.
+PYTHONPATH=$TOOLKIT${PYTHONPATH:+:$PYTHONPATH} python3 - TEACHER="$TEACHER" OPTIMIZATION_LOG="$OPTIMIZATION_LOG" \
+    TEACHER_TRAIN="$TEACHER_TRAIN" TEACHER_VALIDATION="$TEACHER_VALIDATION" TRAIN="$TRAIN" VALIDATION="$VALIDATION" \
+    TEST="$TEST" UNKNOWN="$UNKNOWN" OUTPUT="$OUTPUT" ${REPORT:+REPORT="$REPORT"} << 'PYTHON'
+import argparse
+import sys
 
-read -r -a training <<< "$TRAINING_OPTIONS"
-read -r -a prediction <<< "$PREDICTION_OPTIONS"
+from lib import cli
+
+kinds = {
+    "TEACHER": cli.teacher,
+    "OPTIMIZATION_LOG": cli.existing_directory,
+    "UNKNOWN": cli.existing_directory,
+    "OUTPUT": cli.output_file,
+    "REPORT": cli.output_file,
+}
+for setting in sys.argv[1:]:
+    name, _, value = setting.partition("=")
+    try:
+        kinds.get(name, cli.record_files)(value)
+    except argparse.ArgumentTypeError as error:
+        cli.report(f"chain.sh: {name}: {error}")
+        sys.exit(2)
+PYTHON
+
+. "$TOOLKIT/stages.sh"
+read -r -d '' -a training <<< "$TRAINING_OPTIONS" || true
+read -r -d '' -a prediction <<< "$PREDICTION_OPTIONS" || true
 if [ -n "$REPORT" ]; then
     prediction+=(--report "$REPORT")
 fi
 mkdir -p "$DIR"
 
-stage ./convnext.py -a "$TEACHER_CLASSES" -b 3 -e 4 -f gelu -i "$TEACHER_SIZE" -n "$BLOCKS" -o "$STUDENT" -r "$SEED" \
-    -x "$FILTERS"
-stage ./distillOptimizeImagesR.py -a "$TEACHER_CLASSES" -e "$TEACHER_EPOCHS" -g "$GPU" -i "$TEACHER_SIZE" -m "$TEACHER" \
-    -o "$DIR" -r "$SEED" -S "$TEACHER_SIZE" -s "$STUDENT" -t "$TEACHER_TRAIN" -v "$TEACHER_VALIDATION" -l "$LOG" \
-    ${training[@]+"${training[@]}"}
-LAST=$(newest best-model.keras)
+stage "$TOOLKIT/convnext.py" -a "$TEACHER_CLASSES" -b 3 -e 4 -f gelu -i "$TEACHER_SIZE" -n "$BLOCKS" -o "$STUDENT" \
+    -r "$SEED" -x "$FILTERS"
+stage "$TOOLKIT/distillOptimizeImagesR.py" -a "$TEACHER_CLASSES" -e "$TEACHER_EPOCHS" -g "$GPU" -i "$TEACHER_SIZE" \
+    -m "$TEACHER" -o "$DIR" -r "$SEED" -S "$TEACHER_SIZE" -s "$STUDENT" -t "$TEACHER_TRAIN" -v "$TEACHER_VALIDATION" \
+    -l "$OPTIMIZATION_LOG" ${training[@]+"${training[@]}"}
+ENCODER=$(newest best-model.keras)
 
 # From the distilled encoder to the classifier, whose last layers alone are new.
 REFERENCE=$DIR-classifier.keras
-stage ./convnext.py -a "$CLASSES" -b 3 -e 4 -f gelu -i "$SIZE" -n "$BLOCKS" -o "$REFERENCE" -r "$SEED" -x "$FILTERS"
-MODEL=$DIR/$LAST/tune-model.keras
-stage ./convnextClassifier.py -e "$DIR/$LAST/best-model.keras" -m "$REFERENCE" -o "$MODEL"
+stage "$TOOLKIT/convnext.py" -a "$CLASSES" -b 3 -e 4 -f gelu -i "$SIZE" -n "$BLOCKS" -o "$REFERENCE" -r "$SEED" -x "$FILTERS"
+MODEL=${ENCODER%/*}/tune-model.keras
+stage "$TOOLKIT/convnextClassifier.py" -e "$ENCODER" -m "$REFERENCE" -o "$MODEL"
 
 train() { # train SCRIPT EPOCHS LAYER OPTION…: train $MODEL from that layer on; the result is $MODEL then
     local script=$1 epochs=$2 layer=$3
     shift 3
-    stage "$script" -a "$CLASSES" -b "$BATCH" -d 0.00005 -e "$epochs" -f ce+clr+aw -g "$GPU" -i "$SIZE" -l "$RATE" \
-        -m "$MODEL" -o "$DIR" "$@" -r "$SEED" -s "$layer" -t "$TRAIN" -v "$VALIDATION" ${training[@]+"${training[@]}"}
-    LAST=$(newest best-model.keras)
-    MODEL=$DIR/$LAST/best-model.keras
+    stage "$TOOLKIT/$script" -a "$CLASSES" -b "$BATCH" -d 0.00005 -e "$epochs" -f ce+clr+aw -g "$GPU" -i "$SIZE" \
+        -l "$RATE" -m "$MODEL" -o "$DIR" "$@" -r "$SEED" -s "$layer" -t "$TRAIN" -v "$VALIDATION" \
+        ${training[@]+"${training[@]}"}
+    MODEL=$(newest best-model.keras)
 }
 
 # More and more of it learns, from the end to the beginning; the models of the last run's epochs are for the soup.
 for LAYER in output_gap convNeXt{3,2,1}_downSample_layerNormalization; do
-    train ./trainImagesC.py "$EPOCHS" "$LAYER"
+    train trainImagesC.py "$EPOCHS" "$LAYER"
 done
-train ./trainImagesC4096.py "$QUANTITY_EPOCHS" rescale -Q
-stage ./imageSoup.py -a "$CLASSES" -b "$BATCH" -d "$TRAIN" -g "$GPU" -m "$DIR/${LAST/-best/-intermediate}" -o "$DIR" \
-    -T "$TILE" -v "$VALIDATION"
-SOUP=$DIR/$(newest soup-model.keras)/soup-model.keras
-stage ./testImages.py -a "$CLASSES" -b "$BATCH" -g "$GPU" -i "$SIZE" -m "$SOUP" -t "$TEST"
+train trainImagesC4096.py "$QUANTITY_EPOCHS" rescale -Q
+stage "$TOOLKIT/imageSoup.py" -a "$CLASSES" -b "$BATCH" -d "$TRAIN" -g "$GPU" \
+    -m "${MODEL%-best/best-model.keras}-intermediate" -o "$DIR" -T "$TILE" -v "$VALIDATION"
+SOUP=$(newest soup-model.keras)
+stage "$TOOLKIT/testImages.py" -a "$CLASSES" -b "$BATCH" -g "$GPU" -i "$SIZE" -m "$SOUP" -t "$TEST"
 
 if [ "$PREDICTOR" == soup ]; then
     PREDICTOR=$SOUP
 fi
-stage ./predictImages.py -b 1024 -g "$GPU" -d "$UNKNOWN" -m "$PREDICTOR" -o "$OUTPUT" -p 4 \
+stage "$TOOLKIT/predictImages.py" -b 1024 -g "$GPU" -d "$UNKNOWN" -m "$PREDICTOR" -o "$OUTPUT" -p 4 \
     ${prediction[@]+"${prediction[@]}"}

@@ -3,7 +3,11 @@
 #
 # What it makes is in the folder demo (or $DEMO). Stopped? The same command goes on.
 set -euo pipefail
-cd "$(dirname "$0")"
+TOOLKIT=$(CDPATH='' cd -- "$(dirname -- "$(readlink -f -- "$0")")" && pwd)
+if (($#)); then
+    echo "demo.sh: $1 is not understood; DEMO=FOLDER in the environment names another folder" >&2
+    exit 2
+fi
 
 : "${DEMO:=demo}"
 # Pictures of each category; the side of their records; fractals, the side of their pictures, and their views.
@@ -18,34 +22,38 @@ say() {
     printf '\n== %s\n' "$*" >&2
 }
 
-export DIR=$DEMO/runs SIZE EPOCHS QUANTITY_EPOCHS FILTERS BLOCKS BATCH RATE TEACHER_EPOCHS
+DIR=$DEMO/runs
 mkdir -p "$DIR" "$DEMO/teacher"
+. "$TOOLKIT/stages.sh"
 
 say "Pictures of 17 categories, and their records"
-python3 -m lib.sample "$DEMO/sample" --count "$PICTURES" --seed 1
-python3 -m lib.sample "$DEMO/unknown" --count 6 --seed 2
-./imagesToTFR.py -d "$DEMO/sample" -o "$DEMO/sample-$SIZE" -s "$SIZE" --herbariograph --per-class 0.7:0.15:0.15
+stage python3 -m lib.sample "$DEMO/sample" --count "$PICTURES" --seed 1
+stage python3 -m lib.sample "$DEMO/unknown" --count 6 --seed 2
+stage "$TOOLKIT/imagesToTFR.py" -d "$DEMO/sample" -o "$DEMO/sample-$SIZE" -s "$SIZE" --herbariograph --per-class 0.7:0.15:0.15
 
 say "Fractals, and a teacher that can tell them apart"
-./fractals.py -n "$FRACTALS" -s "$FRACTAL_SIZE" --views "$VIEWS" -o "$DEMO/fractals" --sheet "$DEMO/fractals.jpg"
-./convnext.py -a "$FRACTALS" -i "$FRACTAL_SIZE" -n "$BLOCKS" -x "$FILTERS" -o "$DEMO/teacher.keras"
-TEACHER=$(./trainImagesC.py -a "$FRACTALS" -b 32 -e "$TEACHER_TRAINING" -i "$FRACTAL_SIZE" -l 0.003 -m "$DEMO/teacher.keras" \
-    -o "$DEMO/teacher" -t "$DEMO/fractals-train.tfr" -v "$DEMO/fractals-test.tfr" | tail -1)
+stage "$TOOLKIT/fractals.py" -n "$FRACTALS" -s "$FRACTAL_SIZE" --views "$VIEWS" -o "$DEMO/fractals" \
+    --sheet "$DEMO/fractals.jpg"
+stage "$TOOLKIT/convnext.py" -a "$FRACTALS" -i "$FRACTAL_SIZE" -n "$BLOCKS" -x "$FILTERS" -o "$DEMO/teacher.keras"
+stage "$TOOLKIT/trainImagesC.py" -a "$FRACTALS" -b 32 -e "$TEACHER_TRAINING" -i "$FRACTAL_SIZE" -l 0.003 \
+    -m "$DEMO/teacher.keras" -o "$DEMO/teacher" -t "$DEMO/fractals-train.tfr" -v "$DEMO/fractals-test.tfr"
 
 say "The chain: distil, transfer, train, make a soup, test, predict"
-export TEACHER TEACHER_CLASSES=$FRACTALS TEACHER_SIZE=$FRACTAL_SIZE STUDENT=$DEMO/student.keras
-export TEACHER_TRAIN=$DEMO/fractals-train.tfr TEACHER_VALIDATION=$DEMO/fractals-test.tfr
-export TRAIN=$DEMO/sample-$SIZE-train.tfr VALIDATION=$DEMO/sample-$SIZE-validation.tfr TEST=$DEMO/sample-$SIZE-test.tfr
-export UNKNOWN=$DEMO/unknown OUTPUT=$DEMO/predictions.tsv PREDICTOR=soup
-export REPORT=$DEMO/predictions.html PREDICTION_OPTIONS=--overwrite
-./chain.sh
+# Read into this shell, so that a signal to it ends whatever runs. What is set here are the settings of chain.sh.
+# shellcheck disable=SC2034
+{
+    TEACHER=$(DIR=$DEMO/teacher newest best-model.keras)
+    TEACHER_CLASSES=$FRACTALS TEACHER_SIZE=$FRACTAL_SIZE STUDENT=$DEMO/student.keras CLASSES=17
+    TEACHER_TRAIN=$DEMO/fractals-train.tfr TEACHER_VALIDATION=$DEMO/fractals-test.tfr
+    TRAIN=$DEMO/sample-$SIZE-train.tfr VALIDATION=$DEMO/sample-$SIZE-validation.tfr TEST=$DEMO/sample-$SIZE-test.tfr
+    UNKNOWN=$DEMO/unknown OUTPUT=$DEMO/predictions.tsv PREDICTOR=soup
+    REPORT=$DEMO/predictions.html PREDICTION_OPTIONS=--overwrite
+}
+. "$TOOLKIT/chain.sh"
 
 say "The soup against the best epoch of the last training, on the test pictures"
-# shellcheck disable=SC2012  # names of runs are hexadecimal digits
-newest() { ls -tr "$DIR"/*/"$1" | tail -1; }
-./testImages.py -a 17 -b 256 -m "$(newest best-model.keras)" --compare "$(newest soup-model.keras)" -t "$TEST" \
-    --json "$DEMO/comparison.json" > /dev/null
-./testImages.py -a 17 -b 256 -m "$(newest soup-model.keras)" -t "$TEST" --json "$DEMO/test.json" \
+stage "$TOOLKIT/testImages.py" -a 17 -b 256 -m "$MODEL" --compare "$SOUP" -t "$TEST" --json "$DEMO/comparison.json" > /dev/null
+stage "$TOOLKIT/testImages.py" -a 17 -b 256 -m "$SOUP" -t "$TEST" --json "$DEMO/test.json" \
     --report "$DEMO/test.html" > /dev/null
 python3 - "$DEMO" << 'PYTHON'
 import json

@@ -82,7 +82,7 @@ def work(arguments):
         precision=arguments.precision,
         skip_bad=arguments.skip_bad,
     )
-    student = distill(settings, arguments.output, means_of(arguments), arguments.command, cli.report)
+    student = distill(settings, arguments.output, means_of(arguments), arguments.command_line, cli.report)
     if student is not None:
         print(student)
 

@@ -115,7 +115,7 @@ def work(arguments):
         arguments.cpu,
         arguments.gpu,
         arguments.processors,
-        arguments.command,
+        arguments.command_line,
         cli.report,
         shard=arguments.shard,
     )

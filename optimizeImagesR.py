@@ -90,7 +90,7 @@ def work(arguments):
     def train(hyperparameters, folder, watch):
         os.makedirs(folder, exist_ok=True)
         made = dataclasses.replace(settings, search=hyperparameters, mixup=hyperparameters.mixup)
-        return call_apart(distill_telling, (made, folder, means, arguments.command), watch)
+        return call_apart(distill_telling, (made, folder, means, arguments.command_line), watch)
 
     os.makedirs(arguments.log, exist_ok=True)
     _, identity = identify(settings, INPUTS)

@@ -118,7 +118,7 @@ def work(arguments, patience):
         save_epochs=arguments.quantity,
         keep=arguments.keep,
     )
-    model = train(settings, arguments.output, means_of(arguments), arguments.command, cli.report)
+    model = train(settings, arguments.output, means_of(arguments), arguments.command_line, cli.report)
     if model is not None:
         print(model)
 

@@ -246,7 +246,7 @@ def run(options, work, argv=None):
 
     Args:
         options: the parser.
-        work: called with the parsed arguments, whose `command` is the whole command line if `argv` is given; returns an
+        work: called with the parsed arguments, whose `command_line` is the whole of it if `argv` is given; returns an
             exit status, None for 0.
         argv: the arguments, by default those of the process.
 
@@ -255,12 +255,18 @@ def run(options, work, argv=None):
     """
     _open_standard_streams()
     arguments = options.parse_args(argv)
-    arguments.command = None if argv is None else [options.prog, *argv]
+    arguments.command_line = None if argv is None else [options.prog, *argv]
     former = signal.signal(signal.SIGTERM, interrupt)
     try:
         return work(arguments) or 0
     except UsageError as error:
         return _complain(options, error, 2)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] == "lib":
+            raise
+        return _complain(
+            options, f"the package {error.name} is missing; `make setup` and `. .venv/bin/activate` give it.", 1
+        )
     except (WorkError, MemoryError) as error:
         return _complain(options, str(error) or "there is not enough memory.", 1)
     except OSError as error:

@@ -36,12 +36,21 @@ def run_logged(log, command):
         OSError: the command can't be started or the log not be written.
     """
     started, begin = time.strftime("%Y-%m-%dT%H:%M:%S%z"), time.monotonic()
-    process = None
+    process, early = None, []  # signals that come before the command is there
+
+    def forward(number, _):
+        if process is None:
+            early.append(number)
+        else:
+            process.send_signal(number)
+
     for number in _FORWARDED:
-        signal.signal(number, lambda number, _: process and process.send_signal(number))
+        signal.signal(number, forward)
     # Ctrl-C reaches the command by itself, and what it makes of it is what counts. (Ignoring it would be inherited.)
     signal.signal(signal.SIGINT, lambda *_: None)
     process = subprocess.Popen(command)
+    for number in early:
+        process.send_signal(number)
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = status = os.WEXITSTATUS(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status)
     unit = 2**20 if sys.platform == "darwin" else 2**10

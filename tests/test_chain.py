@@ -172,9 +172,30 @@ def test_a_chain_that_is_killed_and_run_again_ends_the_same(undisturbed):
     assert table == expected_table
 
 
+@pytest.mark.slow
+@pytest.mark.once
+def test_the_demo_runs_in_any_folder_and_a_second_time(tmp_path):
+    small = {"PICTURES": "12", "FRACTALS": "8", "VIEWS": "4", "SIZE": "32", "FILTERS": "8", "BLOCKS": "1:1:1:1"}
+    small.update(
+        dict.fromkeys(("EPOCHS", "TEACHER_TRAINING", "TEACHER_EPOCHS"), "1"), QUANTITY_EPOCHS="3", DEMO="a demo"
+    )
+    for _ in range(2):
+        done = bash(tmp_path, f"bash '{ROOT}/demo.sh' > said", **small)
+        assert done.wait() == 0, (tmp_path / "log").read_text()[-3000:]
+        assert re.search(
+            r"Test accuracy of the soup: \d+\.\d % \(by chance: 5\.9 %\)\n"
+            r"The soup's gain in macro F1: [+-]\d+\.\d points \(95 % interval [+-]\d+\.\d to [+-]\d+\.\d\)\n",
+            (tmp_path / "said").read_text(),
+        )
+        for name in ("test.html", "predictions.html", "runs/chain.tsv"):
+            assert f" a demo/{name}\n" in (tmp_path / "said").read_text() and (tmp_path / "a demo" / name).exists()
+    statuses = [line.split("\t")[3] for line in (tmp_path / "a demo" / "runs" / "chain.tsv").read_text().splitlines()]
+    assert statuses == ["STATUS", *["0"] * 2 * 20]
+
+
 # Stands for each script: notes its call, and leaves the files that the chain looks for.
 STUB = """#!/bin/bash
-printf '%s\\n' "$0 $*" >> calls
+printf '%s\\n' "${0##*/} $*" >> calls
 n=$(wc -l < calls)
 run=$(printf '%032x' "$n")
 sleep 0.02
@@ -188,13 +209,27 @@ esac
 
 @pytest.fixture
 def stubs(tmp_path):
-    """A folder with chain.sh and stubs for all scripts."""
+    """A folder with chain.sh, stubs for all scripts, and what the published chain reads."""
     for path in ROOT.glob("*.py"):
         (tmp_path / path.name).write_text(STUB)
         (tmp_path / path.name).chmod(0o755)
-    (tmp_path / "lib").symlink_to(ROOT / "lib")
-    shutil.copy(ROOT / "chain.sh", tmp_path)
+    for name in ("lib", "manual"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    for name in ("chain.sh", "stages.sh"):
+        shutil.copy(ROOT / name, tmp_path)
+    make_published(tmp_path)
     return tmp_path
+
+
+def make_published(folder):
+    """Make files under the names that the published chain reads."""
+    for name in ("3DOFDB21kViTB16-224-TF", "image-directory"):
+        (folder / name).mkdir()
+    (folder / "3DOFDB21kViTB16-224-TF" / "saved_model.pb").touch()
+    for part in ("train", "validation", "test"):
+        (folder / f"herbariograph-96-{part}.tfr").touch()
+    for name in ("3D-OFDB-21k-224-train-microcosm.tfr", "3D-OFDB-21k-224-test.tfr"):
+        (folder / name).touch()
 
 
 def calls(folder):
@@ -202,6 +237,11 @@ def calls(folder):
     lines = [re.sub(r"/+", "/", line) for line in (folder / "calls").read_text().splitlines()]
     (folder / "calls").unlink()
     return [line.split() for line in lines]
+
+
+def options_of(call):
+    """The options of a call with their values, in any order; folders without a slash at their end."""
+    return sorted(word.rstrip("/") for word in re.findall(r"(?<= )-\S+(?: (?!-)\S+)?", " ".join(call)))
 
 
 def test_chain_sh_runs_the_lines_of_the_readme(stubs):
@@ -212,8 +252,10 @@ def test_chain_sh_runs_the_lines_of_the_readme(stubs):
     assert done.wait() == 0, (stubs / "log").read_text()
     found = calls(stubs)
     assert len(expected) == 12
+    manual = str(stubs / "manual")
     for ours, readme in zip(found, expected):
-        assert ours[0] == readme[0] and sorted(ours) == sorted(readme)
+        ours = [word.replace(manual, "manual") for word in ours]
+        assert ours[0] == readme[0] and options_of(ours) == options_of(readme)
     assert len(found) == len(expected)
     logged = (stubs / "ConvNeXt" / "chain.tsv").read_text().splitlines()
     assert logged[0].split("\t") == ["STARTED", "SECONDS", "PEAK_MIB", "STATUS", "COMMAND"]
@@ -233,9 +275,57 @@ def test_settings_of_chain_sh_come_from_the_environment(stubs):
     )
 
 
+def test_chain_sh_is_called_from_another_folder_and_by_a_link(stubs):
+    folder = stubs / "a folder"
+    folder.mkdir()
+    make_published(folder)
+    (folder / "link").symlink_to(stubs / "chain.sh")
+    assert bash(folder, "./link", DIR="my runs", CDPATH="/").wait() == 0, (folder / "log").read_text()
+    assert len(calls(folder)) == 12 and (folder / "my runs" / "chain.tsv").exists()
+    assert not (stubs / "my runs").exists()
+
+
+@pytest.mark.parametrize("name", ["image-directory", "3DOFDB21kViTB16-224-TF", "herbariograph-96-test.tfr"])
+def test_what_a_chain_lacks_is_told_before_it_begins(stubs, name):
+    (stubs / name).rename(stubs / "elsewhere")
+    assert bash(stubs, "./chain.sh").wait() == 2
+    setting = {"i": "UNKNOWN", "3": "TEACHER", "h": "TEST"}[name[0]]
+    assert re.fullmatch(rf"chain\.sh: {setting}: '{name}' is .*\n", (stubs / "log").read_text())
+    assert not (stubs / "calls").exists()
+
+
+def test_chain_sh_tells_its_settings_and_takes_no_arguments(stubs):
+    assert bash(stubs, "./chain.sh --help").wait() == 0
+    told = (stubs / "log").read_text()
+    for setting in ("EPOCHS=4096", "TILE=60", "TEST=herbariograph-96-test.tfr"):
+        assert setting in told
+    assert bash(stubs, "./chain.sh EPOCHS=7").wait() == 2
+    assert "EPOCHS=7 is not understood; settings come from the environment" in (stubs / "log").read_text()
+    assert not (stubs / "calls").exists()
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130)])
+def test_a_signal_to_chain_sh_ends_its_stage_and_leaves_nothing_running(stubs, number, status):
+    (stubs / "distillOptimizeImagesR.py").write_text("#!/bin/bash\necho $$ > stage\nexec sleep 60\n")
+    process = bash(stubs, "exec ./chain.sh", DIR="runs")
+    while not (stubs / "stage").exists() or not (stubs / "stage").read_text():
+        assert process.poll() is None, (stubs / "log").read_text()
+        time.sleep(0.02)
+    stage = int((stubs / "stage").read_text())
+    if number == signal.SIGINT:  # as a terminal sends it
+        os.killpg(process.pid, number)
+    else:
+        process.send_signal(number)
+    assert process.wait(10) == status
+    with pytest.raises(ProcessLookupError):
+        os.kill(stage, 0)
+    last = (stubs / "runs" / "chain.tsv").read_text().splitlines()[-1].split("\t")
+    assert last[3] == str(status) and "distillOptimizeImagesR.py" in last[4]
+
+
 def test_a_stage_that_fails_ends_the_chain_and_is_logged(stubs):
     (stubs / "convnextClassifier.py").write_text("#!/bin/bash\nexit 3\n")
     assert bash(stubs, "./chain.sh", DIR="runs").wait() == 3
     assert not any("trainImagesC" in call[0] for call in calls(stubs))
     last = (stubs / "runs" / "chain.tsv").read_text().splitlines()[-1].split("\t")
-    assert last[3] == "3" and last[4].startswith("./convnextClassifier.py -e ")
+    assert last[3] == "3" and "/convnextClassifier.py -e " in last[4]

@@ -40,7 +40,7 @@ def test_the_command_is_the_one_that_was_given():
     parser.prog = "do.py"
     parser.add_argument("-x")
     commands = []
-    cli.run(parser, lambda arguments: commands.append(arguments.command), ["-x", "1"])
+    cli.run(parser, lambda arguments: commands.append(arguments.command_line), ["-x", "1"])
     assert commands == [["do.py", "-x", "1"]]
 
 
@@ -57,6 +57,14 @@ def test_a_signal_to_stop_ends_the_work_in_order(capsys):
 def test_a_defect_is_not_hidden():
     with pytest.raises(ZeroDivisionError):
         cli.run(cli.parser("Do."), lambda arguments: 1 / 0, [])
+
+
+def test_a_missing_package_is_one_line_that_says_how_to_get_it(capsys):
+    def work(arguments):
+        import no_such_package.part  # noqa: F401
+
+    assert cli.run(cli.parser("Do."), work, []) == 1
+    assert "the package no_such_package is missing; `make setup` and" in capsys.readouterr().err
 
 
 def test_a_wrong_call_is_one_line(capsys):

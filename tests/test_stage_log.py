@@ -40,11 +40,37 @@ def test_a_signal_reaches_the_command_and_its_end_is_told(tmp_path):
     for number in (signal.SIGTERM, signal.SIGUSR1):
         process = logged(tmp_path, "bash", "-c", "touch ready; exec sleep 60")
         while not (tmp_path / "ready").exists():
+            assert process.poll() is None
             time.sleep(0.01)
         process.send_signal(number)
         assert process.wait() == 128 + number
         (tmp_path / "ready").unlink()
     assert [row[3] for row in rows(tmp_path)] == ["143", "138"]
+
+
+def test_a_signal_that_comes_before_the_command_is_not_lost(tmp_path):
+    program = """
+import os, signal, subprocess
+from lib import stage_log
+start = subprocess.Popen
+def start_late(command):
+    os.kill(os.getpid(), signal.SIGTERM)
+    return start(command)
+subprocess.Popen = start_late
+raise SystemExit(stage_log.run_logged("log.tsv", ["sleep", "60"]))
+"""
+    environment = dict(os.environ, PYTHONPATH=str(ROOT))
+    assert subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=environment).returncode == 143
+
+
+def test_ctrl_c_ends_the_command_and_is_logged(tmp_path):
+    process = logged(tmp_path, "bash", "-c", "touch ready; exec sleep 60", start_new_session=True)
+    while not (tmp_path / "ready").exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(10) == 130
+    assert [row[3] for row in rows(tmp_path)] == ["130"]
 
 
 def test_a_command_that_is_not_there_is_one_sentence(tmp_path):
