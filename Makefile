@@ -5,7 +5,7 @@
 #   make test                                          the tests, in the environment that the toolkit runs in
 #   make test-all                                      the tests on each supported Python that the machine has
 #   make axe                                           what some tests of the pages need from npm
-#   make lint                                          style, Python 3.8, Dockerfile
+#   make lint                                          style, Python 3.8, Dockerfile, shell
 #   make bench                                         the benchmarks' tables, and one of all (BENCHMARKS=predict for a part)
 
 PYTHON ?= python3
@@ -57,6 +57,7 @@ lint: $(LINT_READY)
 	.venv-lint/bin/ruff format --check
 	.venv-lint/bin/vermin --quiet --no-tips --eval-annotations --violations --target=3.8- *.py lib tests benchmarks
 	.venv-lint/bin/hadolint Dockerfile
+	.venv-lint/bin/shellcheck *.sh slurm/*.sbatch tests/*.sh tests/slurm/*.sh .ci/run
 
 bench: $(TEST_READY)
 	@rm -f "$(BENCH_ROWS)"
