@@ -9,6 +9,7 @@ model needs some epochs to tell them apart, and the same for the same seed.
 import concurrent.futures
 import itertools
 import os
+import re
 import sys
 
 import numpy as np
@@ -16,6 +17,7 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from lib import cli
 from lib.categories import LABELS
+from lib.errors import UsageError
 from lib.files import whole_file
 from lib.parallel import cores
 from lib.progress import progress
@@ -555,7 +557,14 @@ def main(argv=None):
 
 def _work(arguments):
     for label in LABELS:
-        os.makedirs(os.path.join(arguments.out, label), exist_ok=True)
+        folder = os.path.join(arguments.out, label)
+        os.makedirs(folder, exist_ok=True)
+        drawn = re.compile(r"(\d{5,})\.jpg").fullmatch
+        for name in filter(drawn, sorted(os.listdir(folder))):
+            if int(drawn(name).group(1)) >= arguments.count:
+                raise UsageError(
+                    f"--count: {folder} holds more than {arguments.count} pictures, such as {name}; give another OUT."
+                )
     names, numbers = zip(*itertools.product(LABELS, range(arguments.count)))
     folders, seeds = itertools.repeat(arguments.out), itertools.repeat(arguments.seed)
     # Processes, since drawing holds Python's lock.

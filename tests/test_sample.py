@@ -53,6 +53,15 @@ def test_the_collection_is_written_and_written_the_same_again(tmp_path):
         assert (tmp_path / "one" / path).read_bytes() == (tmp_path / "two" / path).read_bytes()
 
 
+def test_fewer_pictures_than_are_there_are_refused(tmp_path):
+    (tmp_path / "Live").mkdir()
+    (tmp_path / "Live" / "00002.jpg").touch()
+    command = [sys.executable, "-m", "lib.sample", tmp_path, "--count", "2"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2 and "holds more than 2 pictures, such as 00002.jpg; give another OUT" in done.stderr
+    assert not list(tmp_path.rglob("00000.jpg"))
+
+
 def test_a_wrong_count_is_one_line(tmp_path):
     command = [sys.executable, "-m", "lib.sample", tmp_path / "no", "--count", "0"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
