@@ -20,9 +20,7 @@ from lib import cli
 def main(argv=None):
     """Read and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "rows", type=cli.existing_file, metavar="FILE", help="the rows that the benchmarks handed over"
-    )
+    parser.add_argument("rows", type=cli.existing_file, metavar="FILE", help="the rows that the benchmarks handed over")
     with open(parser.parse_args(argv).rows, encoding="utf-8") as file:
         rows = [line.rstrip("\n").split("\t") for line in file]
     print(f"{processor()}\n")
