@@ -62,11 +62,11 @@ def environment(tmp_path):
 
 
 def pytest_collection_modifyitems(items):
-    """Put files with many slow tests first, so that none of them is left to one core alone at the end."""
-    slow = collections.Counter(
-        item.path for item in items for mark in item.iter_markers() if mark.name in ("slow", "once")
-    )
-    items.sort(key=lambda item: -slow[item.path])
+    """Put files that take long first, so that none of them is left to one core alone at the end."""
+    weights = collections.Counter()
+    for item in items:
+        weights[item.path] += sum({"slow": 1, "once": 10}.get(mark.name, 0) for mark in item.iter_markers())
+    items.sort(key=lambda item: -weights[item.path])
 
 
 def pytest_terminal_summary(terminalreporter):

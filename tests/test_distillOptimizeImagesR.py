@@ -57,6 +57,7 @@ def test_the_output_and_the_best_row(folder, tmp_path):
     assert found["settings"]["patience"] == 16 and found["settings"]["mixup"] == 1.0
 
 
+@pytest.mark.once
 @pytest.mark.slow
 def test_two_devices_distil_as_one_does(folder, tmp_path):
     for name in ("one", "two"):

@@ -156,6 +156,7 @@ def test_recorded_scores_are_used_if_of_the_same_records(folder, tmp_path):
     assert other.returncode == 0 and "recorded" not in other.stderr
 
 
+@pytest.mark.once
 def test_crops_and_normalisation(folder, tmp_path):
     plain = run(tmp_path, *options(folder))
     same = run(tmp_path, *options(folder, "-M", "[0,0,0]", "-V", "1,1,1"))

@@ -55,6 +55,7 @@ def test_a_search_that_is_killed_ends_as_an_undisturbed_one(folder, tmp_path):
     assert names == [".lock", *(f"optimization-{name}" for name in ("history.png", "log.tsv", "search.sqlite"))]
 
 
+@pytest.mark.once
 @pytest.mark.slow
 def test_without_a_teacher_and_what_it_finds_is_what_distilling_reads(folder, tmp_path):
     done = trainings.run(NAME, tmp_path, *options(folder, "-i", "1", "-e", "1"))

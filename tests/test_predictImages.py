@@ -519,6 +519,7 @@ def command(output):
     return [*script("predictImages.py"), "-c", "-d", "scans", "-m", "model.keras", "-o", output, "--top", "5"]
 
 
+@pytest.mark.once
 @pytest.mark.slow
 def test_killed_at_any_moment_the_result_is_that_of_an_undisturbed_run(large):
     rng = random.Random(os.getpid())
@@ -546,6 +547,7 @@ def test_killed_at_any_moment_the_result_is_that_of_an_undisturbed_run(large):
     assert not partial.exists()
 
 
+@pytest.mark.once
 @pytest.mark.slow
 def test_a_full_disk_is_an_error_and_what_was_written_stays(large):
     process = subprocess.run(
@@ -565,6 +567,7 @@ def test_a_full_disk_is_an_error_and_what_was_written_stays(large):
     assert (large / "full.tsv").read_bytes() == (large / "whole.tsv").read_bytes()
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.slow
 def test_a_signal_stops_at_once_and_in_order(large, number, status):

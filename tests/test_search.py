@@ -31,6 +31,8 @@ def run(folder, iterations=8, train=pretend, ranges=RANGES, seed=1, **others):
     return read_log(folder), said
 
 
+@pytest.mark.slow
+@pytest.mark.once
 def test_the_published_settings_come_first_and_all_stay_within_their_ranges(tmp_path):
     free = ranges_of(json.dumps(FREE))
     rows, said = run(tmp_path / "search", 5, ranges=free)
@@ -45,6 +47,7 @@ def test_the_published_settings_come_first_and_all_stay_within_their_ranges(tmp_
     assert said[-1] == "The best of 5 iterations is 0, with an F1 of 1.0000."
 
 
+@pytest.mark.once
 @pytest.mark.slow
 def test_a_stopped_search_goes_on_as_if_it_had_not_been(tmp_path):
     expected, _ = run(tmp_path / "undisturbed", 12)

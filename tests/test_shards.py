@@ -97,6 +97,7 @@ def test_a_folders_parts_merged_are_the_whole(folder, capsys, count):
     assert run("-d", "scans", "-o", "merged.tsv") == 0  # which can be gone on with
 
 
+@pytest.mark.once
 @pytest.mark.slow
 @pytest.mark.parametrize("ending", ["csv", "jsonl"])
 def test_other_tables_and_the_report(folder, ending):
@@ -111,6 +112,7 @@ def test_other_tables_and_the_report(folder, ending):
     assert page == whole
 
 
+@pytest.mark.once
 @pytest.mark.slow
 def test_a_lists_parts_merged_are_the_whole_whatever_its_order(folder):
     assert content("listed.tsv") == content("whole.tsv")

@@ -51,7 +51,9 @@ def test_killed_at_any_moment_it_ends_with_the_same_bits(folder, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.once)]
+)
 def test_told_to_stop_it_saves_first_and_goes_on_within_the_epoch(folder, tmp_path, number, status):
     arguments = options(folder, "-e", "2000")
     process = start(tmp_path, *arguments)
@@ -67,6 +69,7 @@ def test_told_to_stop_it_saves_first_and_goes_on_within_the_epoch(folder, tmp_pa
     assert f"Going on after {stopped.group(1)} of at most 2000 epochs{within}.\n" in process.communicate()[1]
 
 
+@pytest.mark.once
 @pytest.mark.slow
 def test_two_at_once_are_refused(folder, tmp_path):
     process = start(tmp_path, *options(folder, "-e", "2000"))
@@ -105,6 +108,7 @@ def test_help_is_that_of_the_script(name, patience):
     assert f"./{name} -a 17" in told and re.search(rf"{patience} epochs in a row", told.replace("\n", " "))
 
 
+@pytest.mark.once
 @pytest.mark.slow
 def test_the_other_door_trains(folder, tmp_path):
     done = run(tmp_path, *options(folder, "-e", "1"), name="trainImagesC4096.py")
@@ -115,7 +119,7 @@ def test_the_other_door_trains(folder, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("recipe", ["ce+clr+aw", "bel+clr+sgd"])
+@pytest.mark.parametrize("recipe", ["ce+clr+aw", pytest.param("bel+clr+sgd", marks=pytest.mark.once)])
 def test_two_devices_train_as_one_does(folder, tmp_path, recipe):
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
