@@ -93,8 +93,10 @@ def _edge(source, target, places, blocks):
 
 
 def _block_cluster(stage, count):
-    label = "Block 0" if count == 1 else f"Blocks 0 to {count - 1} are alike; block 0:"
-    return pydot.Cluster(stage.replace(" ", "") + "Block", label=label, style="filled", color="gray85", labeljust="l")
+    label = "Block 0" if count == 1 else f"Block 0, one of {count} alike"
+    # At the bottom, where no arrow crosses the words.
+    options = {"style": "filled", "color": "gray85", "labeljust": "l", "labelloc": "b"}
+    return pydot.Cluster(stage.replace(" ", "") + "Block", label=label, **options)
 
 
 def _label(layer, shape):
