@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-NAMES = ("loss", "accuracy", "auc", "f1")
+from lib.uncertainty import mean_f1
+
 AGREEMENT = "agreement"  # reported, too, where there is a teacher
 THRESHOLDS = 200
 
@@ -140,12 +141,11 @@ def summarise(counts, taught=False):
         the images that were answered as the teacher does.
     """
     counts = Counts(*(np.asarray(value, "float64") for value in counts))
-    f1 = _divide(2 * counts.right, counts.labels + counts.answers)
     found = {
         "loss": float(_divide(counts.loss, counts.images)),
         "accuracy": float(_divide(counts.right.sum(), counts.images)),
         "auc": float(_area(counts.positive, counts.negative)),
-        "f1": float(f1.mean()),
+        "f1": float(mean_f1(counts.right, counts.labels, counts.answers)),
     }
     if taught:
         found[AGREEMENT] = float(_divide(counts.agreed, counts.images))

@@ -53,10 +53,19 @@ def confusion_matrix(labels, answers, classes, weights=None):
 def macro_f1(matrix):
     """The mean F1 over the categories of confusion matrices `(…, classes, classes)`, 0 for an absent one: `(…)`."""
     right = np.diagonal(matrix, axis1=-2, axis2=-1)
-    return _f1(right, matrix.sum(axis=-1), matrix.sum(axis=-2))
+    return mean_f1(right, matrix.sum(axis=-1), matrix.sum(axis=-2))
 
 
-def _f1(right, labels, answers):
+def mean_f1(right, labels, answers):
+    """The mean F1 over categories, 0 for one that is neither there nor answered.
+
+    Args:
+        right, labels, answers: `(…, classes)`: how many of each category were answered with it, how many there are, and
+            how many were answered with it.
+
+    Returns:
+        float64 `(…)`.
+    """
     total = np.asarray(labels + answers, "float64")
     return np.divide(2.0 * right, total, out=np.zeros_like(total), where=total > 0).mean(axis=-1)
 
@@ -77,7 +86,7 @@ def intervals(labels, answers, classes, weights=None, seed=0, draws=DRAWS):
         right, of_label, of_answer = _margins(counts, label, answer, classes)
         total = counts.sum(axis=1)
         accuracy.append(np.divide(right.sum(axis=1), total, out=np.zeros_like(total), where=total > 0))
-        f1.append(_f1(right, of_label, of_answer))
+        f1.append(mean_f1(right, of_label, of_answer))
     return _interval(accuracy), _interval(f1)
 
 
@@ -85,7 +94,7 @@ def compare(labels, first, second, classes, weights=None, seed=0, draws=DRAWS):
     """Compare two models' answers on the same images; see `Comparison`."""
     differences = []
     for counts, (label, one, other) in _draws([labels, first, second], classes, weights, seed, draws):
-        scores = [_f1(*_margins(counts, label, answer, classes)) for answer in (one, other)]
+        scores = [mean_f1(*_margins(counts, label, answer, classes)) for answer in (one, other)]
         differences.append(scores[1] - scores[0])
     measured = [macro_f1(confusion_matrix(labels, answers, classes, weights)) for answers in (first, second)]
     only_first = int(((first == labels) & (second != labels)).sum())

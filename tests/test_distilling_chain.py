@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 from documents import commands
+from vits import take_arrays
 
 from lib import vit
 from lib.porting import NORMALIZATIONS
@@ -68,7 +69,7 @@ def test_fractals_teacher_student(tmp_path):
 
     bash(f"./fractals.py -n {CLASSES} -s {SIZE} --views 30 -r 3 -o fractals")
     design, model = train_vit(tmp_path / "fractals-train.tfr")
-    write_safetensors(tmp_path / "vit.safetensors", vit.take_arrays(model, design))
+    write_safetensors(tmp_path / "vit.safetensors", take_arrays(model, design))
     bash(
         "./vitTeacher.py -c vit.safetensors -o teacher --heads 3\n"
         f"./convnext.py -a {CLASSES} -i {SIZE} -x 8 -n 1:1:1:1 -o student.keras"

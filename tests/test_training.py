@@ -20,6 +20,8 @@ from lib.training import Settings, train
 
 pytestmark = pytest.mark.slow
 
+METRICS = ("loss", "accuracy", "auc", "f1")
+
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
@@ -55,7 +57,7 @@ def scores_of(path, files, loss="ce", **parameters):
 
 def test_the_model_of_the_best_epoch_is_saved_without_a_trainings_state(files, tmp_path):
     best, history, said = run(settings(files, epochs=6), tmp_path)
-    assert set(history) == {*metrics.NAMES, *(f"val_{name}" for name in metrics.NAMES), "learning_rate"}
+    assert set(history) == {*METRICS, *(f"val_{name}" for name in METRICS), "learning_rate"}
     assert {len(values) for values in history.values()} == {6}
     highest = int(np.argmax(history["val_f1"]))
     assert highest < 5, "the last epoch is the best one: the test shows nothing"

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from conftest import FIXTURES
 from documents import commands
+from vits import take_arrays
 
 from lib import vit
 from lib.checkpoints import read_arrays
@@ -47,7 +48,7 @@ def test_what_a_design_is_read_from():
 def test_the_arrays_come_out_as_they_went_in():
     for name in ("token.pth", "bare.pt"):
         tensors, design, model, _ = opened(name)
-        arrays = vit.take_arrays(model, design)
+        arrays = take_arrays(model, design)
         assert set(arrays) == set(tensors)
         for key, values in arrays.items():
             np.testing.assert_array_equal(values, tensors[key].read(), err_msg=key)
