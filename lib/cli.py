@@ -50,16 +50,14 @@ def add_device_options(options, computes=True, parallel=True, several=False):
         type=whole_numbers if several else whole_number(0),
         default=(0,) if several else 0,
         metavar="INDEX",
-        help=f"the GPU to use, if there is one{', or several, such as 0,1' if several else ''} (0)"
-        if computes
-        else ignored,
+        help=f"the GPU to use, if any{', or several, such as 0,1' if several else ''} (0)" if computes else ignored,
     )
     group.add_argument(
         "-p",
         "--processors",
         type=whole_number(1),
         metavar="COUNT",
-        help="how many processor cores to use (all)" if parallel else ignored,
+        help="number of CPU cores to use (all)" if parallel else ignored,
     )
 
 
@@ -74,7 +72,7 @@ def add_duplicates_option(options):
         type=bits,
         default=4,
         metavar="BITS",
-        help="images whose dHashes of 64 bits differ in at most so many are nearly the same: 0 to 10, or off (4)",
+        help="images whose 64-bit dHashes differ in at most this many bits are near-duplicates: 0 to 10, or off (4)",
     )
 
 

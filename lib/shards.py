@@ -77,14 +77,14 @@ def add_options(options):
         "--list",
         type=cli.existing_file,
         metavar="FILE",
-        help="a file of paths to read instead of -d, one a line or with NULs between them",
+        help="read the image paths from this file instead of searching -d: one per line or separated by NULs",
     )
-    add_shard_option(group, "do the K-th of N parts of the sorted images; the table is for --merge")
+    add_shard_option(group, "process the K-th of N parts of the sorted images; the table is for --merge")
     group.add_argument(
         "--merge",
         nargs="+",
         metavar="FILE",
-        help="the table to write, and those of all parts, instead of predicting",
+        help="merge tables instead of predicting: the one to write, then those of all parts",
     )
 
 

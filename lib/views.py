@@ -13,32 +13,32 @@ def add_report_options(options):
         "--report",
         type=cli.output_ending(".html", ".htm"),
         metavar="FILE",
-        help="a page to look at in a browser, .html, with thumbnails to find doubtful images",
+        help="a page to view in a browser, .html, with thumbnails for finding doubtful images",
     )
     options.add_argument(
         "--report-images",
         type=cli.whole_number(0),
         default=300,
         metavar="COUNT",
-        help="thumbnails of a category in it, at most (300)",
+        help="maximum number of thumbnails per category in it (300)",
     )
 
 
 def add_options(options):
     """Add all of them to a parser."""
-    group = options.add_argument_group("to look at")
+    group = options.add_argument_group("viewing and searching")
     add_report_options(group)
     add = group.add_argument
     add(
         "--report-from",
         type=cli.existing_file,
         metavar="FILE",
-        help="make --report, --sort of this table, instead of predicting",
+        help="make --report or --sort from this table instead of predicting",
     )
-    add("--sort", type=cli.output_directory, metavar="DIR", help="a folder for each category with links to its images")
+    add("--sort", type=cli.output_directory, metavar="DIR", help="make a folder per category with links to its images")
     kinds = group.add_mutually_exclusive_group()
-    kinds.add_argument("--copy", action="store_true", help="with --sort, copies instead of links")
-    kinds.add_argument("--hardlink", action="store_true", help="with --sort, hard links instead of links")
+    kinds.add_argument("--copy", action="store_true", help="with --sort, make copies instead of links")
+    kinds.add_argument("--hardlink", action="store_true", help="with --sort, make hard links instead of symbolic links")
     add(
         "--embeddings",
         type=cli.output_ending(".npz"),
@@ -49,7 +49,7 @@ def add_options(options):
         "--similar",
         type=cli.existing_file,
         metavar="IMAGE",
-        help="list the images of --embeddings that are most like this one, as many as --top says (10)",
+        help="list the --top images (10) of --embeddings that are most similar to this one",
     )
 
 
