@@ -53,9 +53,9 @@ def blocks(text):
     """An option's type: the blocks of the four stages."""
     counts = text.split(":")
     if len(counts) != 4 or not all(count.isascii() and count.isdigit() and int(count) for count in counts):
-        raise argparse.ArgumentTypeError(f"{text!r} is not four whole numbers of 1 or more such as 3:3:9:3")
+        raise argparse.ArgumentTypeError(f"{text!r} is not four whole numbers of 1 or more, such as 3:3:9:3")
     if sum(map(int, counts)) > MOST_BLOCKS:
-        raise argparse.ArgumentTypeError(f"{text!r} is more than {MOST_BLOCKS} blocks together")
+        raise argparse.ArgumentTypeError(f"{text!r} is more than {MOST_BLOCKS} blocks in total")
     return tuple(int(count) for count in counts)
 
 

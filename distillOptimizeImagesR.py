@@ -63,7 +63,7 @@ def work(arguments):
     """Do what the command line says."""
     with cli.naming("-l/--log"):
         row = best_row(read_log(arguments.log))
-    cli.report(f"Training as iteration {row.iteration} of the log did, whose F1 was {row.f1:g}.")
+    cli.report(f"Training with the settings of iteration {row.iteration} of the log (F1 {row.f1:g}).")
     settings = Settings(
         student=arguments.student,
         teacher=arguments.model,

@@ -61,7 +61,7 @@ def work(arguments):
     settings = Settings(arguments.categories, arguments.size, arguments.views, arguments.quality, arguments.random)
     train, test, made = make_fractals(settings, arguments.output, arguments.processors, cli.report)
     if not made:
-        cli.report(f"{train} and {test} are there already, of these very settings; nothing is to be done.")
+        cli.report(f"{train} and {test} already exist with these settings; there is nothing to do.")
     if arguments.sheet:
         draw_sheet(settings, arguments.sheet)
     print(f"{train}\t{settings.categories * settings.views}")

@@ -88,7 +88,7 @@ def work(arguments):
     from lib.soup import Settings, make_soup
 
     if arguments.shard and arguments.fresh:
-        raise UsageError("--shard: with --fresh the scores of other parts would be lost; give --fresh to none of them.")
+        raise UsageError("--shard: --fresh would discard the scores of other parts; leave it out.")
     settings = Settings(
         models=arguments.model,
         outputs=arguments.array,

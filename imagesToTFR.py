@@ -74,7 +74,7 @@ def work(arguments):
     from lib.splits import SPLITS
 
     if arguments.shard and arguments.merge:
-        raise UsageError("--merge: leave it out with --shard; it comes when all parts are read.")
+        raise UsageError("--merge: can't be combined with --shard; use it once all parts are read.")
     if arguments.data:
         items, errors = items_of_folder(arguments.data)
     else:

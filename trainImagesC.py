@@ -83,7 +83,7 @@ def work(arguments, patience):
     from lib.training import Settings, train
 
     if arguments.keep is not None and not arguments.quantity:
-        raise UsageError("--keep: there are models to keep only with -Q/--quantity.")
+        raise UsageError("--keep: it needs -Q/--quantity.")
     settings = Settings(
         model=arguments.model,
         outputs=arguments.array,

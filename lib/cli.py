@@ -181,9 +181,9 @@ def output_file(text):
     """An option's type: a file to be written, in a directory that is there."""
     folder = os.path.dirname(text) or "."
     if not os.path.isdir(folder):
-        raise argparse.ArgumentTypeError(f"{text!r} would lie in {folder!r}, which is not a directory")
+        raise argparse.ArgumentTypeError(f"{text!r} would be in {folder!r}, which is not a directory")
     if not os.path.basename(text) or (os.path.exists(text) and not os.path.isfile(text)):
-        raise argparse.ArgumentTypeError(f"{text!r} is no file, so it can't be written as one")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a regular file, so it can't be overwritten")
     return text
 
 
@@ -203,7 +203,7 @@ def output_prefix(text):
     if not os.path.isdir(folder):
         raise argparse.ArgumentTypeError(f"{text!r} would lie in {folder!r}, which is not a directory")
     if not os.path.basename(text):
-        raise argparse.ArgumentTypeError(f"{text!r} needs the beginning of a name after the last slash")
+        raise argparse.ArgumentTypeError(f"{text!r} needs a name prefix after the last slash")
     return text
 
 
@@ -263,7 +263,7 @@ def run(options, work, argv=None):
         if error.name is None or error.name.split(".")[0] == "lib":
             raise
         return _complain(
-            options, f"the package {error.name} is missing; `make setup` and `. .venv/bin/activate` give it.", 1
+            options, f"the package {error.name} is missing; run `make setup` and `. .venv/bin/activate`.", 1
         )
     except (WorkError, MemoryError) as error:
         return _complain(options, str(error) or "there is not enough memory.", 1)

@@ -59,7 +59,7 @@ def check_model_name(model, directory=None):
     elif published.url is None:
         path = os.path.join(model_directory(directory), published.file)
         if not os.path.isfile(path):
-            raise UsageError(f"-m/--model: {path} is not there; {published.advice}.")
+            raise UsageError(f"-m/--model: {path} does not exist; {published.advice}.")
 
 
 def find_model(model, directory=None):
@@ -82,7 +82,7 @@ def find_model(model, directory=None):
         _fetch(published, path)
     elif published.sha256 and checksum(path) != published.sha256:
         raise UsageError(
-            f"{path} is not the published {model} (another SHA-256); remove it, or give it as a path with -m."
+            f"{path} is not the published {model} (its SHA-256 differs); remove it, or pass its path to -m."
         )
     return path
 
@@ -102,9 +102,9 @@ def _fetch(published, path):
                 file.write(block)
             if size != published.bytes or digest.hexdigest() != published.sha256:
                 raise WorkError(
-                    f"what came from {published.url} is not the published file; {path} is still missing: {advice}."
+                    f"the download from {published.url} is not the published file; {path} is still missing: {advice}."
                 )
     except (OSError, http.client.HTTPException) as error:  # urllib.error.URLError is an OSError, too
         cause = error.reason if isinstance(getattr(error, "reason", None), OSError) else error
         reason = getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
-        raise WorkError(f"{path} is missing and can't be fetched ({reason}); {advice}.") from error
+        raise WorkError(f"{path} is missing and can't be downloaded ({reason}); {advice}.") from error

@@ -563,7 +563,7 @@ def _work(arguments):
         for name in filter(drawn, sorted(os.listdir(folder))):
             if int(drawn(name).group(1)) >= arguments.count:
                 raise UsageError(
-                    f"--count: {folder} holds more than {arguments.count} pictures, such as {name}; give another OUT."
+                    f"--count: {folder} holds more than {arguments.count} pictures, such as {name}; choose another OUT."
                 )
     names, numbers = zip(*itertools.product(LABELS, range(arguments.count)))
     folders, seeds = itertools.repeat(arguments.out), itertools.repeat(arguments.seed)

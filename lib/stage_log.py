@@ -77,7 +77,7 @@ def main(argv=None):
 
 def _work(arguments):
     if not arguments.command:
-        raise UsageError("COMMAND: give a program to run.")
+        raise UsageError("COMMAND: name a program to run.")
     return run_logged(arguments.log, arguments.command)
 
 

@@ -63,7 +63,7 @@ def check(arguments):
         UsageError: something is missing, or doesn't go together.
     """
     if arguments.data and arguments.list:
-        raise UsageError("--list: it takes the place of -d/--data; give one of them.")
+        raise UsageError("--list: it replaces -d/--data; give only one of them.")
     source = ("--list", arguments.list) if arguments.list else ("-d/--data", arguments.data)
     given = [source, ("-o/--output", arguments.output)]
     others = [*given, ("--embeddings", arguments.embeddings), ("--similar", arguments.similar)]
@@ -71,24 +71,24 @@ def check(arguments):
     if arguments.report_from:
         _refuse("--report-from", others)
         if not arguments.report and not arguments.sort:
-            raise UsageError("--report-from: give --report FILE.html, --sort DIR, or both, to be made of the table.")
+            raise UsageError("--report-from: give --report FILE.html, --sort DIR or both, to make from the table.")
     only_similar = arguments.similar is not None and not source[1] and not arguments.output
     if arguments.similar and not arguments.embeddings:
-        raise UsageError("--similar: give --embeddings FILE.npz, whose images are to be compared.")
+        raise UsageError("--similar: give --embeddings FILE.npz, the images to compare with.")
     if only_similar:
         _refuse("--similar without -d/--data", [("--report", arguments.report), ("--sort", arguments.sort)])
         if not os.path.isfile(arguments.embeddings):
-            raise UsageError(f"--embeddings: {arguments.embeddings} is not there; with -d and -o it would be made.")
+            raise UsageError(f"--embeddings: {arguments.embeddings} does not exist; give -d and -o to make it.")
     predicting = not arguments.report_from and not arguments.merge and not only_similar
     missing = [option for option, value in given if not value]
     if predicting and missing:
         raise UsageError(f"the following arguments are required: {', '.join(missing)}")
     if (arguments.copy or arguments.hardlink) and not arguments.sort:
-        raise UsageError(f"--{'copy' if arguments.copy else 'hardlink'}: it goes with --sort DIR.")
+        raise UsageError(f"--{'copy' if arguments.copy else 'hardlink'}: it needs --sort DIR.")
     if arguments.sort:
         check_apart([], arguments.sort, arguments.data)  # now rather than after hours
     if arguments.report and arguments.report in (arguments.output, arguments.report_from, *(arguments.merge or ())):
-        raise UsageError(f"--report: {arguments.report} is the table itself; give another FILE.")
+        raise UsageError(f"--report: {arguments.report} is the table itself; choose another FILE.")
     return predicting
 
 
@@ -107,12 +107,14 @@ def _check_parts(arguments, others):
     if arguments.shard:
         for option, value in (("--report", arguments.report), ("--sort", arguments.sort)):
             if value:
-                raise UsageError(f"{option}: a part has none; give it with --merge, which makes the whole table.")
+                raise UsageError(
+                    f"{option}: can't be made for a part; use it with --merge, which makes the whole table."
+                )
         if not arguments.data and not arguments.list:
-            raise UsageError("--shard: give -d/--data or --list, of which it is to be a part.")
+            raise UsageError("--shard: it needs -d/--data or --list.")
 
 
 def _refuse(reason, others):
     for option, value in others:
         if value:
-            raise UsageError(f"{option}: leave it out, since with {reason} there is nothing predicted.")
+            raise UsageError(f"{option}: can't be combined with {reason}, which predicts nothing.")

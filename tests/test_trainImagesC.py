@@ -92,7 +92,7 @@ def test_the_output_and_the_chains_way_to_find_it(folder, tmp_path):
     lines = done.stderr.splitlines()
     assert [line.split(":")[0] for line in lines if line.startswith("Epoch")] == ["Epoch 1 of 2", "Epoch 2 of 2"]
     again = run(tmp_path, *arguments)
-    assert (again.returncode, again.stdout) == (0, done.stdout) and "complete already" in again.stderr
+    assert (again.returncode, again.stdout) == (0, done.stdout) and "already complete" in again.stderr
 
 
 def test_the_other_door_is_more_patient():
