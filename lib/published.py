@@ -28,7 +28,7 @@ MODELS = {
         url="https://github.com/dpl10/herbariograph/raw/refs/heads/main/ConvNeXt-distilled.keras",
         bytes=4152516,
         sha256="d987950a01fee8978a6b7708571d37020b9b84e64db9b9819575cef2f9040fa3",
-        advice="fetch it from {url} with a browser and put it there",
+        advice="download it from {url} with a browser and put it there",
     ),
     "ConvNeXt-T": Published(
         file="ConvNeXt-T.keras",
@@ -36,7 +36,7 @@ MODELS = {
         bytes=None,
         sha256=None,
         advice="its authors share it as https://drive.google.com/file/d/1j7GQTc1TrOvXmBRjeAJjGq799uuGnqDC "
-        "(106 MB), which only a browser can fetch; put it there under that name",
+        "(106 MB), which only a browser can download; put it there under that name",
     ),
 }
 

@@ -160,7 +160,7 @@ def test_a_link_to_itself_hides_nothing_else(folder, capsys):
 def test_somebody_elses_files_are_not_overwritten(folder, capsys):
     (folder / "t.tsv.errors.tsv").write_text("my notes\n")
     assert run() == 2
-    assert "errors.tsv is something else" in capsys.readouterr().err
+    assert "errors.tsv is not a table of errors" in capsys.readouterr().err
     assert (folder / "t.tsv.errors.tsv").read_text() == "my notes\n"
     assert run("-o", "scans/table.jpg") == 2
     assert "-o/--output" in capsys.readouterr().err

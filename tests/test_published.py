@@ -71,7 +71,7 @@ def test_a_missing_model_is_fetched_once(server, tmp_path):
 )
 def test_what_is_not_the_published_file_never_gets_its_name(server, tmp_path, answer):
     server.answer = answer
-    with pytest.raises(WorkError, match=r"fetch it from http.*put it there"):
+    with pytest.raises(WorkError, match=r"download it from http.*put it there"):
         published.find_model("ConvNeXt-N", str(tmp_path))
     assert os.listdir(tmp_path) == []
 

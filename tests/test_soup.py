@@ -284,7 +284,7 @@ def test_images_of_other_bands_are_refused(folder, tmp_path):
 
 
 def test_weights_that_count_nothing(folder, tmp_path):
-    with pytest.raises(UsageError, match="-w/--weight: of the categories in -d/--data some needs a number above 0"):
+    with pytest.raises(UsageError, match="-w/--weight: at least one category in -d/--data needs a number above 0"):
         make(tmp_path, settings_of(folder, weights={0: 0, 1: 0, 2: 0}))
 
 
