@@ -229,7 +229,7 @@ def test_what_is_no_number_is_told_with_what_would_help(files, tmp_path):
     [
         ({"outputs": 4}, "-s/--student: .* has 3 outputs where 4 are needed"),
         ({"teacher_size": 30}, "-m/--model: .*takes images of 3 x 20 x 20 .*, not 3 x 30 x 30; --image"),
-        ({"teacher_output": "logits"}, "-m/--model: --teacher-output: .*has no output 'logits', but output"),
+        ({"teacher_output": "logits"}, "-m/--model: --teacher-output: .*has no output 'logits', only output"),
         ({"search": dataclasses.replace(SEARCH, batch_power=6)}, r"-l/--log: the batch size 2\^6: 64 is more than the"),
     ],
 )
