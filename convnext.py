@@ -3,8 +3,8 @@
 
 Example: ./convnext.py -a 17 -i 96 -n 3:3:9:3 -x 96 -r 89178525 -o ConvNeXt-T.keras
 
-The model takes images of any height and width, 0-255, and gives a logit for each category. The same options and seed
-give the same weights. A summary goes to stderr; the file, its parameters and what one image costs to stdout.
+The model takes images of any height and width, 0-255, and outputs one logit per category. The same options and seed
+give the same weights. A summary goes to stderr; the file, its parameters and the cost per image go to stdout.
 """
 
 import argparse
@@ -23,29 +23,29 @@ def options():
     count = {"type": cli.whole_number(1, 1_000_000), "metavar": "COUNT"}
     flag = {"action": "store_true"}
     add = parser.add_argument
-    add("-a", "--array", dest="outputs", required=True, help="how many outputs (categories)", **count)
+    add("-a", "--array", dest="outputs", required=True, help="number of outputs (categories)", **count)
     add("-o", "--output", type=cli.output_model, required=True, metavar="FILE", help="the .keras file to write")
-    add("-b", "--bands", default=3, help="channels of the images (3)", **count)
+    add("-b", "--bands", default=3, help="image channels (3)", **count)
     side = cli.whole_number(4, 8192)
-    add("-i", "--input", type=side, default=256, metavar="PIXELS", help="side of the images it is for, recorded (256)")
+    add("-i", "--input", type=side, default=256, metavar="PIXELS", help="image side, recorded in the file (256)")
     seed = cli.whole_number(0, 2**32)
     add("-r", "--random", dest="seed", type=seed, default=123456789, metavar="SEED", help="seed (123456789)")
     add("--plot", type=picture, metavar="FILE", help="draw the model as .png or .svg; needs Graphviz")
     add = parser.add_argument_group("size").add_argument
     add("-x", "--filters", default=96, help="width of the first stage (96)", **count)
     shape = {"dest": "blocks", "type": blocks, "metavar": "A:B:C:D"}
-    add("-n", "--next", default=(3, 3, 9, 3), help="blocks of each stage (3:3:9:3)", **shape)
+    add("-n", "--next", default=(3, 3, 9, 3), help="blocks in each stage (3:3:9:3)", **shape)
     add("-e", "--expansion", default=4, help="how many times wider a block is inside (4)", **count)
     add("-p", "--polish", help="width of a dense layer before the output (none)", **count)
     add = parser.add_argument_group("parts").add_argument
     names = ["elu", "gelu", "relu", "selu", "swish"]
-    add("-f", "--function", dest="activation", choices=names, default="gelu", help="the activation (gelu)")
-    add("-c", "--channel", dest="excite_channels", help="squeeze and excite channels after down-sampling", **flag)
-    add("-s", "--spatial", dest="excite_space", help="squeeze and excite places after down-sampling", **flag)
+    add("-f", "--function", dest="activation", choices=names, default="gelu", help="activation function (gelu)")
+    add("-c", "--channel", dest="excite_channels", help="channel squeeze-and-excitation after down-sampling", **flag)
+    add("-s", "--spatial", dest="excite_space", help="spatial squeeze-and-excitation after down-sampling", **flag)
     add("-d", "--depthwise", action="store_false", help="ordinary instead of depthwise convolutions in the blocks")
-    add("-g", "--gaussian", dest="noise", help="noise at the end of each block, in training", **flag)
-    add("-l", "--layer", dest="layer_scale", help="a learnt scale at the end of each block", **flag)
-    add("-m", "--maxpool", dest="max_pool", help="max-pooling instead of strides between stages", **flag)
+    add("-g", "--gaussian", dest="noise", help="Gaussian noise at the end of each block, in training", **flag)
+    add("-l", "--layer", dest="layer_scale", help="LayerScale: a learnt scale at the end of each block", **flag)
+    add("-m", "--maxpool", dest="max_pool", help="max-pooling instead of strided convolutions between stages", **flag)
     return parser
 
 
@@ -53,9 +53,9 @@ def blocks(text):
     """An option's type: the blocks of the four stages."""
     counts = text.split(":")
     if len(counts) != 4 or not all(count.isascii() and count.isdigit() and int(count) for count in counts):
-        raise argparse.ArgumentTypeError(f"{text!r} is not four whole numbers of 1 or more such as 3:3:9:3")
+        raise argparse.ArgumentTypeError(f"{text!r} is not four whole numbers of 1 or more, such as 3:3:9:3")
     if sum(map(int, counts)) > MOST_BLOCKS:
-        raise argparse.ArgumentTypeError(f"{text!r} is more than {MOST_BLOCKS} blocks together")
+        raise argparse.ArgumentTypeError(f"{text!r} is more than {MOST_BLOCKS} blocks in total")
     return tuple(int(count) for count in counts)
 
 

@@ -3,9 +3,9 @@
 
 Example: ./convnextClassifier.py -e distilled/best-model.keras -m classifier.keras -o tune-model.keras
 
-Each layer takes its weights from the encoder's layer of the same name and is frozen. What belongs to the categories
-(output_gap, output_layerNormalization, gap_resolve_dense, output_dense, normalization) stays as it is in the model and
-will be trained.
+Each layer takes its weights from the encoder's layer of the same name and is frozen. The layers that depend on the
+categories (output_gap, output_layerNormalization, gap_resolve_dense, output_dense, normalization) keep the model's
+weights and stay trainable.
 """
 
 import sys
@@ -39,10 +39,10 @@ def options():
         "-s",
         "--standard",
         action="store_true",
-        help="leave gap_resolve_dense fresh also when the encoder has a layer hidden_output for it",
+        help="keep gap_resolve_dense fresh even if the encoder has a layer hidden_output for it",
     )
     parser.add_argument(
-        "--partial", action="store_true", help="leave out layers that don't fit, which is an error otherwise"
+        "--partial", action="store_true", help="skip layers that don't fit, which are otherwise an error"
     )
     cli.add_device_options(parser, computes=False, parallel=False)
     return parser

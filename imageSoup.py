@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Average models of one training into a better one, a greedy model soup: .keras files in, one .keras file out.
+"""Average models of one training run into a better one, a greedy model soup: .keras files in, one .keras file out.
 
 Example: ./imageSoup.py -a 17 -b 256 -m runs/0123-intermediate -d a-train.tfr -v a-validation.tfr -o runs -T 60
 
-Models are ranked by their macro F1 on -v. From the best one on each is taken in if the mean with it is at least as good
-on -d. The same command again goes on where it was stopped.
+Models are ranked by their macro F1 on -v. Starting from the best, each is added if the mean including it is at least as
+good on -d. Run the same command again to resume.
 """
 
 import sys
@@ -24,16 +24,16 @@ def options():
         type=cli.existing_directory,
         required=True,
         metavar="DIR",
-        help="where the .keras files are",
+        help="directory with the .keras files",
     )
-    add("-a", "--array", type=cli.whole_number(2), required=True, metavar="COUNT", help="how many categories there are")
+    add("-a", "--array", type=cli.whole_number(2), required=True, metavar="COUNT", help="number of categories")
     records = {"type": cli.record_files, "required": True, "metavar": "FILES"}
-    add("-d", "--data", help="decide what is taken in", **records)
-    add("-v", "--validate", help="rank the models", **records)
-    add("-o", "--output", type=cli.existing_directory, required=True, metavar="DIR", help="the directory of all runs")
-    add("-n", "--numberMap", type=cli.existing_file, metavar="FILE", help="a TSV: old and new number of categories")
+    add("-d", "--data", help="records that decide which models are added", **records)
+    add("-v", "--validate", help="records that rank the models", **records)
+    add("-o", "--output", type=cli.existing_directory, required=True, metavar="DIR", help="the directory for all runs")
+    add("-n", "--numberMap", type=cli.existing_file, metavar="FILE", help="a TSV: old and new category numbers")
     numbers = cli.parsed(parse_class_numbers)
-    add("-w", "--weight", type=numbers, metavar="{0:1.0,…}", help="what an image of each category counts (1)")
+    add("-w", "--weight", type=numbers, metavar="{0:1.0,…}", help="weight of an image of each category (1)")
     cli.add_skip_option(parser)
 
     add = parser.add_argument_group("recipe").add_argument
@@ -43,25 +43,25 @@ def options():
         type=cli.number(0, 1, above=True),
         default=0.98,
         metavar="F1",
-        help="to be reached on -v (0.98)",
+        help="minimum score on -v (0.98)",
     )
     add(
         "-T",
         "--tile",
         type=cli.whole_number(1, 99),
         metavar="PERCENTILE",
-        help="of the models' scores, instead of -t",
+        help="minimum percentile of the models' scores, instead of -t",
     )
-    add("--method", choices=("greedy", "uniform"), default="greedy", help="uniform takes all in (greedy)")
-    add("--metric", choices=("f1", "accuracy", "auc"), default="f1", help="what is compared (f1)")
-    add("--strict", action="store_true", help="take in only what makes the mean better, rather than no worse")
-    add("--rescore", action="store_true", help="measure the models though the training recorded their scores")
-    add("--fresh", action="store_true", help="start anew, though there be a run of the same settings to go on with")
+    add("--method", choices=("greedy", "uniform"), default="greedy", help="uniform uses all models (greedy)")
+    add("--metric", choices=("f1", "accuracy", "auc"), default="f1", help="metric to compare (f1)")
+    add("--strict", action="store_true", help="add a model only if it improves the mean, not if it is merely no worse")
+    add("--rescore", action="store_true", help="measure the models even if training recorded their scores")
+    add("--fresh", action="store_true", help="start over even if a run with these settings can be resumed")
 
-    shards.add_shard_option(parser, "only score the K-th of N parts of the models, for a later call without it")
+    shards.add_shard_option(parser, "only score the K-th of N parts of the models, for a later call without --shard")
 
     add = parser.add_argument_group("images").add_argument
-    add("-b", "--batch", type=cli.whole_number(1), default=64, metavar="COUNT", help="images at once, at most (64)")
+    add("-b", "--batch", type=cli.whole_number(1), default=64, metavar="COUNT", help="maximum images at once (64)")
     add(
         "-i",
         "--input",
@@ -70,10 +70,10 @@ def options():
         metavar="PIXELS",
         help="accepted for compatibility; does nothing here",
     )
-    add("-j", "--jcrop", action="store_true", help="score on the mean over five crops of each image")
-    add("-M", "--means", type=cli.parsed(parse_bands), metavar="[…]", help="what is subtracted from each band")
+    add("-j", "--jcrop", action="store_true", help="score the mean over five crops of each image")
+    add("-M", "--means", type=cli.parsed(parse_bands), metavar="[…]", help="subtract this from each band")
     variances = cli.parsed(parse_variances)
-    add("-V", "--variances", type=variances, metavar="[…]", help="by whose root each band is divided then")
+    add("-V", "--variances", type=variances, metavar="[…]", help="after -M, divide by the square root of this")
     cli.add_device_options(parser)
     return parser
 
@@ -88,7 +88,7 @@ def work(arguments):
     from lib.soup import Settings, make_soup
 
     if arguments.shard and arguments.fresh:
-        raise UsageError("--shard: with --fresh the scores of other parts would be lost; give --fresh to none of them.")
+        raise UsageError("--shard: --fresh would discard the scores of other parts; leave it out.")
     settings = Settings(
         models=arguments.model,
         outputs=arguments.array,

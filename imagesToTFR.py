@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Make records for training, validation and test of a collection's images: pictures in, .tfr files out.
+"""Make records for training, validation and test from a collection's images: pictures in, .tfr files out.
 
 Example: ./imagesToTFR.py -d collection -o records/collection --per-class 0.8:0.1:0.1
 
-The collection is a folder with a folder for each category, or a table that says which file has which. Images that are
-nearly the same are never in two splits. Run the same command again to go on where it stopped.
+The collection is a folder with one subfolder per category, or a table that gives each file's category. Near-duplicate
+images are never in different splits. Run the same command again to resume.
 """
 
 import sys
@@ -18,10 +18,10 @@ def options():
     """The command line's options."""
     parser = cli.parser(__doc__)
     add = parser.add_mutually_exclusive_group(required=True).add_argument
-    add("-d", "--data", type=cli.existing_directory, metavar="DIR", help="a folder with a folder for each category")
-    add("-t", "--table", type=cli.existing_file, metavar="FILE", help="a TSV: FILE CATEGORY, perhaps GROUP and SPLIT")
+    add("-d", "--data", type=cli.existing_directory, metavar="DIR", help="a folder with one subfolder per category")
+    add("-t", "--table", type=cli.existing_file, metavar="FILE", help="a TSV: FILE CATEGORY, optionally GROUP, SPLIT")
     add = parser.add_argument
-    add("-o", "--output", type=cli.output_prefix, required=True, metavar="PREFIX", help="how the files' names begin")
+    add("-o", "--output", type=cli.output_prefix, required=True, metavar="PREFIX", help="prefix of output file names")
     add("--herbariograph", action="store_true", help="use the 17 published categories and their numbers")
     add = parser.add_argument_group("splits").add_argument
     add(
@@ -29,7 +29,7 @@ def options():
         type=cli.parsed(parse_per_class),
         default="0.8:0.1:0.1",
         metavar="TRAIN:VALIDATION:TEST",
-        help="of each category so many images, such as 1024:128:128, or such shares (0.8:0.1:0.1)",
+        help="images of each category: counts, such as 1024:128:128, or shares (0.8:0.1:0.1)",
     )
     cli.add_duplicates_option(parser)
     seed = cli.whole_number(0, 2**32)
@@ -39,11 +39,11 @@ def options():
         type=cli.whole_number(1, 4096),
         default=1,
         metavar="COUNT",
-        help="files that train is spread over (1)",
+        help="files to split the training records into (1)",
     )
     add = parser.add_argument_group("images").add_argument
-    add("-s", "--size", type=cli.whole_number(4, 65500), default=96, metavar="PIXELS", help="their side (96)")
-    add("-q", "--quality", type=cli.whole_number(1, 100), default=94, metavar="1-100", help="of the JPEGs (94)")
+    add("-s", "--size", type=cli.whole_number(4, 65500), default=96, metavar="PIXELS", help="side of the images (96)")
+    add("-q", "--quality", type=cli.whole_number(1, 100), default=94, metavar="1-100", help="JPEG quality (94)")
     add(
         "--max-pixels",
         type=cli.whole_number(1),
@@ -57,7 +57,7 @@ def options():
         "--merge",
         type=cli.whole_number(1, shards.MOST),
         metavar="COUNT",
-        help="write the records of the images of so many parts, which --shard has read",
+        help="write the records from this many parts read with --shard",
     )
     cli.add_device_options(parser, computes=False)
     return parser
@@ -74,7 +74,7 @@ def work(arguments):
     from lib.splits import SPLITS
 
     if arguments.shard and arguments.merge:
-        raise UsageError("--merge: leave it out with --shard; it comes when all parts are read.")
+        raise UsageError("--merge: can't be combined with --shard; use it once all parts are read.")
     if arguments.data:
         items, errors = items_of_folder(arguments.data)
     else:

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Search for how images are best changed and a student trained: .keras and .tfr files in, optimization-log.tsv out.
+"""Search for the best augmentation and training settings: .keras and .tfr files in, optimization-log.tsv out.
 
 Example: ./optimizeImagesR.py -a 17 -e 8 -i 50 -S 64 -l search -s student.keras -t a-train.tfr -v a-validation.tfr
 
-With a teacher, -m, the student is distilled, without one it is trained on the records' categories. The log is what
-distillOptimizeImagesR.py -l reads; the last line on stdout is its path. The same command again goes on where it was
-stopped, and with a higher -i it goes on further.
+With a teacher, -m, it is distilled into the student; without one, the student is trained on the records' categories.
+distillOptimizeImagesR.py -l reads the log, whose path is the last line on stdout. Run the same command again to resume,
+or with a higher -i to continue the search.
 """
 
 import dataclasses
@@ -22,22 +22,22 @@ def options():
     """The command line's options."""
     parser = cli.parser(__doc__)
     add = parser.add_argument_group("student, records and log").add_argument
-    add("-s", "--student", type=cli.existing_file, required=True, metavar="FILE", help="the .keras file to begin with")
+    add("-s", "--student", type=cli.existing_file, required=True, metavar="FILE", help="the .keras file to start from")
     add("-m", "--model", type=cli.teacher, metavar="DIR", help="a teacher: a SavedModel's directory or .keras file")
-    add("-a", "--array", type=cli.whole_number(2), required=True, metavar="COUNT", help="how many categories there are")
+    add("-a", "--array", type=cli.whole_number(2), required=True, metavar="COUNT", help="number of categories")
     add("-t", "--train", type=cli.record_files, required=True, metavar="FILES", help="records: a file, list or glob")
     add("-v", "--validate", type=cli.record_files, required=True, metavar="FILES", help="the same for validation")
-    add("-l", "--log", type=cli.output_directory, required=True, metavar="DIR", help="for optimization-log.tsv")
-    add("--teacher-output", metavar="NAME", help="which output of a SavedModel with several (output)")
+    add("-l", "--log", type=cli.output_directory, required=True, metavar="DIR", help="where optimization-log.tsv goes")
+    add("--teacher-output", metavar="NAME", help="output to use of a SavedModel that has several (output)")
 
     add = parser.add_argument_group("search").add_argument
     side = cli.whole_number(4, 8192)
     add("-i", "--iterations", type=cli.whole_number(1), default=100, metavar="COUNT", help="settings to try (100)")
-    add("-e", "--epochs", type=cli.whole_number(1), default=8, metavar="COUNT", help="of each, at most (8)")
-    add("-I", "--image", type=side, default=224, metavar="PIXELS", help="the side of the teacher's images (224)")
-    add("-S", "--size", type=side, default=64, metavar="PIXELS", help="the side of the student's images (64)")
+    add("-e", "--epochs", type=cli.whole_number(1), default=8, metavar="COUNT", help="maximum epochs of each (8)")
+    add("-I", "--image", type=side, default=224, metavar="PIXELS", help="side of the teacher's images (224)")
+    add("-S", "--size", type=side, default=64, metavar="PIXELS", help="side of the student's images (64)")
     add("-r", "--random", type=cli.whole_number(0, 2**32), default=123456789, metavar="SEED", help="seed (123456789)")
-    add("--ranges", type=_ranges, default={}, metavar="FILE", help="JSON: key of the log -> [lowest, highest]")
+    add("--ranges", type=_ranges, default={}, metavar="FILE", help="JSON: {key of the log: [lowest, highest]}")
     add("--temperature-squared", action="store_true", help="multiply the loss by the temperature's square")
     add_options(parser, one_run=False)
     return parser

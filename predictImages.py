@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Categorise the images of a folder, and of all folders in it: a folder of images in, a table out, and pages of it.
+"""Categorise the images in a folder and its subfolders: a folder of images in, a table and pages out.
 
 Example: ./predictImages.py -d scans -o predictions.tsv --report predictions.html
 
-Run the same command again to go on where it stopped, or after adding images. Files that can't be read as images are
-listed with the reason in OUTPUT.errors.tsv, never in the table.
+Run the same command again to resume, or after adding images. Files that can't be read as images are listed with the
+reason in OUTPUT.errors.tsv, never in the table.
 """
 
 import sys
@@ -15,9 +15,10 @@ from lib import cli, shards, views
 def options():
     """The command line's options."""
     parser = cli.parser(__doc__)
-    add = parser.add_argument
-    add("-d", "--data", type=cli.existing_directory, metavar="DIR", help="the folder of images; required")
-    table = "the table to write; its ending says how: .tsv, .csv or .jsonl; required"
+    required = "required, unless --report-from, --similar or --merge takes their place"
+    add = parser.add_argument_group(required).add_argument
+    add("-d", "--data", type=cli.existing_directory, metavar="DIR", help="the folder of images, or give --list")
+    table = "the table to write; its ending sets the format: .tsv, .csv or .jsonl"
     add("-o", "--output", type=cli.output_file, metavar="FILE", help=table)
     add = parser.add_argument_group("model").add_argument
     add(
@@ -25,7 +26,7 @@ def options():
         "--model",
         default="ConvNeXt-N",
         metavar="MODEL",
-        help="ConvNeXt-N (fetched when missing), ConvNeXt-T, or the path of a .keras file (ConvNeXt-N)",
+        help="ConvNeXt-N (downloaded if missing), ConvNeXt-T, or the path of a .keras file (ConvNeXt-N)",
     )
     add(
         "--models",
@@ -41,18 +42,18 @@ def options():
         "--top",
         type=cli.whole_number(1),
         metavar="K",
-        help="give the K most probable categories (as the table was begun; a new one 1, with --report 2)",
+        help="give the K most probable categories (that of an existing table, else 1; 2 with --report)",
     )
     add("--probabilities", action="store_true", help="give the probability of every category")
-    add("--overwrite", action="store_true", help="start anew instead of going on with the table")
-    add("--strict", action="store_true", help="exit with 1 if any file can't be read as an image")
+    add("--overwrite", action="store_true", help="start over instead of continuing the existing table")
+    add("--strict", action="store_true", help="exit with status 1 if any file can't be read as an image")
     views.add_options(parser)
     shards.add_options(parser)
     add = parser.add_argument_group("images").add_argument
-    add("--exact", action="store_true", help="the pixels of the published pipeline: slower, EXIF orientation ignored")
+    add("--exact", action="store_true", help="the published pipeline's pixels: slower, EXIF orientation ignored")
     count = {"type": cli.whole_number(1), "metavar": "COUNT"}
     add("--max-pixels", default=500_000_000, help="refuse larger pictures (500000000)", **count)
-    add("-b", "--batch", default=1024, help="at most how many images to hold in memory (1024)", **count)
+    add("-b", "--batch", default=1024, help="maximum number of images to hold in memory (1024)", **count)
     cli.add_device_options(parser)
     return parser
 

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Evaluate a model on records that it was not trained on: a .keras file and .tfr files in, figures out.
+"""Evaluate a model on records that it was not trained on: a .keras file and .tfr files in, metrics out.
 
 Example: ./testImages.py -a 17 -b 256 -m soup-model.keras -t sample-96-test.tfr --figures figures
 
-Four lines on stdout; on stderr what they don't say: how sure they are, and how it is with each category.
+Four lines go to stdout; confidence intervals and per-category metrics go to stderr.
 """
 
 import sys
@@ -18,18 +18,18 @@ def options():
     parser = cli.parser(__doc__)
     add = parser.add_argument
     add("-m", "--model", type=cli.existing_file, required=True, metavar="FILE", help="the .keras file to evaluate")
-    add("-a", "--array", type=cli.whole_number(2), required=True, metavar="COUNT", help="how many categories there are")
+    add("-a", "--array", type=cli.whole_number(2), required=True, metavar="COUNT", help="number of categories")
     add("-t", "--test", type=cli.record_files, required=True, metavar="FILES", help="records: a file, list or glob")
-    add("-n", "--numberMap", type=cli.existing_file, metavar="FILE", help="a TSV: old and new number of categories")
+    add("-n", "--numberMap", type=cli.existing_file, metavar="FILE", help="a TSV: old and new category numbers")
     numbers = cli.parsed(parse_class_numbers)
-    add("-w", "--weight", type=numbers, metavar="{0:1.0,…}", help="what an image of each category counts (1)")
+    add("-w", "--weight", type=numbers, metavar="{0:1.0,…}", help="weight of an image of each category (1)")
     add(
         "-b",
         "--batch",
         type=cli.whole_number(1),
         default=64,
         metavar="COUNT",
-        help="at most how many images at once (64)",
+        help="maximum number of images at once (64)",
     )
     add(
         "-i",
@@ -39,16 +39,17 @@ def options():
         metavar="PIXELS",
         help="accepted for compatibility; does nothing here",
     )
-    add("--compare", type=cli.existing_file, metavar="FILE", help="another .keras file, on the same images")
+    add("--compare", type=cli.existing_file, metavar="FILE", help="compare with another .keras file on the same images")
+    add("--labels", type=cli.existing_file, metavar="FILE", help="a TSV with the categories' INDEX and LABEL")
     cli.add_skip_option(parser)
-    add = parser.add_argument_group("files to write").add_argument
+    group = parser.add_argument_group("files to write")
+    add = group.add_argument
     add("-e", "--error", type=cli.output_file, metavar="FILE", help=".npz: predictions, labels, confusion matrix")
     add("-u", "--under", type=cli.output_file, metavar="FILE", help=".npz: softmax values as predictions, labels")
-    add("--table", type=cli.output_file, metavar="FILE", help="the table of the categories, .tsv, instead of on stderr")
-    add("--json", type=cli.output_file, metavar="FILE", help="all figures")
-    add("--figures", type=cli.output_directory, metavar="DIR", help="pictures of them")
-    views.add_report_options(parser)
-    add("--labels", type=cli.existing_file, metavar="FILE", help="a TSV with INDEX and LABEL of the categories")
+    add("--table", type=cli.output_file, metavar="FILE", help="the per-category table, .tsv, instead of on stderr")
+    add("--json", type=cli.output_file, metavar="FILE", help="all metrics")
+    add("--figures", type=cli.output_directory, metavar="DIR", help="figures: confusion matrix, curves, mistakes")
+    views.add_report_options(group)
     cli.add_device_options(parser)
     return parser
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Train as trainImagesC.py does, but for longer: until 4096 epochs in a row gave no better macro F1 in validation.
+"""Train like trainImagesC.py, but stop only after 4096 epochs in a row without a better validation macro F1.
 
 Example: ./trainImagesC4096.py -a 17 -b 256 -e 4096 -i 96 -m best-model.keras -o runs -Q -t sample-train.tfr -v \
 sample-validation.tfr

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Make a teacher of a PyTorch checkpoint: a vision transformer's .pth, .pt, .tar or .safetensors in, a SavedModel out.
+"""Make a teacher from a PyTorch vision transformer: a .pth, .pt, .tar or .safetensors file in, a SavedModel out.
 
 Example: ./vitTeacher.py -c deit_base_patch16_224.pth -o teacher
 
-What distillOptimizeImagesR.py -m takes. The checkpoint is read without PyTorch, and nothing in it is run.
+The SavedModel is for distillOptimizeImagesR.py -m. The checkpoint is read without PyTorch, and nothing in it is run.
 """
 
 import sys
@@ -21,18 +21,18 @@ def options():
         type=cli.existing_file,
         required=True,
         metavar="FILE",
-        help="of PyTorch or .safetensors, in timm's naming",
+        help="a PyTorch or .safetensors file with timm's names",
     )
     add("-o", "--output", type=cli.output_directory, required=True, metavar="DIR", help="the SavedModel to make")
     add(
         "--normalize",
         choices=("imagenet", "half", "none"),
         default="imagenet",
-        help="by what the images of its training were (imagenet, as DeiT's)",
+        help="how its training images were normalised (imagenet, as for DeiT)",
     )
-    add("--heads", type=cli.whole_number(1), metavar="COUNT", help="attention heads (one for each 64 of the width)")
-    add("--key", metavar="NAME", help="which dictionary of the checkpoint has the arrays (the first that does)")
-    add("--overwrite", action="store_true", help="replace a teacher that was made here before")
+    add("--heads", type=cli.whole_number(1), metavar="COUNT", help="attention heads (one per 64 of the width)")
+    add("--key", metavar="NAME", help="dictionary of the checkpoint that has the arrays (the first that does)")
+    add("--overwrite", action="store_true", help="replace a teacher previously made here")
     return parser
 
 

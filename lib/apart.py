@@ -43,9 +43,7 @@ def call_apart(function, arguments, receive):
             receive(value)
     except EOFError:
         process.join()
-        raise WorkError(
-            f"A process died at its work, with status {process.exitcode}; is there enough memory?"
-        ) from None
+        raise WorkError(f"A worker process died with status {process.exitcode}; is there enough memory?") from None
     except Exception:
         process.kill()  # to no effect on one that is done
         raise

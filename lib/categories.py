@@ -70,9 +70,9 @@ def read_labels(path):
             raise UsageError(f"{path} line {number} repeats the INDEX {row[index]}.")
         labels[int(row[index])] = row[label]
     if sorted(labels) != list(range(len(labels))) or not labels:
-        raise UsageError(f"{path} needs each INDEX from 0 to one less than the number of categories.")
+        raise UsageError(f"{path} needs every INDEX from 0 to one less than the number of categories.")
     if len(set(labels.values())) < len(labels):
-        raise UsageError(f"{path} gives one LABEL to two categories.")
+        raise UsageError(f"{path} gives two categories the same LABEL.")
     return tuple(labels[index] for index in range(len(labels)))
 
 
@@ -95,7 +95,7 @@ def labels_of_outputs(outputs, model, given=None):
     if path is not None:
         labels = read_labels(path)
         if len(labels) != outputs:
-            raise UsageError(f"{path} has {len(labels)} labels where {outputs} are needed.")
+            raise UsageError(f"{path} has {len(labels)} labels, but {outputs} are needed.")
         return labels
     return LABELS if outputs == len(LABELS) else tuple(f"category {index}" for index in range(outputs))
 
@@ -117,7 +117,7 @@ def read_categories(path):
     column = header.index("CATEGORY" if "CATEGORY" in header else "LABEL")
     names = {int(row[header.index("INDEX")]): row[column] if column < len(row) else "" for _, row in rows}
     if len({*names.values()} - {""}) < len(labels):
-        raise UsageError(f"{path} needs a CATEGORY of its own on each line.")
+        raise UsageError(f"{path} needs a different CATEGORY on each line.")
     return tuple(Category(index, label, names[index]) for index, label in enumerate(labels))
 
 

@@ -50,16 +50,14 @@ def add_device_options(options, computes=True, parallel=True, several=False):
         type=whole_numbers if several else whole_number(0),
         default=(0,) if several else 0,
         metavar="INDEX",
-        help=f"the GPU to use, if there is one{', or several, such as 0,1' if several else ''} (0)"
-        if computes
-        else ignored,
+        help=f"the GPU to use, if any{', or several, such as 0,1' if several else ''} (0)" if computes else ignored,
     )
     group.add_argument(
         "-p",
         "--processors",
         type=whole_number(1),
         metavar="COUNT",
-        help="how many processor cores to use (all)" if parallel else ignored,
+        help="number of CPU cores to use (all)" if parallel else ignored,
     )
 
 
@@ -74,7 +72,7 @@ def add_duplicates_option(options):
         type=bits,
         default=4,
         metavar="BITS",
-        help="images whose dHashes of 64 bits differ in at most so many are nearly the same: 0 to 10, or off (4)",
+        help="images whose 64-bit dHashes differ in at most this many bits are near-duplicates: 0 to 10, or off (4)",
     )
 
 
@@ -183,9 +181,9 @@ def output_file(text):
     """An option's type: a file to be written, in a directory that is there."""
     folder = os.path.dirname(text) or "."
     if not os.path.isdir(folder):
-        raise argparse.ArgumentTypeError(f"{text!r} would lie in {folder!r}, which is not a directory")
+        raise argparse.ArgumentTypeError(f"{text!r} would be in {folder!r}, which is not a directory")
     if not os.path.basename(text) or (os.path.exists(text) and not os.path.isfile(text)):
-        raise argparse.ArgumentTypeError(f"{text!r} is no file, so it can't be written as one")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a regular file, so it can't be overwritten")
     return text
 
 
@@ -205,7 +203,7 @@ def output_prefix(text):
     if not os.path.isdir(folder):
         raise argparse.ArgumentTypeError(f"{text!r} would lie in {folder!r}, which is not a directory")
     if not os.path.basename(text):
-        raise argparse.ArgumentTypeError(f"{text!r} needs the beginning of a name after the last slash")
+        raise argparse.ArgumentTypeError(f"{text!r} needs a name prefix after the last slash")
     return text
 
 
@@ -265,7 +263,7 @@ def run(options, work, argv=None):
         if error.name is None or error.name.split(".")[0] == "lib":
             raise
         return _complain(
-            options, f"the package {error.name} is missing; `make setup` and `. .venv/bin/activate` give it.", 1
+            options, f"the package {error.name} is missing; run `make setup` and `. .venv/bin/activate`.", 1
         )
     except (WorkError, MemoryError) as error:
         return _complain(options, str(error) or "there is not enough memory.", 1)

@@ -82,7 +82,7 @@ def items_of_folder(directory):
         items.extend(Item(path, escape_name(name), os.path.relpath(path, directory)) for path in paths)
         errors.update(problems)
     if not items:
-        raise UsageError(f"-d/--data: {directory} has no folders with images in them, one for each category.")
+        raise UsageError(f"-d/--data: {directory} has no subfolders with images, one per category.")
     below = {item.path for item in items}
     for path in list_images(directory)[0]:
         if path not in below:
@@ -107,12 +107,16 @@ def items_of_table(path):
         if not name or not category:
             raise UsageError(f"-t/--table: {path} line {line} needs a FILE and a CATEGORY.")
         if category != escape_name(category).replace("\\\\", "\\"):
-            raise UsageError(f"-t/--table: {path} line {line} has a CATEGORY with signs that no text has.")
+            raise UsageError(f"-t/--table: {path} line {line} has a CATEGORY with characters that aren't text.")
         if place and place not in SPLITS:
-            raise UsageError(f"-t/--table: {path} line {line} has the SPLIT {place!r}; {', '.join(SPLITS)} are right.")
+            raise UsageError(
+                f"-t/--table: {path} line {line} has the SPLIT {place!r}; it must be one of {', '.join(SPLITS)}."
+            )
         name = unescape_name(name)
         if "\0" in name:
-            raise UsageError(f"-t/--table: {path} line {line} has a FILE with a zero byte, which no name has.")
+            raise UsageError(
+                f"-t/--table: {path} line {line} has a FILE with a zero byte, which no file name can have."
+            )
         if name in items:
             raise UsageError(f"-t/--table: {path} line {line} repeats the FILE {name}.")
         given = SPLITS.index(place) if place else UNUSED
@@ -174,7 +178,7 @@ def convert(
         indices = np.array([category_of[item.category] for item in good], "int64")
         for index in {category_of[item.category] for item in items} - set(indices.tolist()):
             raise UsageError(
-                "{} has no image that can be read, such as {}: {}.".format(
+                "{} has no readable image; for example, {}: {}.".format(
                     categories[index].name,
                     *next((item.path, errors[item.path]) for item in items if category_of[item.category] == index),
                 )
@@ -187,8 +191,8 @@ def convert(
         if pair:
             one, other = (good[index] for index in pair)
             raise UsageError(
-                f"-t/--table: {one.path} is given to {SPLITS[one.split]} and {other.path} to {SPLITS[other.split]}, "
-                "but they are nearly the same or of one GROUP; give both to one SPLIT, or leave one out."
+                f"-t/--table: {one.path} is in {SPLITS[one.split]} and {other.path} in {SPLITS[other.split]}, "
+                "but they are near-duplicates or in one GROUP; put both in one SPLIT, or leave one out."
             )
         order = shuffled([os.fsencode(item.name) for item in good], seed)
         names = [category.name for category in categories]
@@ -260,7 +264,7 @@ def _take_parts(items, spool, prefix, count):
         try:
             spool.take(path, {"shard": str(shard), **about})
         except UsageError as error:
-            raise UsageError(f"--merge: {error} It is what --shard {shard} makes.") from error
+            raise UsageError(f"--merge: {error} Run --shard {shard} to make it.") from error
         taken.append(path)
     return taken
 
@@ -269,9 +273,9 @@ def _categories(items, path, herbariograph, report):
     """The categories, and a dictionary from their names in `items` to their indices."""
     if os.path.exists(path):
         categories = read_categories(path)
-        report(f"The categories are those of {path}.")
+        report(f"Using the categories in {path}.")
         if herbariograph and categories != CATEGORIES:
-            raise UsageError(f"--herbariograph: {path} holds other categories; remove it, or give another -o/--output.")
+            raise UsageError(f"--herbariograph: {path} has other categories; remove it, or choose another -o/--output.")
     elif herbariograph:
         categories = CATEGORIES
     else:
@@ -281,8 +285,8 @@ def _categories(items, path, herbariograph, report):
     for name in sorted({item.category for item in items}):
         category = find_category(name, categories)
         if category is None:
-            source = path if os.path.exists(path) else "the 17 published ones"
-            raise UsageError(f"{name!r} is not one of the categories, which are {source}; rename it, or add it there.")
+            source = f"categories in {path}" if os.path.exists(path) else "17 published categories"
+            raise UsageError(f"{name!r} is not one of the {source}; rename it, or add it there.")
         found[name] = category.index
     return categories, found
 
@@ -298,7 +302,7 @@ def _read_all(items, spool, size, quality, max_pixels, processors, errors, repor
                 current[item.path] = kept
     todo = [item.path for item in items if item.path not in current]
     if current:
-        report(f"{len(current):,} of {len(items):,} images are read already.")
+        report(f"{len(current):,} of {len(items):,} images have already been read.")
     threads = reading_threads(processors)
     limit_memory(processors)
     stopped = threading.Event()
@@ -368,8 +372,8 @@ def _tell_of_groups(alike, report):
     sizes = sizes[sizes > 1]
     if len(sizes):
         report(
-            f"{sizes.sum():,} images are nearly the same as others, in {len(sizes):,} groups of up to {sizes.max():,}, "
-            "each of which stays in one split."
+            f"{sizes.sum():,} images are near-duplicates of others, in {len(sizes):,} groups of up to {sizes.max():,}; "
+            "each group stays in one split."
         )
 
 
@@ -379,7 +383,7 @@ def _tell_of_gaps(indices, places, per_class, names, report):
         if (per_class.shares or per_class.counts)[place]:
             lacking = sorted(set(indices.tolist()) - set(indices[places == place].tolist()))
             if lacking:
-                report(f"Too few images to have any in {name}: {', '.join(names[index] for index in lacking)}.")
+                report(f"Too few images to put any in {name}: {', '.join(names[index] for index in lacking)}.")
 
 
 def _write(prefix, items, known, indices, places, order, names, shards, spool):
@@ -466,4 +470,4 @@ def _write_mislabels(path, items, indices, alike, names, report):
         for number, group in enumerate(mixed):
             for index in group:
                 file.write(f"{number}\t{escape_name(items[index].path)}\t{names[indices[index]]}\n")
-    report(f"{len(mixed):,} groups of nearly the same images have several categories, probably by mistake: see {path}.")
+    report(f"{len(mixed):,} groups of near-duplicates have several categories, probably by mistake: see {path}.")

@@ -126,7 +126,7 @@ def fitting_ranges(settings, ranges):
     count = len(open_records(settings.train, "-t/--train", settings.outputs, skip_bad=settings.skip_bad))
     most = count.bit_length() - 1
     if batch in ranges and ranges[batch][1] > most:
-        raise UsageError(f"--ranges: {batch.name} may go up to {most}, since -t/--train has {count:,} records.")
+        raise UsageError(f"--ranges: {batch.name} can be at most {most}, since -t/--train has {count:,} records.")
     found = {batch: tuple(min(power, most) for power in batch.range), **ranges}
     if settings.teacher is None:
         found[temperature] = (Hyperparameters().distill_temperature,) * 2
@@ -171,7 +171,7 @@ def _prepare(settings, means, watch, team, report):
     )
     model = pupil.model
     if not model.trainable_weights:
-        raise UsageError(f"-s/--student: all of {settings.student} is frozen, so it can't learn.")
+        raise UsageError(f"-s/--student: all layers of {settings.student} are frozen, so it can't learn.")
     check_size(model, settings.student, "-S/--size", settings.student_size)
     teach = _open_teacher(settings, model.input_shape[-1], strategy)
     images, validation, left_out = open_images(
@@ -189,8 +189,8 @@ def _prepare(settings, means, watch, team, report):
     )
     if images.shape[0] != images.shape[1] and (search.rotate_one or search.rotate_three):
         raise UsageError(
-            f"-l/--log: rotateOne and rotateThree turn images by a quarter, for which those of -t/--train, "
-            f"{images.shape[1]} x {images.shape[0]}, have to be square."
+            f"-l/--log: rotateOne and rotateThree need square images, but those of -t/--train are "
+            f"{images.shape[1]} x {images.shape[0]}."
         )
     half_cycle = max(1, round(search.clr_step * search.batch))  # steps
     schedule = CyclicalLearningRate(search.learning_rate / 4, search.learning_rate, half_cycle)
@@ -315,9 +315,9 @@ def _answers(settings, validation, teach, report):
     cache = choose_cache(4 * int(np.prod(shape)))
     answers, done = make_room(cache, shape, "float32"), 0
     if answers is None:
-        report("There is no room for the teacher's answers in validation: it gives them anew in each epoch.")
+        report("Not enough room to keep the teacher's outputs for validation: they are recomputed in each epoch.")
         return None
-    report(f"The teacher answers the {len(validation):,} images of -v/--validate.")
+    report(f"Running the teacher on the {len(validation):,} images of -v/--validate.")
 
     def compute(pixels):
         return teach(_resized(pixels, settings.teacher_size))
@@ -326,7 +326,7 @@ def _answers(settings, validation, teach, report):
         for logits in answer(validation, compute, settings.search.batch, threads=1):
             if not np.isfinite(logits).all():
                 raise WorkError(
-                    f"-m/--model: {settings.teacher} answers images of -v/--validate with what is no number."
+                    f"-m/--model: {settings.teacher} gives infinite or NaN outputs for images of -v/--validate."
                 )
             answers[done : done + len(logits)] = logits
             done += len(logits)

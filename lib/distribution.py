@@ -70,8 +70,8 @@ def together(team):
             raise
         reason = re.sub(r"^\{\{.*?\}\}\s*", "", str(error).splitlines()[0])
         raise WorkError(
-            f"One of the {team.workers} workers is gone, so the others stop, too; the same command on each of "
-            f"them, without --fresh, goes on ({reason})."
+            f"One of the {team.workers} workers is gone, so the others stop, too; to resume, run the same command on "
+            f"each of them, without --fresh ({reason})."
         ) from error
 
 
@@ -82,7 +82,9 @@ def _workers():
             cluster = json.loads(os.environ["TF_CONFIG"]).get("cluster", {})
             return sum(len(cluster.get(job, ())) for job in ("chief", "worker"))
         except (ValueError, AttributeError, TypeError):
-            raise UsageError("TF_CONFIG is not the JSON that TensorFlow wants; unset it to use one machine.") from None
+            raise UsageError(
+                "TF_CONFIG is not the JSON that TensorFlow expects; unset it to use one machine."
+            ) from None
     if "SLURM_PROCID" in os.environ:
         return int(os.environ.get("SLURM_STEP_NUM_TASKS") or 1)
     return 1

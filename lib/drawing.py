@@ -55,7 +55,7 @@ def draw_model(model, size, kind):
     try:
         return graph.create(format=kind)
     except (AssertionError, OSError) as error:  # the first is how pydot says that `dot` failed
-        raise WorkError("--plot: Graphviz's dot failed; see whether it draws anything.") from error
+        raise WorkError("--plot: Graphviz's dot failed; check whether it can draw anything.") from error
 
 
 def _sources(layer):

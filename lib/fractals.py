@@ -95,9 +95,9 @@ def make_fractals(settings, prefix, processors=None, report=print):
         if not _complete(places, settings, rename=True):
             done = _begin(places, settings)
             if done:
-                report(f"{done:,} of {settings.categories:,} categories are drawn already.")
+                report(f"{done:,} of {settings.categories:,} categories have already been drawn.")
             elif os.path.exists(places.settings):
-                report(f"{places.settings} tells of other settings; its records are replaced in the end.")
+                report(f"{places.settings} has other settings; its records will be replaced at the end.")
             _draw(places, settings, done, processors)
             _finish(places, settings)
     return (*places.records, True)
@@ -148,7 +148,7 @@ def _check_former(places):
     for path in filter(os.path.exists, (*places.records, places.settings)):
         if not _read_json(places.settings):
             raise UsageError(
-                f"-o/--output: {path} is there, but not of drawn fractals; give another prefix, or remove it."
+                f"-o/--output: {path} exists, but was not made by fractals.py; choose another prefix, or remove it."
             )
 
 
@@ -229,7 +229,9 @@ def _sentence(path):
     try:
         yield
     except OSError as error:
-        raise WorkError(f"{path} can't be written ({error.strerror}); the same command goes on when it can.") from error
+        raise WorkError(
+            f"{path} can't be written ({error.strerror}); once it can, run the same command again to resume."
+        ) from error
 
 
 def _portions(settings, done):
@@ -265,7 +267,7 @@ def _check_room(places, settings, done, records):
     room = space.f_bavail * space.f_frsize
     if need > room:
         raise WorkError(
-            f"-o/--output: there is room for {room / 1e9:.1f} GB, but about {need / 1e9:.1f} GB are needed for "
+            f"-o/--output: {room / 1e9:.1f} GB are free, but about {need / 1e9:.1f} GB are needed for "
             f"{places.train} and {places.test}."
         )
 

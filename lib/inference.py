@@ -91,7 +91,7 @@ def compile_features(model, shape):
     except (AttributeError, ValueError):
         features = None
     if len(getattr(features, "shape", ())) != 2:
-        raise NoFeaturesError(f"has no layer {FEATURES}, and its last layer is not given one vector for each image")
+        raise NoFeaturesError(f"has no layer {FEATURES}, and the input of its last layer is not one vector per image")
 
     @tf.function(input_signature=[tf.TensorSpec(shape, tf.float32)], autograph=False)
     def answers(pixels):

@@ -37,34 +37,34 @@ def add_options(options, one_run=True):
         options: the parser.
         one_run: whether there is one training, whose metrics are looked at, rather than many.
     """
-    add = options.add_argument_group("how it is carried out").add_argument
-    add("--fresh", action="store_true", help="start anew, though there be a run of the same settings to go on with")
-    add("--deterministic", action="store_true", help="the same bits each time on the same machine, some slower")
+    add = options.add_argument_group("execution").add_argument
+    add("--fresh", action="store_true", help="start over even if a run with these settings can be resumed")
+    add("--deterministic", action="store_true", help="identical bits in each run on the same machine; somewhat slower")
     add(
         "--precision",
         choices=("float32", "mixed_float16", "mixed_bfloat16"),
         default="float32",
-        help="what the layers compute in (float32)",
+        help="compute type of the layers (float32)",
     )
-    add("--jit", action="store_true", help="have XLA compile the step: faster on many GPUs, much slower on a CPU")
+    add("--jit", action="store_true", help="compile the step with XLA: faster on many GPUs, much slower on CPUs")
     add(
         "--steps-per-execution",
         type=cli.whole_number(1, 10000),
         default=1,
         metavar="COUNT",
-        help="how many steps the device does without coming back (1)",
+        help="steps per call to the device (1)",
     )
     add(
         "--cache",
         choices=("memory", "disk", "none"),
-        help="where to keep decoded images (the first of these that has room)",
+        help="where to keep decoded images (the first of these with enough room)",
     )
     cli.add_skip_option(options)
     if one_run:
         add(
             "--tensorboard",
             action="store_true",
-            help="write the metrics for TensorBoard, too, into the run's directory",
+            help="also write the metrics for TensorBoard, into the run's directory",
         )
         add("--evaluate-first", action="store_true", help="print the metrics before training")
     options.set_defaults(tensorboard=False, evaluate_first=False)

@@ -194,7 +194,7 @@ def parse_settings(text):
     except ValueError:
         values = None
     if not isinstance(values, dict):
-        raise ValueError("has SETTINGS that are no JSON object")
+        raise ValueError("has SETTINGS that are not a JSON object")
     missing = [key.name for key in KEYS if key.name not in values]
     if missing:
         raise ValueError(f"has SETTINGS without {missing[0]!r}")
@@ -248,7 +248,7 @@ def _parse_f1(text):
     except ValueError:
         f1 = math.nan
     if not math.isfinite(f1):
-        raise ValueError(f"has the F1 {_short(text)}, which is no number")
+        raise ValueError(f"has the F1 {_short(text)}, which is not a number")
     return f1
 
 
@@ -264,9 +264,9 @@ def ranges_of(text):
     try:
         given = parse_json(text)
     except ValueError as error:
-        raise ValueError(f"is no JSON ({error})") from error
+        raise ValueError(f"is not JSON ({error})") from error
     if not isinstance(given, dict):
-        raise ValueError("is no JSON object of key: [lowest, highest]")
+        raise ValueError("is not a JSON object {key: [lowest, highest]}")
     known = {key.name: key for key in KEYS}
     ranges = {}
     for name, ends in given.items():
@@ -274,7 +274,7 @@ def ranges_of(text):
             raise ValueError(f"has the key {_short(name)}; the log's are {', '.join(known)}")
         ends = ends if isinstance(ends, list) else [ends, ends]
         if len(ends) != 2:
-            raise ValueError(f"gives {name!r} {len(ends)} numbers, not a lowest and a highest")
+            raise ValueError(f"gives {name!r} {len(ends)} numbers instead of a lowest and a highest")
         low, high = (check_value(known[name], end) for end in ends)
         if low > high:
             raise ValueError(f"gives {name!r} a lowest number that is above the highest")

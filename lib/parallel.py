@@ -75,8 +75,7 @@ def in_order(work, items, threads, ahead, stopped=None, processes=False):
                 yield item, result
         except concurrent.futures.BrokenExecutor as error:
             raise WorkError(
-                "a process that did a part of the work was killed, perhaps for want of memory; fewer -p/--processors "
-                "take less."
+                "a worker process was killed, perhaps for lack of memory; fewer -p/--processors need less."
             ) from error
         finally:
             if stopped is not None:

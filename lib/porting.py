@@ -54,8 +54,8 @@ def port(checkpoint, output, heads=None, key=None, normalization="imagenet", ove
         WorkError: arrays are missing, left over or no numbers; there is no room.
     """
     if os.path.lexists(output) and not (overwrite and is_made_here(output)):
-        cure = "--overwrite replaces it" if is_made_here(output) else "give another one"
-        raise UsageError(f"-o/--output: {output} is there already; {cure}.")
+        cure = "--overwrite replaces it" if is_made_here(output) else "choose another one"
+        raise UsageError(f"-o/--output: {output} already exists; {cure}.")
     tensors = read_arrays(checkpoint, key)
     bind_devices(cpu=True)
 
@@ -80,7 +80,7 @@ def port(checkpoint, output, heads=None, key=None, normalization="imagenet", ove
     def read(name):
         values = tensors[name].read()
         if not np.isfinite(values).all():
-            raise WorkError(f"{checkpoint}: {name} holds what is infinite or no number: its training went wrong.")
+            raise WorkError(f"{checkpoint}: {name} holds infinite or NaN values: its training went wrong.")
         return values
 
     put_arrays(model, design, read)

@@ -110,7 +110,7 @@ def predict(
         WorkError: the model can't be fetched or the table not be written.
     """
     if is_image_name(output):
-        raise UsageError(f"-o/--output: {output} ends like an image's name; give a .tsv, .csv or .jsonl.")
+        raise UsageError(f"-o/--output: {output} has an image file's ending; it must be .tsv, .csv or .jsonl.")
     warnings.filterwarnings("ignore", module=r"PIL\.")  # about files, but without their names
     path = find_model(model, models)
     labels, source = labels_of(model, path, labels_file)
@@ -118,7 +118,7 @@ def predict(
         begun = None if overwrite else settings_of(output)[0].get("--top")
         top = begun if type(begun) is int and begun > 0 else min(2, len(labels)) if runners_up else 1
     if top > len(labels):
-        raise UsageError(f"--top: {top} is more than the {len(labels)} categories there are.")
+        raise UsageError(f"--top: {top} is more than the {len(labels)} categories of the model.")
     paths, errors, first, about_list = _find_images(data, list_file, shard)
     names = [escape_name(name) for name in paths]
     settings = {
@@ -145,7 +145,7 @@ def predict(
             if name not in table or (features is not None and name not in features)
         ]
         if len(todo) < len(paths):
-            report(f"{len(paths) - len(todo):,} of {len(paths):,} images are done already.")
+            report(f"{len(paths) - len(todo):,} of {len(paths):,} images are already done.")
         if todo:
             # Before any thread starts: threads that import modules at once can wait for each other for ever.
             pooled = features is not None
@@ -176,7 +176,7 @@ def predict(
                     )
                     advance(len(numbers))
             if gone:
-                report(f"{gone:,} images of the table can't be read any more, so {embeddings} lacks them.")
+                report(f"{gone:,} images in the table can no longer be read and are missing from {embeddings}.")
         if features is not None:
             features.finish(sorted(table, key=path_order))
         table.finish(_versions())
@@ -192,7 +192,7 @@ def _find_images(data, list_file, shard):
     if not paths and problems:
         raise UsageError("-d/--data: {} {}.".format(*next(iter(problems.items()))))
     if not paths:
-        raise UsageError(f"-d/--data: there is no image in {data} (JPEG, PNG, BMP, GIF, TIFF, WebP, …).")
+        raise UsageError(f"-d/--data: no images found in {data} (JPEG, PNG, BMP, GIF, TIFF, WebP, …).")
     return of_folder(paths, problems, shard)
 
 
@@ -219,7 +219,9 @@ def similar_images(image, embeddings, count, model, models=None, max_pixels=MAX_
         return nearest(stored, stored.embeddings[place[0]], count, without=name)
     path = find_model(model, models)
     if checksum(path) != stored.settings.get(_CHECKSUM):
-        raise UsageError(f"--similar: {embeddings} has the features of another model than {model}; name that with -m.")
+        raise UsageError(
+            f"--similar: {embeddings} has the features of a model other than {model}; pass that one with -m."
+        )
     compute, size = _load(path, None, "", 1, cpu, gpu, None, pooled=True)
     try:
         pixels = read_image(image, size, bool(stored.settings.get("--exact")), max_pixels)
@@ -264,7 +266,7 @@ def _load(path, outputs, source, step, cpu, gpu, processors, pooled=False):
         model = load_model(path, outputs)
     except UsageError as error:
         if "outputs where" in str(error):
-            raise UsageError(f"{error} The labels are {source}; --labels names others.") from error
+            raise UsageError(f"{error} The labels are {source}; pass others with --labels.") from error
         raise
     shape = model.input_shape if isinstance(model.input_shape, tuple) else ()
     sides = {side for side in shape[1:3] if side is not None}

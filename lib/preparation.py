@@ -61,7 +61,7 @@ def check_size(model, path, option, size):
     """Raise UsageError if the model of a file takes no images of a size, which an option tells."""
     height, width = model.input_shape[1:3]
     if {height, width} - {None, size}:
-        raise UsageError(f"{option}: {path} takes images of {width} x {height} pixels, not {size}.")
+        raise UsageError(f"{option}: {path} takes {width} x {height} images, not {size} x {size}.")
 
 
 def open_images(train, validate, outputs, bands, batch, batch_option, replicas, means, number_map, skip_bad, report):
@@ -93,12 +93,12 @@ def open_images(train, validate, outputs, bands, batch, batch_option, replicas, 
     if batch > len(opened[0]):
         raise UsageError(f"{batch_option}: {batch} is more than the {len(opened[0]):,} records of -t/--train.")
     if batch % replicas:
-        raise UsageError(f"{batch_option}: {batch} can't be shared evenly by {replicas} devices.")
+        raise UsageError(f"{batch_option}: {batch} can't be divided evenly among {replicas} devices.")
     images, validation = (
         load_images(records, bands, means.cache, means.processors, skip_bad, report) for records in opened
     )
     if batch > len(images):
-        raise UsageError(f"{batch_option}: {batch} is more than the {len(images):,} images of -t that are no bad ones.")
+        raise UsageError(f"{batch_option}: {batch} is more than the {len(images):,} usable images of -t/--train.")
     left_out = [*images.records.skipped, *validation.records.skipped]
     if left_out:
         report(f"Left out {len(left_out):,} bad records, such as {left_out[0]}.")

@@ -28,7 +28,7 @@ MODELS = {
         url="https://github.com/dpl10/herbariograph/raw/refs/heads/main/ConvNeXt-distilled.keras",
         bytes=4152516,
         sha256="d987950a01fee8978a6b7708571d37020b9b84e64db9b9819575cef2f9040fa3",
-        advice="fetch it from {url} with a browser and put it there",
+        advice="download it from {url} with a browser and put it there",
     ),
     "ConvNeXt-T": Published(
         file="ConvNeXt-T.keras",
@@ -36,7 +36,7 @@ MODELS = {
         bytes=None,
         sha256=None,
         advice="its authors share it as https://drive.google.com/file/d/1j7GQTc1TrOvXmBRjeAJjGq799uuGnqDC "
-        "(106 MB), which only a browser can fetch; put it there under that name",
+        "(106 MB), which only a browser can download; put it there under that name",
     ),
 }
 
@@ -59,7 +59,7 @@ def check_model_name(model, directory=None):
     elif published.url is None:
         path = os.path.join(model_directory(directory), published.file)
         if not os.path.isfile(path):
-            raise UsageError(f"-m/--model: {path} is not there; {published.advice}.")
+            raise UsageError(f"-m/--model: {path} does not exist; {published.advice}.")
 
 
 def find_model(model, directory=None):
@@ -82,7 +82,7 @@ def find_model(model, directory=None):
         _fetch(published, path)
     elif published.sha256 and checksum(path) != published.sha256:
         raise UsageError(
-            f"{path} is not the published {model} (another SHA-256); remove it, or give it as a path with -m."
+            f"{path} is not the published {model} (its SHA-256 differs); remove it, or pass its path to -m."
         )
     return path
 
@@ -102,9 +102,9 @@ def _fetch(published, path):
                 file.write(block)
             if size != published.bytes or digest.hexdigest() != published.sha256:
                 raise WorkError(
-                    f"what came from {published.url} is not the published file; {path} is still missing: {advice}."
+                    f"the download from {published.url} is not the published file; {path} is still missing: {advice}."
                 )
     except (OSError, http.client.HTTPException) as error:  # urllib.error.URLError is an OSError, too
         cause = error.reason if isinstance(getattr(error, "reason", None), OSError) else error
         reason = getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
-        raise WorkError(f"{path} is missing and can't be fetched ({reason}); {advice}.") from error
+        raise WorkError(f"{path} is missing and can't be downloaded ({reason}); {advice}.") from error

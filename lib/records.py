@@ -1,11 +1,10 @@
-"""Records of labelled images, `.tfr`: what they hold, how they are written and read. Every stage that reads them does
-it here.
+"""Records of labelled images, `.tfr`: their content, and how to write and read them. All stages use this module.
 
 A record is a `tf.train.Example` with two features: `category`, one int64 from 0, and `image`, the bytes of one JPEG.
 
     python -m lib.records train.tfr test.tfr
 
-says what is in files of them, finds duplicates between the files and draws a contact sheet.
+reports what is in record files, finds duplicates between the files and draws a contact sheet.
 """
 
 import collections
@@ -475,10 +474,10 @@ def options():
     parser.prog = "python -m lib.records"
     parser.add_argument("files", nargs="+", type=cli.record_files, metavar="FILE", help="a .tfr file, list or glob")
     parser.add_argument(
-        "--sheet", type=cli.output_file, metavar="FILE", help="the contact sheet to draw (the first file's name, .png)"
+        "--sheet", type=cli.output_file, metavar="FILE", help="contact sheet to draw (the first file's name with .png)"
     )
     parser.add_argument(
-        "--labels", type=cli.existing_file, metavar="FILE", help="a TSV with INDEX and LABEL of the categories"
+        "--labels", type=cli.existing_file, metavar="FILE", help="a TSV with the categories' INDEX and LABEL"
     )
     cli.add_duplicates_option(parser)
     cli.add_skip_option(parser)

@@ -55,11 +55,11 @@ def read_predictions(path, labels=()):
     for row in rows:
         name, category = row[places["FILE"]], row[places["PREDICTION"]]
         if name in found:
-            raise UsageError(f"{path} lists {name} twice; a page needs a table with one line for each image.")
+            raise UsageError(f"{path} lists {name} twice; a page needs a table with one line per image.")
         if not name or not category:
             raise UsageError(f"{path} has a line without a FILE or a PREDICTION.")
         if "\0" in unescape_name(name):
-            raise UsageError(f"{path} lists {name}, which has a zero byte as no file's name has.")
+            raise UsageError(f"{path} lists {name}, which has a zero byte, as no file name can.")
         if "PREDICTION_2" in places:
             second, chance = row[places["PREDICTION_2"]], _number(path, row, places.get("PROBABILITY_2"))
         elif len(ranked) == len(labels) > 1:
@@ -83,7 +83,7 @@ def _number(path, row, place):
             return value
     except ValueError:
         pass
-    raise UsageError(f"{path} has the probability {row[place]!r}; numbers from 0 to 1 are right.")
+    raise UsageError(f"{path} has the probability {row[place]!r}; it must be a number from 0 to 1.")
 
 
 def labels_of_table(path, labels_file=None):
@@ -118,7 +118,7 @@ def report_table(table, page, most=300, labels_file=None, max_pixels=MAX_PIXELS,
         labels = []  # of a model of somebody's own, of which nothing is recorded
     labels = [*labels, *sorted((used | {row.second for row in rows if row.second}) - set(labels))]
     if rows and not any(row.second for row in rows):
-        report(f"{table} names no runners-up; with --top 2 it would, and so would the page.")
+        report(f"{table} has no runners-up; make it with --top 2 to show them in the page.")
     chosen = least_certain(rows, labels, most)
     shown = [row for label in labels for row in chosen[label]]
     pictures = iter(list(read_thumbnails([unescape_name(row.name) for row in shown], max_pixels, processors)))
@@ -155,13 +155,11 @@ def sort_table(table, folder, kind="link", report=print):
     data = unescape_name(recorded) if isinstance(recorded, str) else None
     done = sort_images({row.name: row.category for row in rows}, folder, kind, data)
     words = {"link": "links", "copy": "copies", "hardlink": "hard links"}[kind]
-    report(f"{done.made:,} new {words} in {folder}, {done.kept:,} as they were, {done.removed:,} removed.")
+    report(f"{done.made:,} new {words} in {folder}, {done.kept:,} unchanged, {done.removed:,} removed.")
     if done.missing:
-        report(f"{len(done.missing):,} images are not there any more, such as {done.missing[0]}.")
+        report(f"{len(done.missing):,} images no longer exist, such as {done.missing[0]}.")
     if done.left:
-        report(
-            f"{len(done.left):,} files there are not what was made here any more, such as {done.left[0]}: they stay."
-        )
+        report(f"{len(done.left):,} files were changed since and are kept, such as {done.left[0]}.")
 
 
 def least_certain(rows, labels, most):

@@ -30,7 +30,7 @@ def carry_out(settings, inputs, output, means, prepare, command=(), report=print
     sums, identity = identify(settings, inputs)
     run = find_run(output, run_name(identity))
     if not means.fresh and complete(run):
-        report("The run is complete already.")
+        report("The run is already complete.")
         return run.model
 
     from lib.distribution import start_team, together

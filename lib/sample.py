@@ -1,9 +1,9 @@
-"""A sample collection: drawn pictures of all 17 categories, to try the toolkit with, and for its tests.
+"""A sample collection: drawn pictures of all 17 categories, for trying the toolkit and for its tests.
 
     python -m lib.sample OUT --count 60 --seed 1
 
-writes 60 JPEGs into each of 17 folders below OUT, named by the categories' labels. They are varied enough that a small
-model needs some epochs to tell them apart, and the same for the same seed.
+writes 60 JPEGs into each of 17 folders in OUT, named by the categories' labels. They are varied enough that a small
+model needs some epochs to tell them apart, and the same seed gives the same pictures.
 """
 
 import concurrent.futures
@@ -543,10 +543,10 @@ def options():
     parser = cli.parser(__doc__)
     parser.prog = "python -m lib.sample"
     add = parser.add_argument
-    add("out", metavar="OUT", help="the folder to write to, made when it is not there")
-    add("--count", type=cli.whole_number(1), default=60, metavar="N", help="pictures of each category (60)")
-    add("--seed", type=cli.whole_number(0, 2**32), default=1, metavar="S", help="the same seed, the same pictures (1)")
-    add("-p", "--processors", type=cli.whole_number(1), metavar="COUNT", help="how many processor cores to use (all)")
+    add("out", metavar="OUT", help="the folder to write to, created if missing")
+    add("--count", type=cli.whole_number(1), default=60, metavar="N", help="pictures per category (60)")
+    add("--seed", type=cli.whole_number(0, 2**32), default=1, metavar="S", help="seed of the pictures (1)")
+    add("-p", "--processors", type=cli.whole_number(1), metavar="COUNT", help="number of CPU cores to use (all)")
     return parser
 
 
@@ -563,7 +563,7 @@ def _work(arguments):
         for name in filter(drawn, sorted(os.listdir(folder))):
             if int(drawn(name).group(1)) >= arguments.count:
                 raise UsageError(
-                    f"--count: {folder} holds more than {arguments.count} pictures, such as {name}; give another OUT."
+                    f"--count: {folder} holds more than {arguments.count} pictures, such as {name}; choose another OUT."
                 )
     names, numbers = zip(*itertools.product(LABELS, range(arguments.count)))
     folders, seeds = itertools.repeat(arguments.out), itertools.repeat(arguments.seed)

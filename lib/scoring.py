@@ -86,7 +86,8 @@ def check_size(model, images, named, option):
     """
     height, width = model.input_shape[1:3]
     if (height or images.shape[0], width or images.shape[1]) != images.shape[:2]:
-        raise UsageError(f"{named} takes images of {width} x {height} pixels, which {option} has not.")
+        theirs = f"{images.shape[1]} x {images.shape[0]}"
+        raise UsageError(f"{named} takes {width} x {height} images, but those of {option} are {theirs}.")
 
 
 def answer(images, compute, batch, threads):

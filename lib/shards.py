@@ -77,14 +77,14 @@ def add_options(options):
         "--list",
         type=cli.existing_file,
         metavar="FILE",
-        help="a file of paths to read instead of -d, one a line or with NULs between them",
+        help="read the image paths from this file instead of searching -d: one per line or separated by NULs",
     )
-    add_shard_option(group, "do the K-th of N parts of the sorted images; the table is for --merge")
+    add_shard_option(group, "process the K-th of N parts of the sorted images; the table is for --merge")
     group.add_argument(
         "--merge",
         nargs="+",
         metavar="FILE",
-        help="the table to write, and those of all parts, instead of predicting",
+        help="merge tables instead of predicting: the one to write, then those of all parts",
     )
 
 
@@ -152,7 +152,7 @@ def of_file(path, wanted, shard=None):
     except OSError as error:
         raise UsageError(f"--list: {path} can't be read ({error.strerror}).") from error
     if not total:
-        raise UsageError(f"--list: {path} lists no image (JPEG, PNG, BMP, GIF, TIFF, WebP, …).")
+        raise UsageError(f"--list: {path} lists no images (JPEG, PNG, BMP, GIF, TIFF, WebP, …).")
     return Listing([os.fsdecode(name) for name in part], {}, places.start, _about(total, digest))
 
 
@@ -204,11 +204,11 @@ def merge_tables(output, paths, overwrite=False):
     settings, versions = parts[0].settings, parts[0].versions
     endings = {os.path.splitext(path)[1].lower() for path in (output, *paths)}
     if len(endings) > 1:
-        raise UsageError(f"--merge: {output} and the parts end differently ({', '.join(sorted(endings))}).")
+        raise UsageError(f"--merge: {output} and the parts have different endings ({', '.join(sorted(endings))}).")
     if any(os.path.exists(output) and os.path.samefile(output, path) for path in paths):
-        raise UsageError(f"--merge: {output} is one of the parts; the table to write comes first.")
+        raise UsageError(f"--merge: {output} is one of the parts; name the table to write first.")
     if os.path.exists(output) and not overwrite and settings_of(output)[0] != settings:
-        raise UsageError(f"--merge: {output} was made otherwise; give another file, or --overwrite.")
+        raise UsageError(f"--merge: {output} was made with other settings; choose another file or pass --overwrite.")
     check_errors_table(f"{output}.errors.tsv", "--merge")
     try:
         rows, errors = 0, {}
@@ -235,8 +235,8 @@ def merge_tables(output, paths, overwrite=False):
                 errors.update((unescape_name(name), reason) for name, reason in failed.items())
             if digest.hexdigest() != parts[0].listed["SHA-256"]:
                 raise UsageError(
-                    "--merge: the images of the parts are not those of the list that all were made of; something "
-                    "changed the tables since."
+                    "--merge: the images in the parts are not those of the list they were made from; the tables were "
+                    "changed since."
                 )
         with whole_file(f"{output}.settings.json") as file:
             json.dump({"settings": settings, "versions": versions}, file, indent=2, ensure_ascii=False)
@@ -250,15 +250,15 @@ def merge_tables(output, paths, overwrite=False):
 def _part(path):
     """What is known of a part's table. UsageError if it is not there, not finished, or no part's."""
     if os.path.exists(f"{path}.partial"):
-        raise UsageError(f"--merge: {path} is not finished; the command that began it goes on.")
+        raise UsageError(f"--merge: {path} is incomplete; rerun the command that created it.")
     if not os.path.isfile(path):
-        raise UsageError(f"--merge: {path} is not there.")
+        raise UsageError(f"--merge: {path} does not exist.")
     settings, versions = settings_of(path)
     shard, listed = None, settings.pop(LISTED, None)
     with contextlib.suppress(ValueError):
         shard = parse_shard(str(settings.pop(SHARD, "")))
     if shard is None or not isinstance(listed, dict) or not isinstance(listed.get("entries"), int):
-        raise UsageError(f"--merge: {path} is no part that was made with --shard, or lacks its .settings.json.")
+        raise UsageError(f"--merge: {path} is not a part made with --shard, or lacks its .settings.json.")
     return _Part(path, shard, listed, settings, versions)
 
 
@@ -269,7 +269,7 @@ def _checked(parts):
         if part.shard.count != first.shard.count:
             raise UsageError(f"--merge: {first.path} is part {first.shard}, but {part.path} is part {part.shard}.")
         if part.listed != first.listed:
-            raise UsageError(f"--merge: {part.path} was made of another list of images than {first.path}.")
+            raise UsageError(f"--merge: {part.path} was made from a different list of images than {first.path}.")
         for ours, theirs in ((part.settings, first.settings), (part.versions, first.versions)):
             for key in sorted({*ours, *theirs}):
                 if ours.get(key) != theirs.get(key):
@@ -283,5 +283,5 @@ def _checked(parts):
     missing = sorted(set(range(1, first.shard.count + 1)) - {part.shard.number for part in parts})
     if missing:
         shown = ", ".join(map(str, missing[:10])) + (", …" if len(missing) > 10 else "")
-        raise UsageError(f"--merge: of {first.shard.count} parts, {len(missing)} are not given: {shown}.")
+        raise UsageError(f"--merge: of {first.shard.count} parts, {len(missing)} are missing: {shown}.")
     return parts

@@ -68,7 +68,7 @@ def sort_images(categories, folder, kind="link", data=None):
         for name in folders.values():
             path = os.path.join(folder, name)
             if os.path.islink(path) or (os.path.exists(path) and not os.path.isdir(path)):
-                raise UsageError(f"--sort: {path} is not a folder but a link or a file; move it, or give another DIR.")
+                raise UsageError(f"--sort: {path} is a link or a file, not a folder; move it, or choose another DIR.")
         used = {folders[categories[name]] for name in sources}
         for name in used:
             os.makedirs(os.path.join(folder, name), exist_ok=True)
@@ -91,7 +91,7 @@ def sort_images(categories, folder, kind="link", data=None):
         _write_index(folder, places)
     except OSError as error:
         if error.errno == errno.EXDEV:
-            raise WorkError(f"--hardlink: {folder} is on another disk than the images; --copy copies them.") from error
+            raise WorkError(f"--hardlink: {folder} is not on the same disk as the images; use --copy.") from error
         raise WorkError(f"--sort: {error.filename or folder} can't be written ({error.strerror}).") from error
     return Sorted(made, len(places) - made, removed, missing, left)
 
@@ -120,11 +120,11 @@ def check_apart(sources, folder, data):
     parents = {os.path.dirname(source) or "." for source in sources}
     for parent in parents:
         if _is_within(os.path.realpath(parent), here):
-            raise UsageError(f"--sort: {folder} holds images that are to be sorted, in {parent}; give another DIR.")
+            raise UsageError(f"--sort: {folder} contains images to be sorted, in {parent}; choose another DIR.")
     for parent in [*parents, *([data] if data else [])]:
         if _is_within(here, os.path.realpath(parent)):
             raise UsageError(
-                f"--sort: {folder} lies in {parent}, so its links would be taken for further images; give another DIR."
+                f"--sort: {folder} is inside {parent}, so its links would be taken for images; choose another DIR."
             )
 
 
@@ -151,7 +151,7 @@ def _read_index(folder):
                     if not os.path.islink(os.path.join(folder, parts[0])):
                         found[place] = name
         except (OSError, ValueError):
-            raise UsageError(f"--sort: {path} was not written here; move it, or give another DIR.") from None
+            raise UsageError(f"--sort: {path} was not written by --sort; move it, or choose another DIR.") from None
     return found
 
 

@@ -111,7 +111,7 @@ def make_soup(
     inputs = {path: checksum(path) for path in files}
     run = find_run(output, run_name(_identity(settings, inputs, prints)), "soup")
     if not fresh and complete(run):
-        report("The soup is made already.")
+        report("The soup is already made.")
         for line in _former_result(run.file("settings.json")):
             tell(line)
         return run.model
@@ -154,7 +154,7 @@ def _former_result(path):
         with open(path, encoding="utf-8") as file:
             return [str(line) for line in parse_json(file.read())["result"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise WorkError(f"{path} is damaged ({error}); --fresh makes the soup anew.") from error
+        raise WorkError(f"{path} is damaged ({error}); --fresh starts the soup over.") from error
 
 
 def _fingerprints(folder, report):
@@ -178,9 +178,9 @@ def _fingerprints(folder, report):
             except OSError as error:
                 left_out(error)
             except Exception:  # a damaged file makes zipfile raise whatever it likes
-                report(f"Left out: {path} is not a whole .keras file.")
+                report(f"Left out: {path} is not a complete .keras file.")
     if not prints:
-        raise WorkError(f"-m/--model: there is no whole .keras file in {folder} or below it.")
+        raise WorkError(f"-m/--model: there is no complete .keras file in {folder} or its subfolders.")
     return prints
 
 
@@ -206,7 +206,7 @@ def _of_one_kind(paths, report):
             report(f"Left out: {error}")
     most = max(kinds.values(), key=len, default=[])
     if len(most) < 2:
-        raise WorkError("-m/--model: no two of the .keras files have the same architecture, and a soup takes two.")
+        raise WorkError("-m/--model: no two of the .keras files have the same architecture, and a soup needs two.")
     for found in kinds.values():
         for path in found if found is not most else ():
             report(f"Left out: {path} has another architecture.")
@@ -245,7 +245,7 @@ class _Kitchen:
         bands = self.model.input_shape[-1]
         for option, numbers in (("-M/--means", settings.means), ("-V/--variances", settings.variances)):
             if numbers is not None and len(numbers) != bands:
-                raise UsageError(f"{option}: {len(numbers)} numbers where the models take {bands} bands.")
+                raise UsageError(f"{option}: {len(numbers)} numbers, but the models take {bands} bands.")
         mapping = None if settings.number_map is None else read_number_map(settings.number_map)
         self._step, self._threads = side_by_side(device, batch, processors)
         self._images, self._compute = {}, {}
@@ -258,7 +258,7 @@ class _Kitchen:
             records = open_records(files, option, settings.outputs, mapping, settings.skip_bad)
             images = load_images(records, bands, None, processors, settings.skip_bad, report)
             if weights is not None and not weights[images.records.category].any():
-                raise UsageError(f"-w/--weight: of the categories in {option} some needs a number above 0.")
+                raise UsageError(f"-w/--weight: at least one category in {option} needs a number above 0.")
             check_size(self.model, images, f"-m/--model: {self.paths[0]}", option)
             self._images[name] = images
             if images.shape not in self._compute:
@@ -286,7 +286,7 @@ class _Kitchen:
             self._loaded = None
             load_weights(self._opened, path)
             if not all(np.isfinite(np.asarray(tf.convert_to_tensor(weight))).all() for weight in self.model.weights):
-                raise UsageError(f"{path} has weights that are infinite or no numbers.")
+                raise UsageError(f"{path} has infinite or NaN weights.")
             self._loaded = path
 
     def assign(self, weights):
@@ -350,7 +350,7 @@ def _rank(kitchen, settings, run, inputs, report):
     """Score all models on `-v`: path -> score, the best first. What can't be used is named and left out."""
     scores = _score(kitchen, settings, run, inputs, report)
     if len(scores) < 2:
-        raise WorkError(f"-m/--model: {settings.models} has {len(scores)} models that fit; a soup takes two.")
+        raise WorkError(f"-m/--model: {settings.models} has {len(scores)} models that fit; a soup needs two.")
     return dict(sorted(scores.items(), key=lambda item: (-item[1], os.fsencode(item[0]))))
 
 
@@ -358,7 +358,7 @@ def _score(kitchen, settings, run, inputs, report, shard=None):
     """Score models on `-v`, all or a part: path -> score. What can't be used is named and left out."""
     known = _recorded(kitchen.paths, settings, inputs) if not settings.rescore else {}
     if known:
-        report(f"The scores of {len(known):,} models are those that their training recorded.")
+        report(f"Using the scores that training recorded for {len(known):,} models.")
     own = run.file("scores.tsv" if shard is None else f"scores-{shard.number:05d}-of-{shard.count:05d}.tsv")
     for path in () if shard is not None else sorted(glob.glob(f"{glob.escape(own[: -len('.tsv')])}-*-of-*.tsv")):
         with _whole(path):
@@ -425,7 +425,7 @@ def _good_enough(scores, settings, report):
     if not chosen:
         best = next(iter(scores.values()))
         raise WorkError(
-            f"{option}: no model reaches it, the best has {best:.4f}; give less, or a percentile with -T/--tile."
+            f"{option}: no model reaches it; the best has {best:.4f}. Lower it, or use a percentile with -T/--tile."
         )
     report(f"{len(chosen):,} of {len(scores):,} models reach {least:.4f} ({option}).")
     return chosen
@@ -464,7 +464,7 @@ def _cook(kitchen, settings, run, scores, chosen, report):
                 shown = repr(score) if np.isfinite(score) else ""
                 append(name, repr(scores[path]), shown, "yes" if take else "no")
                 told = f"{score:.4f} with it, " if shown else ""
-                report(f"{path}: {told}{'taken in' if take else 'left out'}")
+                report(f"{path}: {told}{'added' if take else 'left out'}")
             if take:
                 taken.append(path)
                 best = score
@@ -474,7 +474,7 @@ def _cook(kitchen, settings, run, scores, chosen, report):
                     for values, more in zip(total, weights):
                         values += more
     if not taken:
-        raise WorkError("-m/--model: none of the models that are good enough can be read any more.")
+        raise WorkError("-m/--model: none of the models that are good enough can still be read.")
     kitchen.assign(values / len(taken) for values in total)
     return taken
 
@@ -516,7 +516,7 @@ def _whole(path):
     try:
         yield
     except (ValueError, csv.Error) as error:
-        raise WorkError(f"{path} is damaged ({error}); --fresh starts the run anew.") from error
+        raise WorkError(f"{path} is damaged ({error}); --fresh starts the run over.") from error
 
 
 def _draw(run, metric):

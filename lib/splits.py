@@ -114,6 +114,6 @@ def _check_counts(result, categories, goals, names):
         got = np.bincount(result[(categories == category) & (result != UNUSED)], minlength=len(SPLITS))
         for place in np.flatnonzero(got < goals[category]) if there else ():
             raise UsageError(
-                f"--per-class: {label} has {there:,} images, of which {got[place]:,} can be taken for {SPLITS[place]} "
-                f"without dividing near-duplicates, not {goals[category, place]:,}; give smaller counts or more images."
+                f"--per-class: {label} has {there:,} images, of which only {got[place]:,} can go to {SPLITS[place]} "
+                f"without dividing near-duplicates, not {goals[category, place]:,}; use smaller counts or more images."
             )

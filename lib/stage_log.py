@@ -1,9 +1,9 @@
-"""Run a command and log how long it took and how much memory it had.
+"""Run a command and log how long it took and how much memory it used.
 
     python -m lib.stage_log LOG COMMAND ARGUMENT…
 
-appends a line to the table LOG, with the header `STARTED SECONDS PEAK_MIB STATUS COMMAND`, and ends as the command
-does. PEAK_MIB is the largest resident memory that one process had, the command's or a child's of it that it waited for.
+appends a line to the table LOG, with the header `STARTED SECONDS PEAK_MIB STATUS COMMAND`, and exits as the
+command does. PEAK_MIB is the peak resident memory of one process: the command or a child that it waited for.
 """
 
 import argparse
@@ -70,14 +70,14 @@ def run_logged(log, command):
 def main(argv=None):
     """Run the command line; returns its exit status."""
     parser = cli.parser(__doc__)
-    parser.add_argument("log", type=cli.output_file, metavar="LOG", help="the table")
+    parser.add_argument("log", type=cli.output_file, metavar="LOG", help="the table to append to")
     parser.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND", help="a program and its arguments")
     return cli.run(parser, _work, argv)
 
 
 def _work(arguments):
     if not arguments.command:
-        raise UsageError("COMMAND: give a program to run.")
+        raise UsageError("COMMAND: name a program to run.")
     return run_logged(arguments.log, arguments.command)
 
 

@@ -23,7 +23,7 @@ def check_errors_table(path, option):
     if os.path.exists(path):
         with open(path, encoding="utf-8", errors="replace") as file:
             if file.readline() != _ERRORS_HEADER:
-                raise UsageError(f"{path} is something else than a table of errors; move it, or give another {option}.")
+                raise UsageError(f"{path} is not a table of errors; move it, or choose another {option}.")
 
 
 def write_errors_table(path, errors):
@@ -311,14 +311,16 @@ class ResumableTable:
         self._start_of_rows = len(first)
         if not self._fresh:
             if not os.path.isfile(self._path):
-                raise UsageError(f"{self._path} is gone, which {self._partial} adds to; put it back, or --overwrite.")
+                raise UsageError(
+                    f"{self._path}, which {self._partial} continues, is gone; restore it or pass --overwrite."
+                )
             with open(self._path, "rb") as table:
                 if table.readline() != self._header and self._header:
                     raise self._foreign("has another header")
                 table.seek(len(self._header))
                 broken = self._index(table, len(self._header), 0)
             if broken is not None:
-                raise self._foreign(f"holds a line that is no row of it, after {broken} bytes")
+                raise self._foreign(f"has a line that is not one of its rows, after {broken} bytes")
         self._journal.seek(self._start_of_rows)
         broken = self._index(self._journal, self._start_of_rows, 1)
         self._end = self._journal.seek(0, os.SEEK_END) if broken is None else broken
@@ -333,7 +335,7 @@ class ResumableTable:
                     return started
         elif _JOURNAL_START.startswith(first) or (first.startswith(_JOURNAL_START) and not first.endswith(b"\n")):
             return None
-        raise UsageError(f"{self._partial} is no table that was begun here; move it, or give another -o.")
+        raise UsageError(f"{self._partial} was not written by this command; move it, or choose another -o.")
 
     def _index(self, file, offset, source):
         """Note where the row of each file begins; the offset of the first line that is no row, if any."""
@@ -365,24 +367,24 @@ class ResumableTable:
                 raise TypeError
             return recorded
         except (OSError, ValueError, KeyError, TypeError):
-            raise self._foreign(f"has no sound {os.path.basename(self._path)}.settings.json beside it") from None
+            raise self._foreign(f"has no valid {os.path.basename(self._path)}.settings.json beside it") from None
 
     def _compare(self, recorded):
         ours = json.loads(json.dumps(self._settings))
         for key in {**ours, **recorded}:
             if recorded.get(key) != ours.get(key):
                 raise UsageError(
-                    f"{self._path} was begun with {key} {_short(recorded.get(key))}, this call has "
-                    f"{_short(ours.get(key))}; call as before, give another -o, or --overwrite."
+                    f"{self._path} was begun with {key} {_short(recorded.get(key))}, but this call has "
+                    f"{_short(ours.get(key))}; use the same options, choose another -o or pass --overwrite."
                 )
 
     def _foreign(self, reason):
-        return UsageError(f"{self._path} {reason}, so it can't be continued; give another -o, or --overwrite.")
+        return UsageError(f"{self._path} {reason}, so it can't be continued; choose another -o or pass --overwrite.")
 
     def _failure(self, error):
         return WorkError(
-            f"{self._path} can't be written ({error.strerror or error}); what was written is kept, and the same "
-            "command goes on from there."
+            f"{self._path} can't be written ({error.strerror or error}); what was written is kept; run the "
+            "same command again to resume."
         )
 
     def _leave(self):

@@ -62,10 +62,10 @@ def _saved_model(path, outputs, size, bands, output):
     function = loaded.signatures["serving_default"]
     inputs = function.structured_input_signature[1]
     if len(inputs) != 1:
-        raise UsageError(f"{path} takes {len(inputs)} inputs ({', '.join(inputs)}) where a teacher takes one.")
+        raise UsageError(f"{path} takes {len(inputs)} inputs ({', '.join(inputs)}), but a teacher takes one.")
     ((name, spec),) = inputs.items()
     if spec.dtype != tf.float32:
-        raise UsageError(f"{path} takes {spec.dtype.name}, where a teacher takes float32.")
+        raise UsageError(f"{path} takes {spec.dtype.name}, but a teacher takes float32.")
     if spec.shape.rank is not None:
         shape = spec.shape.as_list()
         _check_input(path, tuple(shape[1:]), (bands, size, size), "bands, height and width")
@@ -83,7 +83,7 @@ def _saved_model(path, outputs, size, bands, output):
         shape = answer(tf.zeros((1, size, size, bands))).shape
     if shape.rank != 2 or shape[-1] != outputs:
         raise UsageError(
-            f"{path} gives {_words(shape[1:])} as {chosen!r} where -a/--array asks for {outputs} logits of an image."
+            f"{path} gives {_words(shape[1:])} as {chosen!r}, but -a/--array asks for {outputs} logits per image."
         )
     return answer
 
@@ -92,20 +92,20 @@ def _choose_output(path, outputs, wanted):
     names = sorted(outputs)  # else in another order each time
     if wanted is not None:
         if wanted not in outputs:
-            raise UsageError(f"--teacher-output: {path} has no output {wanted!r}, but {', '.join(names)}.")
+            raise UsageError(f"--teacher-output: {path} has no output {wanted!r}, only {', '.join(names)}.")
         return wanted
     if "output" in outputs:
         return "output"
     if len(names) > 1:
-        raise UsageError(f"{path} has the outputs {', '.join(names)}; choose one by --teacher-output.")
+        raise UsageError(f"{path} has the outputs {', '.join(names)}; choose one with --teacher-output.")
     return names[0]
 
 
 def _check_input(path, shape, expected, words):
     if len(shape) != len(expected) or any(side not in (None, right) for side, right in zip(shape, expected)):
         raise UsageError(
-            f"{path} takes images of {_words(shape)} ({words}), not {_words(expected)}; --image tells the size, "
-            "the student how many bands."
+            f"{path} takes images of {_words(shape)} ({words}), not {_words(expected)}; --image sets the size, "
+            "the student the bands."
         )
 
 

@@ -92,7 +92,7 @@ def train(settings, output, means=None, command=(), report=print, tell=print):
     means = means or Means()
     counts = _covering("-y/--ycount", settings.class_counts, settings.outputs)
     if counts is not None and not counts.any():
-        raise UsageError("-y/--ycount: some category needs a number above 0.")
+        raise UsageError("-y/--ycount: at least one category needs a number above 0.")
     weights = _covering("-w/--weight", settings.class_weights, settings.outputs)
     prepare = functools.partial(_prepare, settings, means, counts, weights)
     return carry_out(settings, _INPUTS, output, means, prepare, command, report, tell)
@@ -135,7 +135,9 @@ def _prepare(settings, means, counts, weights, team, report):
         if settings.first is not None:
             freeze_before(each, settings.first)
     if not model.trainable_weights:
-        raise UsageError(f"-m/--model: all of {settings.model} is frozen; -s/--smooth names the first layer to train.")
+        raise UsageError(
+            f"-m/--model: all layers of {settings.model} are frozen; name the first layer to train with -s/--smooth."
+        )
     check_size(model, settings.model, "-i/--input", settings.size)
     height, width, bands = model.input_shape[1:]
     images, validation, left_out = open_images(
@@ -153,7 +155,8 @@ def _prepare(settings, means, counts, weights, team, report):
     )
     if {height, width} - {None, *validation.shape[:2]}:
         raise UsageError(
-            f"-v/--validate: the images are not of the {width} x {height} pixels that {settings.model} takes."
+            f"-v/--validate: {settings.model} takes {width} x {height} images, but these are "
+            f"{validation.shape[1]} x {validation.shape[0]}."
         )
 
     there = np.bincount(images.records.category, minlength=settings.outputs).astype("float32")

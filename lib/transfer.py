@@ -79,14 +79,14 @@ def move_weights(encoder, model, standard=False):
 
 def check_transfer(transfer, encoder, model, partial=False):
     """Raise WorkError unless every layer could be moved or, if `partial`, any at all; the arguments name the files."""
-    cure = "make the model by convnext.py with the options that the encoder was made with"
+    cure = "make the model by convnext.py with the encoder's options"
     if not transfer.moved:
         raise WorkError(f"{encoder} does not fit {model}: no layer can be moved; {cure}.")
     if transfer.unmoved and not partial:
         if list(transfer.unmoved) == [HIDDEN]:
-            cure = f"give -s/--standard to leave {POLISH} as it is"
+            cure = f"use -s/--standard to leave {POLISH} as it is"
         raise WorkError(
-            f"{encoder} does not fit {model}: {_count(transfer.unmoved)} can't be moved; {cure}, or give --partial to "
+            f"{encoder} does not fit {model}: {_count(transfer.unmoved)} can't be moved; {cure}, or use --partial to "
             "leave out what does not fit."
         )
 

@@ -68,27 +68,27 @@ def design_of(shapes, heads=None):
     needed = ("patch_embed.proj.weight", "pos_embed", "head.weight", "blocks.0.mlp.fc1.weight")
     missing = [name for name in needed if name not in shapes]
     if missing:
-        raise WorkError(f"{_names(missing)} missing: it holds no classifying vision transformer in timm's naming.")
+        raise WorkError(f"{_names(missing)} missing: it holds no vision transformer classifier with timm's names.")
     ranks = dict(zip(needed, (4, 3, 2, 2)))
     for name, rank in ranks.items():
         if len(shapes[name]) != rank:
-            raise WorkError(f"{name} has the shape {tuple(shapes[name])}, where {rank} numbers are right.")
+            raise WorkError(f"{name} has the shape {tuple(shapes[name])}, but needs {rank} dimensions.")
         if 0 in shapes[name]:
-            raise WorkError(f"{name} has the shape {tuple(shapes[name])}, so it holds nothing.")
+            raise WorkError(f"{name} has the shape {tuple(shapes[name])}, so it is empty.")
     width, bands, patch, _ = shapes["patch_embed.proj.weight"]
     blocks = {int(match.group(1)) for match in (re.match(r"blocks\.([0-9]{1,6})\.", name) for name in shapes) if match}
     if heads is None and width % HEAD_WIDTH:
-        raise UsageError(f"--heads: a width of {width} does not tell how many attention heads there are; give them.")
+        raise UsageError(f"--heads: the number of attention heads can't be inferred from a width of {width}; give it.")
     heads = heads or width // HEAD_WIDTH
     if width % heads:
-        raise UsageError(f"--heads: {heads} heads can't share a width of {width} evenly.")
+        raise UsageError(f"--heads: a width of {width} can't be divided evenly among {heads} heads.")
     positions, class_token = shapes["pos_embed"][1], "cls_token" in shapes
     side = math.isqrt(positions)
     token_position = class_token and side * side != positions
     if token_position:
         side = math.isqrt(positions - 1)
     if side * side != positions - token_position:
-        raise WorkError(f"pos_embed has {positions} positions, which are no square of patches.")
+        raise WorkError(f"pos_embed has {positions} positions, which don't form a square of patches.")
     last = "fc_norm" if "fc_norm.weight" in shapes else "norm"
     return Design(
         size=side * patch,
@@ -156,10 +156,10 @@ def check_arrays(shapes, design):
     if missing:
         raise WorkError(f"{_names(missing)} missing.")
     if surplus:
-        raise WorkError(f"{_names(surplus)} left over: it is of another kind of vision transformer.")
+        raise WorkError(f"{_names(surplus)} left over: this is another kind of vision transformer.")
     if wrong:
         name = wrong[0]
-        raise WorkError(f"{name} has the shape {tuple(shapes[name])} where {expected[name]} is right.")
+        raise WorkError(f"{name} has the shape {tuple(shapes[name])}, but needs {expected[name]}.")
 
 
 def _names(names):

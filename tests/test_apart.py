@@ -56,7 +56,7 @@ def test_what_is_sent_and_returned():
 def test_errors_keep_their_kind():
     with pytest.raises(DivergenceError, match="no number"):
         call_apart(diverge, (), print)
-    with pytest.raises(WorkError, match="died at its work, with status -9"):
+    with pytest.raises(WorkError, match="worker process died with status -9"):
         call_apart(die, (), print)
 
 

@@ -30,14 +30,14 @@ def test_labels_are_read_in_the_order_of_their_index(tmp_path):
     [
         ("", "header"),
         ("INDEX\tNAME\n0\tMoss\n", "LABEL"),
-        ("INDEX\tLABEL\n0\tMoss\n2\tFern\n", "each INDEX"),
+        ("INDEX\tLABEL\n0\tMoss\n2\tFern\n", "every INDEX"),
         ("INDEX\tLABEL\n0\tMoss\n0\tFern\n", "repeats"),
         ("INDEX\tLABEL\nzero\tMoss\n", "line 2"),
         ("INDEX\tLABEL\n\n0\tFern\n\nzero\tMoss\n", "line 5"),
         ("INDEX\tLABEL\n0\n", "line 2"),
         ("INDEX\tLABEL\n\u00b2\tMoss\n", "line 2"),
         ("INDEX\tLABEL\n0\tMoss\n1\tMoss\n", "two categories"),
-        ("INDEX\tLABEL\n", "each INDEX"),
+        ("INDEX\tLABEL\n", "every INDEX"),
     ],
 )
 def test_a_wrong_table_of_labels_is_refused(tmp_path, content, message):

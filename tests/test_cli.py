@@ -64,7 +64,7 @@ def test_a_missing_package_is_one_line_that_says_how_to_get_it(capsys):
         import no_such_package.part  # noqa: F401
 
     assert cli.run(cli.parser("Do."), work, []) == 1
-    assert "the package no_such_package is missing; `make setup` and" in capsys.readouterr().err
+    assert "the package no_such_package is missing; run `make setup` and" in capsys.readouterr().err
 
 
 def test_a_wrong_call_is_one_line(capsys):

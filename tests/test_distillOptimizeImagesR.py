@@ -49,7 +49,7 @@ def test_the_output_and_the_best_row(folder, tmp_path):
     done = trainings.run(NAME, tmp_path, *options(folder, "-e", "1"))
     assert done.returncode == 0, done.stderr
     assert re.fullmatch(r"\./[0-9a-f]{32}-best/best-model\.keras\n", done.stdout)
-    assert done.stderr.startswith("Training as iteration 7 of the log did, whose F1 was 0.75.\n")
+    assert done.stderr.startswith("Training with the settings of iteration 7 of the log (F1 0.75).\n")
     assert re.search(r"^Epoch 1 of 1: .*agreement \d.*val_agreement \d", done.stderr, re.MULTILINE)
     (recorded,) = tmp_path.glob("*/training-settings.json")
     found = json.loads(recorded.read_text())

@@ -113,7 +113,7 @@ def test_the_student_learns_to_answer_as_its_teacher(files, tmp_path):
     assert len(recorded["inputs"][files["teacher"]]) == 64
     assert load_model(best / "best-model.keras").image_size == SIZE
     _, _, said = run(settings(files, epochs=6), tmp_path)
-    assert said == ["The run is complete already."]
+    assert said == ["The run is already complete."]
 
 
 def test_a_step_is_as_the_log_says_and_both_see_the_same(files, tmp_path):
@@ -176,7 +176,7 @@ def test_all_changes_together_a_keras_teacher_and_no_room(files, tmp_path, monke
     _, expected, _ = run(made, tmp_path)
     monkeypatch.setattr(records, "choose_cache", lambda need: "none")
     _, history, said = run(made, tmp_path, fresh=True, cache="memory")
-    assert any("it gives them anew in each epoch" in message for message in said)
+    assert any("they are recomputed in each epoch" in message for message in said)
     for name, values in expected.items():
         np.testing.assert_allclose(history[name], values, rtol=1e-3, err_msg=name)
     assert np.isfinite(history["loss"]).all()
@@ -218,7 +218,9 @@ def test_what_is_no_number_is_told_with_what_would_help(files, tmp_path):
     ):
         run(settings(files, student=str(tmp_path / "student.keras")), tmp_path)
     teacher = write_saved_model(tmp_path / "teacher", lambda pixels: pixels[:, :, 0, 0] * np.nan, 20)
-    with pytest.raises(WorkError, match="-m/--model: .*teacher answers images of -v/--validate with what is no number"):
+    with pytest.raises(
+        WorkError, match="-m/--model: .*teacher gives infinite or NaN outputs for images of -v/--validate"
+    ):
         run(settings(files, teacher=teacher), tmp_path)
 
 
@@ -227,7 +229,7 @@ def test_what_is_no_number_is_told_with_what_would_help(files, tmp_path):
     [
         ({"outputs": 4}, "-s/--student: .* has 3 outputs where 4 are needed"),
         ({"teacher_size": 30}, "-m/--model: .*takes images of 3 x 20 x 20 .*, not 3 x 30 x 30; --image"),
-        ({"teacher_output": "logits"}, "-m/--model: --teacher-output: .*has no output 'logits', but output"),
+        ({"teacher_output": "logits"}, "-m/--model: --teacher-output: .*has no output 'logits', only output"),
         ({"search": dataclasses.replace(SEARCH, batch_power=6)}, r"-l/--log: the batch size 2\^6: 64 is more than the"),
     ],
 )

@@ -68,7 +68,7 @@ def test_records_are_what_is_pinned_on_any_number_of_cores_and_a_second_run_chan
     before = files(here)
     assert set(before) == {"f-train.tfr", "f-test.tfr", "f-settings.json"}
     done = run(here, "-n", "12", "-s", "32", "--views", "2", "-r", "1")
-    assert done.returncode == 0 and "nothing is to be done" in done.stderr
+    assert done.returncode == 0 and "there is nothing to do" in done.stderr
     assert files(here) == before
 
 
@@ -160,7 +160,7 @@ def test_a_run_that_is_killed_and_stopped_ends_with_the_same_bytes_and_leaves_no
     os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C on a terminal, which all processes get
     error = process.communicate(timeout=60)[1].splitlines()
     assert process.returncode == 130 and error[-1] == "fractals.py: stopped by Ctrl-C.", error
-    assert len(error) == 2 and "of 300 categories are drawn already" in error[0], error
+    assert len(error) == 2 and "of 300 categories have already been drawn" in error[0], error
     process = start(here, *sizes)
     started.extend(children(process))
     os.kill(max(children(process)), signal.SIGKILL)  # as the kernel does when memory runs out
@@ -171,7 +171,7 @@ def test_a_run_that_is_killed_and_stopped_ends_with_the_same_bytes_and_leaves_no
         time.sleep(0.05)
     assert started and not any(map(is_running, started))
     done = run(here, *sizes)
-    assert done.returncode == 0 and "drawn already" in done.stderr, done.stderr
+    assert done.returncode == 0 and "already been drawn" in done.stderr, done.stderr
     assert set(files(here)) == {"f-train.tfr", "f-test.tfr", "f-settings.json"}
     quietly(tmp_path, categories=300, seed=3)
     assert records(here) == records(tmp_path)
@@ -213,7 +213,7 @@ def test_other_settings_replace_the_records_in_the_end_and_begin_drafts_anew(tmp
     (tmp_path / "f-train.tfr.partial").write_bytes(former[0])  # of those other settings
     (tmp_path / "f-test.tfr.partial").write_bytes(former[1])
     made, said = quietly(tmp_path, seed=9)
-    assert made and "other settings; its records are replaced" in said[0]
+    assert made and "other settings; its records will be replaced" in said[0]
     assert records(tmp_path) == records(tmp_path, "expected") != former
 
 
@@ -244,7 +244,7 @@ def test_a_full_disk_is_one_sentence_and_the_run_goes_on_later(tmp_path):
     assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
     assert "f-train.tfr can't be written" in done.stderr or "f-test.tfr can't be written" in done.stderr
     made, said = quietly(tmp_path, categories=80, seed=123456789)
-    assert made and "are drawn already" in said[0]
+    assert made and "have already been drawn" in said[0]
     quietly(tmp_path, "expected", categories=80, seed=123456789)
     assert records(tmp_path) == records(tmp_path, "expected")
 
@@ -255,7 +255,7 @@ def test_no_room_for_all_is_told_before_anything_is_written(tmp_path, monkeypatc
 
     space = os.statvfs(tmp_path)
     monkeypatch.setattr(fractals.os, "statvfs", lambda path: _Space(100, space.f_frsize))
-    with pytest.raises(WorkError, match=r"there is room for 0\.0 GB, but about 1\.\d GB are needed for .*f-train\.tfr"):
+    with pytest.raises(WorkError, match=r"0\.0 GB are free, but about 1\.\d GB are needed for .*f-train\.tfr"):
         quietly(tmp_path, categories=1_000_000, size=16)
     assert (tmp_path / "f-train.tfr.partial").stat().st_size == 0
 

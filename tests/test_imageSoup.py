@@ -149,7 +149,7 @@ def test_recorded_scores_are_used_if_of_the_same_records(folder, tmp_path):
     used = run(tmp_path, *options(folder, *more))
     measured = run(tmp_path, *options(folder, *more, "--rescore"))
     assert used.returncode == measured.returncode == 0, used.stderr
-    assert "scores of 8 models are those that their training recorded" in used.stderr
+    assert "scores that training recorded for 8 models" in used.stderr
     assert "recorded" not in measured.stderr
     assert used.stdout == measured.stdout
     other = run(tmp_path, *options(folder, *more), "-v", folder / "train.tfr")
@@ -196,12 +196,12 @@ def test_what_does_not_fit_is_named_and_left_out(folder, tmp_path):
         (["-t", "1.1"], 2, "-t/--threshold"),
         (["-T", "100"], 2, "-T/--tile"),
         (["-m", "nowhere"], 2, "-m/--model"),
-        (["-M", "1,2"], 2, "-M/--means: 2 numbers where the models take 3 bands"),
+        (["-M", "1,2"], 2, "-M/--means: 2 numbers, but the models take 3 bands"),
         (["-w", "{0:1}"], 2, "-w/--weight: it lacks the class 1"),
         (["-d", "none.tfr"], 2, "-d/--data"),
         (["--metric", "loss"], 2, "--metric"),
-        (["--shard", "1/2", "--fresh"], 2, "--shard: with --fresh"),
-        (["-m", "."], 1, "no whole .keras file"),
+        (["--shard", "1/2", "--fresh"], 2, "--shard: --fresh would discard"),
+        (["-m", "."], 1, "no complete .keras file"),
     ],
 )
 def test_a_wrong_call_is_one_line(folder, tmp_path, wrong, status, words):
@@ -213,4 +213,4 @@ def test_a_wrong_call_is_one_line(folder, tmp_path, wrong, status, words):
 def test_a_threshold_that_none_reaches(folder, tmp_path):
     arguments = options(folder)
     done = run(tmp_path, *arguments[:-2], "-t", "1.0")
-    assert done.returncode == 1 and "-t/--threshold 1.0: no model reaches it, the best has 0." in done.stderr
+    assert done.returncode == 1 and "-t/--threshold 1.0: no model reaches it; the best has 0." in done.stderr

@@ -105,7 +105,7 @@ def test_the_real_images_have_the_right_statistics(here, shared):
             members = np.flatnonzero(records.category == category)
             means.append(np.mean([decode(read_jpeg(records, member)).mean(axis=(0, 1)) for member in members], axis=0))
         np.testing.assert_allclose(*means, atol=2)
-    assert "Too few images to have any in test: Occluded specimens." in done.stderr
+    assert "Too few images to put any in test: Occluded specimens." in done.stderr
     assert "near" in done.stderr
 
 
@@ -160,7 +160,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(here):
         process.send_signal(signal.SIGKILL)
         process.communicate()
     done = run(here, "-d", "images", "-o", "r", "--duplicates", "off")
-    assert done.returncode == 0 and "images are read already" in done.stderr, done.stderr
+    assert done.returncode == 0 and "images have already been read" in done.stderr, done.stderr
     assert record_files(here) == undisturbed
 
 
@@ -235,12 +235,12 @@ def test_a_table_gives_categories_groups_and_splits(here):
         ([("a.jpg",)], "FILE", "columns FILE and CATEGORY"),
         ([("a.jpg", "")], "FILE\tCATEGORY", "line 2 needs a FILE and a CATEGORY"),
         ([("a.jpg", "x"), ("a.jpg", "y")], "FILE\tCATEGORY", "line 3 repeats the FILE a.jpg"),
-        ([("a.jpg", "x", "dev")], "FILE\tCATEGORY\tSPLIT", "SPLIT 'dev'; train, validation, test are right"),
+        ([("a.jpg", "x", "dev")], "FILE\tCATEGORY\tSPLIT", "SPLIT 'dev'; it must be one of train, validation, test"),
         ([], "FILE\tCATEGORY", "lists no files"),
         (
             [("images/Live/00000.jpg", "Live", "g", "train"), ("images/Live/00001.jpg", "Live", "g", "test")],
             "FILE\tCATEGORY\tGROUP\tSPLIT",
-            "00000.jpg is given to train and images/Live/00001.jpg to test",
+            "00000.jpg is in train and images/Live/00001.jpg in test",
         ),
     ],
 )
@@ -273,7 +273,7 @@ def test_too_few_images_are_an_error_that_names_the_category_before_anything_is_
         path.unlink()
         path.write_bytes(b"")
     done = run(here, "-d", "images", "-o", "r")
-    assert done.returncode == 2 and "Live has no image that can be read" in done.stderr
+    assert done.returncode == 2 and "Live has no readable image" in done.stderr
 
 
 def test_shards_hold_all_of_train_and_former_ones_go(here):
@@ -314,7 +314,7 @@ def test_given_categories_are_used_as_they_stand(here):
         (["-d", "images", "--per-class", "0.9:0.2:0.1"], ["--per-class", "shares such as"]),
         (["-d", "images", "--duplicates", "64"], ["--duplicates"]),
         (["-d", "images", "--shards", "0"], ["--shards"]),
-        (["-d", "images/Text"], ["-d/--data", "one for each category"]),
+        (["-d", "images/Text"], ["-d/--data", "one per category"]),
     ],
 )
 def test_a_wrong_call_is_one_line_and_leaves_nothing(wrong, words, here):
@@ -333,7 +333,7 @@ def test_ctrl_c_is_one_line_and_what_was_read_is_kept(here):
     assert process.communicate(timeout=60)[1].splitlines()[-1] == "imagesToTFR.py: stopped by Ctrl-C."
     assert process.returncode == 130
     done = run(here, "-d", "images", "-o", "r")
-    assert done.returncode == 0 and "images are read already" in done.stderr, done.stderr
+    assert done.returncode == 0 and "images have already been read" in done.stderr, done.stderr
 
 
 def test_drafts_of_a_run_that_was_killed_while_writing_are_removed(here):
@@ -430,7 +430,7 @@ def test_parts_read_apart_make_the_records_of_one_call(here):
         assert done.returncode == 0 and done.stdout == "", done.stderr
     assert "bad.jpg" in (here / "other" / "r-part-00003-of-00003-errors.tsv").read_text()
     done = run(here, "-d", "images", "-o", "other/r", "--merge", "3")
-    assert done.returncode == 0 and "26 of 27 images are read already." in done.stderr, done.stderr
+    assert done.returncode == 0 and "26 of 27 images have already been read." in done.stderr, done.stderr
     assert record_files(here / "other") == record_files(here)
     assert "r-mislabels.tsv" in record_files(here), "the images that are the same were not noticed"
 
@@ -443,11 +443,11 @@ def test_parts_that_do_not_fit_are_refused(here):
         return done.stderr
 
     assert run(here, "-d", "images", "-o", "r", "--shard", "1/2").returncode == 0
-    assert "--merge: r-part-00002-of-00002.sqlite is not there. It is what --shard 2/2 makes." in merge(2)
+    assert "--merge: r-part-00002-of-00002.sqlite is not there. Run --shard 2/2 to make it." in merge(2)
     assert "00001-of-00003.sqlite is not there" in merge(3)
     assert run(here, "-d", "images", "-o", "r", "--shard", "2/2", "-s", "64").returncode == 0
     assert "00002-of-00002.sqlite was made with other options" in merge(2)
-    assert "leave it out with --shard" in merge(2, "--shard", "1/2")
+    assert "can't be combined with --shard" in merge(2, "--shard", "1/2")
     assert run(here, "-d", "images", "-o", "r", "--shard", "2/2").returncode == 0
     os.link(here / "images" / "Text" / os.listdir(here / "images" / "Text")[0], here / "images" / "Text" / "new.jpg")
     assert "was made of other images" in merge(2)

@@ -88,5 +88,5 @@ def test_a_model_that_is_applied_plainly_has_features_too():
 def test_a_model_without_one_vector_for_each_image_has_none():
     inputs = keras.Input((8, 8, 3))
     outputs = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(2, 1)(inputs))
-    with pytest.raises(NoFeaturesError, match="its last layer is not given one vector"):
+    with pytest.raises(NoFeaturesError, match="the input of its last layer is not one vector"):
         compile_features(keras.Model(inputs, outputs), (1, 8, 8, 3))

@@ -99,8 +99,8 @@ def test_settings_that_are_none(tmp_path, change, words):
     ("lines", "words"),
     [
         (["1\t{}"], "line 2 has 2 columns"),
-        (["1\t[1]\t1.0"], "no JSON object"),
-        (["1\t{\t1.0"], "no JSON object"),
+        (["1\t[1]\t1.0"], "not a JSON object"),
+        (["1\t{\t1.0"], "not a JSON object"),
         ([f"1\t{json.dumps(PUBLISHED)}\tbest"], "the F1 'best'"),
         ([f"1\t{json.dumps(PUBLISHED)}\tnan"], "the F1 'nan'"),
         ([], "has no rows"),
@@ -124,8 +124,8 @@ def test_ranges():
     ranges = {key.name: ends for key, ends in ranges_of('{"invert": [0, 0.5], "batch": [3, 6], "mixup": 1}').items()}
     assert ranges == {"invert": (0, 0.5), "batch": (3, 6), "mixup": (1, 1)}
     for text, words in (
-        ("[]", "no JSON object"),
-        ("{", "no JSON"),
+        ("[]", "not a JSON object"),
+        ("{", "is not JSON"),
         ('{"inverted": [0, 1]}', "the key 'inverted'; the log's are batch"),
         ('{"invert": [0, 2]}', "'invert' the value 2"),
         ('{"invert": [0.5, 0.1]}', "above the highest"),

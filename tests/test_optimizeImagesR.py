@@ -72,7 +72,7 @@ def test_without_a_teacher_and_what_it_finds_is_what_distilling_reads(folder, tm
         (["-l", "no/where"], ["-l/--log", "not a directory"]),
         (["--ranges", "none.json"], ["--ranges", "not an existing file"]),
         (["--ranges", "bad.json"], ["--ranges", "bad.json", "'batch' the value 2.5"]),
-        (["--ranges", "large.json"], ["--ranges: batch may go up to 6, since -t/--train has 100 records"]),
+        (["--ranges", "large.json"], ["--ranges: batch can be at most 6, since -t/--train has 100 records"]),
     ],
 )
 def test_a_wrong_call_is_one_line(folder, tmp_path, wrong, words):

@@ -160,7 +160,7 @@ def test_a_link_to_itself_hides_nothing_else(folder, capsys):
 def test_somebody_elses_files_are_not_overwritten(folder, capsys):
     (folder / "t.tsv.errors.tsv").write_text("my notes\n")
     assert run() == 2
-    assert "errors.tsv is something else" in capsys.readouterr().err
+    assert "errors.tsv is not a table of errors" in capsys.readouterr().err
     assert (folder / "t.tsv.errors.tsv").read_text() == "my notes\n"
     assert run("-o", "scans/table.jpg") == 2
     assert "-o/--output" in capsys.readouterr().err
@@ -196,7 +196,7 @@ def test_the_same_command_goes_on(folder, capsys, monkeypatch):
     capsys.readouterr()
     assert run() == 0
     assert sorted(read) == ["scans/00new.jpg", "scans/05b.jpg"]
-    assert "70 of 72 images are done already." in capsys.readouterr().err
+    assert "70 of 72 images are already done." in capsys.readouterr().err
     assert not (folder / "t.tsv.errors.tsv").exists()
     before = (folder / "t.tsv").read_bytes()
     assert run() == 0 and len(read) == 2
@@ -317,14 +317,14 @@ def test_a_table_that_was_begun_keeps_its_columns(folder, capsys):
 
 def test_sorted_into_folders(folder, capsys):
     assert run("--sort", "sorted") == 0
-    assert capsys.readouterr().err.splitlines()[-1] == "70 new links in sorted, 0 as they were, 0 removed."
+    assert capsys.readouterr().err.splitlines()[-1] == "70 new links in sorted, 0 unchanged, 0 removed."
     for row in table("t.tsv"):
         links = [path for path in (folder / "sorted" / row["PREDICTION"]).iterdir() if path.samefile(row["FILE"])]
         assert len(links) == 1 and not os.path.isabs(os.readlink(links[0]))
     assert predictImages.main(["--report-from", "t.tsv", "--sort", "sorted", "--copy"]) == 0
-    assert "70 new copies in sorted, 0 as they were" in capsys.readouterr().err
+    assert "70 new copies in sorted, 0 unchanged" in capsys.readouterr().err
     assert run("--sort", "scans/sorted") == 2
-    assert "lies in scans" in capsys.readouterr().err
+    assert "is inside scans" in capsys.readouterr().err
 
 
 def test_features_are_those_of_the_model_and_change_no_label(folder, capsys):
@@ -375,7 +375,7 @@ def test_features_of_a_table_that_is_complete_and_of_one_that_grows(folder, caps
     (folder / "scans" / "00.jpg").write_text("broken since")
     capsys.readouterr()
     assert run("--embeddings", "g.npz") == 0
-    assert "1 images of the table can't be read any more, so g.npz lacks them." in capsys.readouterr().err
+    assert "1 images in the table can no longer be read and are missing from g.npz." in capsys.readouterr().err
     assert run("--exact", "--embeddings", "e.npz", "--overwrite") == 0
     assert run("-o", "v.tsv", "--embeddings", "e.npz") == 2
     assert "--embeddings: e.npz was begun with --exact true" in capsys.readouterr().err
@@ -387,12 +387,12 @@ def test_features_of_a_table_that_is_complete_and_of_one_that_grows(folder, caps
         (["--report", "t.txt"], "--report"),
         (["--report", "scans/00.jpg"], "must end in .html"),
         (["--embeddings", "t.npy"], "must end in .npz"),
-        (["--copy"], "--copy: it goes with --sort"),
-        (["--sort", "scans/sorted"], "lies in scans"),
+        (["--copy"], "--copy: it needs --sort"),
+        (["--sort", "scans/sorted"], "is inside scans"),
         (["--sort", "x", "--copy", "--hardlink"], "--hardlink"),
         (["--similar", "scans/00.jpg"], "give --embeddings FILE.npz"),
         (["--similar", "none.jpg", "--embeddings", "e.npz"], "--similar"),
-        (["--report-from", "categories.tsv"], "-d/--data: leave it out"),
+        (["--report-from", "categories.tsv"], "-d/--data: can't be combined with --report-from"),
     ],
 )
 def test_options_that_do_not_go_together(folder, environment, arguments, words):
@@ -407,8 +407,11 @@ def test_options_that_do_not_go_together(folder, environment, arguments, words):
     [
         (["--report-from", "categories.tsv"], "give --report FILE.html"),
         (["--report-from", "categories.tsv", "--report", "t.html"], "needs the columns FILE and PREDICTION"),
-        (["--similar", "scans/00.jpg", "--embeddings", "e.npz"], "e.npz is not there"),
-        (["--similar", "scans/00.jpg", "--embeddings", "e.npz", "--sort", "x"], "--sort: leave it out"),
+        (["--similar", "scans/00.jpg", "--embeddings", "e.npz"], "e.npz does not exist"),
+        (
+            ["--similar", "scans/00.jpg", "--embeddings", "e.npz", "--sort", "x"],
+            "--sort: can't be combined with --similar",
+        ),
         (["-d", "scans", "--report", "t.html"], "required: -o/--output"),
     ],
 )
@@ -563,7 +566,7 @@ def test_a_full_disk_is_an_error_and_what_was_written_stays(large):
     assert (large / "full.tsv.partial").stat().st_size == 20000
     assert not (large / "full.tsv").exists()
     process = subprocess.run(command("full.tsv"), cwd=large, check=True, capture_output=True, text=True)
-    assert "images are done already" in process.stderr
+    assert "images are already done" in process.stderr
     assert (large / "full.tsv").read_bytes() == (large / "whole.tsv").read_bytes()
 
 

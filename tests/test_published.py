@@ -71,7 +71,7 @@ def test_a_missing_model_is_fetched_once(server, tmp_path):
 )
 def test_what_is_not_the_published_file_never_gets_its_name(server, tmp_path, answer):
     server.answer = answer
-    with pytest.raises(WorkError, match=r"fetch it from http.*put it there"):
+    with pytest.raises(WorkError, match=r"download it from http.*put it there"):
         published.find_model("ConvNeXt-N", str(tmp_path))
     assert os.listdir(tmp_path) == []
 
@@ -109,7 +109,7 @@ def test_a_spoilt_model_is_refused(server, tmp_path):
 
 
 def test_a_model_that_can_not_be_fetched_says_where_to_put_it(tmp_path):
-    with pytest.raises(UsageError, match=r"ConvNeXt-T.keras is not there; its authors share it"):
+    with pytest.raises(UsageError, match=r"ConvNeXt-T.keras does not exist; its authors share it"):
         published.check_model_name("ConvNeXt-T", str(tmp_path))
     (tmp_path / "ConvNeXt-T.keras").write_bytes(b"")
     assert published.find_model("ConvNeXt-T", str(tmp_path)) == str(tmp_path / "ConvNeXt-T.keras")

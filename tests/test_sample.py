@@ -58,7 +58,7 @@ def test_fewer_pictures_than_are_there_are_refused(tmp_path):
     (tmp_path / "Live" / "00002.jpg").touch()
     command = [sys.executable, "-m", "lib.sample", tmp_path, "--count", "2"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 2 and "holds more than 2 pictures, such as 00002.jpg; give another OUT" in done.stderr
+    assert done.returncode == 2 and "holds more than 2 pictures, such as 00002.jpg; choose another OUT" in done.stderr
     assert not list(tmp_path.rglob("00000.jpg"))
 
 

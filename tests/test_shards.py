@@ -176,7 +176,7 @@ def test_a_part_without_images_and_one_that_is_stopped(folder, capsys):
     assert content("merged.tsv") == content("few.tsv")
     (folder / "part2.tsv.partial").write_text("rows")
     assert predictImages.main(["--merge", "merged.tsv", *names]) == 2
-    assert "part2.tsv is not finished" in capsys.readouterr().err
+    assert "part2.tsv is incomplete" in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -190,18 +190,18 @@ def test_parts_that_do_not_fit(folder, capsys):
         assert error.count("\n") == 1 and not os.path.exists("merged.tsv")
         return error
 
-    assert "of 3 parts, 1 are not given: 2" in refused(names[0], names[2])
+    assert "of 3 parts, 1 are missing: 2" in refused(names[0], names[2])
     assert "both part 1/3" in refused(names[0], *names)
-    assert "missing.tsv is not there" in refused(*names, "missing.tsv")
-    assert "whole.tsv is no part" in refused("whole.tsv", *names)
-    assert "end differently" in predict_error(capsys, ["--merge", "merged.csv", *names])
+    assert "missing.tsv does not exist" in refused(*names, "missing.tsv")
+    assert "whole.tsv is not a part" in refused("whole.tsv", *names)
+    assert "have different endings" in predict_error(capsys, ["--merge", "merged.csv", *names])
     assert run("-d", "scans", "--shard", "1/4", "-o", "other.tsv") == 0
     assert "is part 1/3" in refused(names[0], "other.tsv")
     assert run("-d", "scans", "--shard", "2/3", "-o", "other.tsv", "--exact", "--overwrite") == 0
     assert "was made with --exact" in refused(names[0], "other.tsv", names[2])
     draw("scans/new.jpg", 1)
     assert run("-d", "scans", "--shard", "2/3", "-o", "other.tsv", "--overwrite") == 0
-    assert "another list of images" in refused(names[0], "other.tsv", names[2])
+    assert "a different list of images" in refused(names[0], "other.tsv", names[2])
     assert "the list" in predict_error(
         capsys, ["-c", "-m", "model.keras", "-d", "scans", "--shard", "2/3", "-o", names[1]]
     )
@@ -209,7 +209,7 @@ def test_parts_that_do_not_fit(folder, capsys):
     (folder / names[1]).write_text("".join(lines[:-1]))
     assert re.search(r"part2.tsv and its errors have \d+ of its \d+ images", refused(*names))
     (folder / names[1]).write_text("".join([*lines[:-1], lines[-2]]))
-    assert "something changed the tables" in refused(*names)
+    assert "the tables were changed" in refused(*names)
     (folder / names[1]).write_text("".join([*lines[:-1], lines[-1][:-1]]))
     assert "part2.tsv can't be read as a table" in refused(*names)
     assert os.listdir(".") == [name for name in os.listdir(".") if not name.endswith(".tmp")]
@@ -219,7 +219,7 @@ def test_a_part_is_not_gone_on_with_as_the_whole(folder, capsys):
     assert run("-d", "scans", "--shard", "1/2", "-o", "t.tsv") == 0
     for arguments in (["-d", "scans"], ["-d", "scans", "--shard", "2/2"], ["--list", "all.list"]):
         assert "was begun with" in predict_error(capsys, ["-c", "-m", "model.keras", *arguments, "-o", "t.tsv"])
-    assert "was made otherwise" in predict_error(capsys, ["--merge", "listed.tsv", *parts(2, "-d", "scans")])
+    assert "was made with other settings" in predict_error(capsys, ["--merge", "listed.tsv", *parts(2, "-d", "scans")])
 
 
 def predict_error(capsys, arguments):
@@ -232,14 +232,14 @@ def predict_error(capsys, arguments):
     ("arguments", "words"),
     [
         (["-d", "scans", "-o", "t.tsv", "--shard", "5/4"], "--shard"),
-        (["-d", "scans", "--list", "all.list", "-o", "t.tsv"], "--list: it takes the place of -d"),
+        (["-d", "scans", "--list", "all.list", "-o", "t.tsv"], "--list: it replaces -d"),
         (["--list", "none", "-o", "t.tsv"], "'none' is not an existing file"),
-        (["-d", "scans", "-o", "t.tsv", "--shard", "1/2", "--report", "t.html"], "--report: a part has none"),
-        (["-d", "scans", "-o", "t.tsv", "--shard", "1/2", "--sort", "x"], "--sort: a part has none"),
+        (["-d", "scans", "-o", "t.tsv", "--shard", "1/2", "--report", "t.html"], "--report: can't be made for a part"),
+        (["-d", "scans", "-o", "t.tsv", "--shard", "1/2", "--sort", "x"], "--sort: can't be made for a part"),
         (["--merge", "t.tsv"], "--merge: give the table"),
-        (["--merge", "t.tsv", "u.tsv", "-d", "scans"], "-d/--data: leave it out"),
-        (["--merge", "t.tsv", "u.tsv", "--list", "all.list"], "--list: leave it out"),
-        (["--merge", "t.tsv", "u.tsv"], "u.tsv is not there"),
+        (["--merge", "t.tsv", "u.tsv", "-d", "scans"], "-d/--data: can't be combined with --merge"),
+        (["--merge", "t.tsv", "u.tsv", "--list", "all.list"], "--list: can't be combined with --merge"),
+        (["--merge", "t.tsv", "u.tsv"], "u.tsv does not exist"),
     ],
 )
 def test_wrong_calls(folder, environment, arguments, words):

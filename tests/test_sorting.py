@@ -186,7 +186,7 @@ def test_images_and_their_folders_are_kept_apart(images, folder):
 
 
 def test_nothing_goes_where_images_are_searched_for(images):
-    with pytest.raises(UsageError, match=r"lies in \."):
+    with pytest.raises(UsageError, match=r"is inside \."):
         sort_images(images, "sorted", data=".")
 
 
@@ -194,13 +194,13 @@ def test_a_folder_that_leads_elsewhere_is_refused(images):
     os.makedirs("sorted")
     os.makedirs("elsewhere")
     os.symlink("../elsewhere", "sorted/Live")
-    with pytest.raises(UsageError, match="sorted/Live is not a folder"):
+    with pytest.raises(UsageError, match="sorted/Live is a link or a file, not a folder"):
         sort_images(images, "sorted")
     assert os.listdir("elsewhere") == []
     os.unlink("sorted/Live")
     with open("sorted/sorted.tsv", "w") as file:
         file.write("PLACE\tFILE\n../elsewhere/x\tscans/a/1.jpg\n")
-    with pytest.raises(UsageError, match=r"sorted\.tsv was not written here"):
+    with pytest.raises(UsageError, match=r"sorted\.tsv was not written by --sort"):
         sort_images(images, "sorted")
 
 

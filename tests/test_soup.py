@@ -191,7 +191,7 @@ def test_files_with_damaged_or_no_numbers_are_left_out(folder, tmp_path):
     assert [line.split("\t")[0] for line in told[1:-1]] == [str(models / f"{name}.keras") for name in "bd"]
     left_out = [line for line in reported if line.startswith("Left out: ")]
     assert "a.keras is not a whole .keras file" in left_out[0] and len(left_out) == 2
-    assert left_out[1].endswith("c.keras has weights that are infinite or no numbers.")
+    assert left_out[1].endswith("c.keras has infinite or NaN weights.")
 
 
 def test_linked_folders_are_entered_once(folder, tmp_path):
@@ -229,7 +229,7 @@ def scores_of(told):
 def test_recorded_scores_are_found_whatever_the_folder_is_called(folder, trained, tmp_path, monkeypatch):
     _, told, reported = make(tmp_path, settings_of(folder, models=str(trained)))
     assert scores_of(told) == ["0.3000", "0.2000", "0.1000"]
-    assert "The scores of 3 models are those that their training recorded." in reported
+    assert "Using the scores that training recorded for 3 models." in reported
     (tmp_path / "linked").symlink_to(trained)
     monkeypatch.chdir(trained)
     for place in (".", tmp_path / "linked"):
@@ -253,7 +253,7 @@ def test_recorded_scores_are_ignored_if_they_are_of_something_else(folder, train
         changes = {"validate": (str(folder / changes["validate"]),)}
     _, told, reported = make(tmp_path, settings_of(folder, models=str(trained), **changes))
     assert scores_of(told) != ["0.3000", "0.2000", "0.1000"]
-    assert not any("their training recorded" in line for line in reported)
+    assert not any("that training recorded" in line for line in reported)
 
 
 def test_records_of_two_sizes(folder, tmp_path):
@@ -269,7 +269,7 @@ def test_models_of_one_size_want_records_of_that(folder, tmp_path):
     model = keras.Model(inputs, keras.layers.Dense(3)(keras.layers.Flatten()(inputs)))
     for name in "ab":
         save_model(model, tmp_path / "models" / f"{name}.keras")
-    with pytest.raises(UsageError, match=r"a.keras takes images of 24 x 24 pixels, which -d/--data has not"):
+    with pytest.raises(UsageError, match=r"a.keras takes 24 x 24 images, but those of -d/--data are"):
         make(tmp_path, settings_of(folder, models=str(tmp_path / "models")))
 
 
@@ -284,7 +284,7 @@ def test_images_of_other_bands_are_refused(folder, tmp_path):
 
 
 def test_weights_that_count_nothing(folder, tmp_path):
-    with pytest.raises(UsageError, match="-w/--weight: of the categories in -d/--data some needs a number above 0"):
+    with pytest.raises(UsageError, match="-w/--weight: at least one category in -d/--data needs a number above 0"):
         make(tmp_path, settings_of(folder, weights={0: 0, 1: 0, 2: 0}))
 
 
@@ -314,10 +314,10 @@ def test_models_that_vanish(folder, tmp_path, monkeypatch):
     settings = settings_of(folder, rescore=True)
     with monkeypatch.context() as patch:
         patch.setattr(soup, "_good_enough", lambda scores, settings, report: [])
-        with pytest.raises(WorkError, match="can be read any more"):
+        with pytest.raises(WorkError, match="can still be read"):
             make(tmp_path, settings)
     monkeypatch.setattr(soup._Kitchen, "load", vanished)
-    with pytest.raises(WorkError, match="can be read any more"):
+    with pytest.raises(WorkError, match="can still be read"):
         make(tmp_path, settings)
 
 
@@ -334,7 +334,7 @@ def test_models_scored_in_parts_make_the_same_soup(folder, tmp_path):
     assert same == told and log_of(other) == log_of(path)
     scored = [line for line in reported if re.search(r"[abc]\.keras: [\d.]+$", line)]
     assert len(scored) == 3 and not set(scored) & set(said), "they were scored again"
-    assert make(tmp_path / "parts", settings, shard=Shard(1, 2))[2] == ["The soup is made already."]
+    assert make(tmp_path / "parts", settings, shard=Shard(1, 2))[2] == ["The soup is already made."]
 
 
 def test_a_part_that_is_missing_is_scored_by_the_one_that_decides(folder, tmp_path):

@@ -56,7 +56,7 @@ def test_counts_are_exact_and_the_rest_is_unused():
 
 
 def test_a_category_with_too_few_images_is_named():
-    with pytest.raises(UsageError, match=r"--per-class: moss has 14 images, .* can be taken for"):
+    with pytest.raises(UsageError, match=r"--per-class: moss has 14 images, .* can go to"):
         make([0] * 30 + [1] * 14, "10:3:2")
     with pytest.raises(UsageError, match="moss has 20 images"):  # which are two pictures only
         make([0] * 30 + [1] * 20, "10:3:2", groups=[*range(30), *[30] * 15, *[31] * 5])

@@ -38,7 +38,7 @@ def test_a_second_line_has_no_second_header(tmp_path):
 
 def test_a_signal_reaches_the_command_and_its_end_is_told(tmp_path):
     for number in (signal.SIGTERM, signal.SIGUSR1):
-        process = logged(tmp_path, "bash", "-c", "touch ready; exec sleep 60")
+        process = logged(tmp_path, "bash", "-c", ": > ready; exec sleep 60")
         while not (tmp_path / "ready").exists():
             assert process.poll() is None
             time.sleep(0.01)
@@ -64,7 +64,7 @@ raise SystemExit(stage_log.run_logged("log.tsv", ["sleep", "60"]))
 
 
 def test_ctrl_c_ends_the_command_and_is_logged(tmp_path):
-    process = logged(tmp_path, "bash", "-c", "touch ready; exec sleep 60", start_new_session=True)
+    process = logged(tmp_path, "bash", "-c", ": > ready; exec sleep 60", start_new_session=True)
     while not (tmp_path / "ready").exists():
         assert process.poll() is None
         time.sleep(0.01)

@@ -104,7 +104,7 @@ def test_rows_of_other_settings_are_not_mixed(tmp_path, finished):
         table.finish({})
     del table
     files = {name: (tmp_path / name).read_bytes() for name in os.listdir(tmp_path)}
-    with pytest.raises(UsageError, match="--top 1, this call has 2"):
+    with pytest.raises(UsageError, match="--top 1, but this call has 2"):
         ResumableTable(str(path), COLUMNS, dict(SETTINGS, **{"--top": 2}))
     assert files == {name: (tmp_path / name).read_bytes() for name in os.listdir(tmp_path)}
 
@@ -149,7 +149,7 @@ def test_a_table_that_something_else_wrote_is_left_alone(tmp_path, spoil):
 )
 def test_somebody_elses_partial_file_is_left_alone(tmp_path, content):
     (tmp_path / "t.tsv.partial").write_text(content)
-    with pytest.raises(UsageError, match="no table that was begun here"):
+    with pytest.raises(UsageError, match="was not written by this command"):
         write(tmp_path / "t.tsv", "a")
     assert (tmp_path / "t.tsv.partial").read_text() == content
     assert os.listdir(tmp_path) == ["t.tsv.partial"]

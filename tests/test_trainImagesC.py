@@ -1,5 +1,6 @@
 """trainImagesC.py and trainImagesC4096.py as their users call them: killed, told to stop, on several devices."""
 
+import argparse
 import json
 import os
 import re
@@ -94,7 +95,7 @@ def test_the_output_and_the_chains_way_to_find_it(folder, tmp_path):
     lines = done.stderr.splitlines()
     assert [line.split(":")[0] for line in lines if line.startswith("Epoch")] == ["Epoch 1 of 2", "Epoch 2 of 2"]
     again = run(tmp_path, *arguments)
-    assert (again.returncode, again.stdout) == (0, done.stdout) and "complete already" in again.stderr
+    assert (again.returncode, again.stdout) == (0, done.stdout) and "already complete" in again.stderr
 
 
 def test_the_other_door_is_more_patient():
@@ -106,6 +107,14 @@ def test_the_other_door_is_more_patient():
 def test_help_is_that_of_the_script(name, patience):
     told = run(".", "--help", name=name).stdout
     assert f"./{name} -a 17" in told and re.search(rf"{patience} epochs in a row", told.replace("\n", " "))
+
+
+def test_help_tells_the_ranges_that_the_options_take():
+    for action in trainImagesC.options()._actions:
+        if set(action.option_strings) & {"-A", "-B", "-F", "-G", "-T", "-d", "-k", "-l", "-u"}:
+            with pytest.raises(argparse.ArgumentTypeError) as wrong:
+                action.type("nan")
+            assert str(wrong.value).split("a number ")[1] in action.help, action.dest
 
 
 @pytest.mark.once

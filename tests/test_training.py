@@ -100,7 +100,7 @@ def test_the_run_is_named_after_content_not_names(files, tmp_path):
     other.write_bytes(Path(files["train"][0]).read_bytes())
     first, _, _ = run(settings(files, epochs=1), tmp_path)
     second, _, said = run(settings({**files, "train": (str(other),)}, epochs=1), tmp_path)
-    assert first == second and said == ["The run is complete already."]
+    assert first == second and said == ["The run is already complete."]
     third, _, _ = run(settings(files, epochs=1, seed=2), tmp_path)
     assert third != first
     assert len(first.name) == 32 + len("-best") and int(first.name[:32], 16) >= 0
@@ -320,7 +320,7 @@ def test_a_failed_write_leaves_the_former_state(files, tmp_path, monkeypatch):
         ({"batch": 51}, "-b/--batch: 51 is more than the 50 records"),
         ({"first": "convNeXt9"}, "-s/--smooth: the model has no layer 'convNeXt9'; the nearest are"),
         ({"class_counts": {0: 1, 1: 2}}, "-y/--ycount: it lacks the class 2"),
-        ({"class_counts": {0: 0, 1: 0, 2: 0}}, "-y/--ycount: some category needs a number above 0"),
+        ({"class_counts": {0: 0, 1: 0, 2: 0}}, "-y/--ycount: at least one category needs a number above 0"),
         ({"class_weights": {0: 1, 1: 2, 2: 3, 3: 4}}, "-w/--weight: it has the class 3"),
     ],
 )

@@ -134,7 +134,7 @@ def test_a_hidden_output_that_does_not_fit_or_has_no_place_is_named():
     encoder = with_hidden_output()
     other_width = move_weights(encoder, model(2, polish=7))
     assert other_width.unmoved == {"hidden_output": ([(32, 6)], [(32, 7)])}
-    with pytest.raises(WorkError, match="the layer hidden_output can't be moved; give -s/--standard"):
+    with pytest.raises(WorkError, match="the layer hidden_output can't be moved; use -s/--standard"):
         check_transfer(other_width, "e", "m")
     assert move_weights(encoder, model(2)).unmoved == {"hidden_output": ([(32, 6)], None)}
     assert not move_weights(encoder, model(2), standard=True).unmoved

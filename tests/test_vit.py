@@ -68,19 +68,19 @@ def test_missing_and_surplus_arrays_are_named():
         ({"dist_token": (1, 1, 64)}, "dist_token is left over"),
         (
             {"blocks.0.attn.qkv.weight": (64, 64)},
-            r"blocks.0.attn.qkv.weight has the shape \(64, 64\) where \(192, 64\)",
+            r"blocks.0.attn.qkv.weight has the shape \(64, 64\), but needs \(192, 64\)",
         ),
-        ({"head.weight": None}, "head.weight is missing: it holds no classifying"),
-        ({"pos_embed": (1, 19, 64)}, "19 positions, which are no square"),
+        ({"head.weight": None}, "head.weight is missing: it holds no vision transformer classifier"),
+        ({"pos_embed": (1, 19, 64)}, "19 positions, which don't form a square"),
         ({"pos_embed": (17, 64)}, r"pos_embed has the shape \(17, 64\)"),
-        ({"patch_embed.proj.weight": (64, 3, 0, 0)}, r"patch_embed.proj.weight has the shape .*, so it holds nothing"),
+        ({"patch_embed.proj.weight": (64, 3, 0, 0)}, r"patch_embed.proj.weight has the shape .*, so it is empty"),
     ):
         given = {name: shape for name, shape in {**shapes, **changed}.items() if shape is not None}
         with pytest.raises(WorkError, match=message):
             vit.check_arrays(given, vit.design_of(given))
-    with pytest.raises(UsageError, match="--heads: 5 heads can't share a width of 64"):
+    with pytest.raises(UsageError, match="--heads: a width of 64 can't be divided evenly among 5 heads"):
         vit.design_of(shapes, 5)
-    with pytest.raises(UsageError, match="--heads: a width of 24 does not tell how many attention heads there are"):
+    with pytest.raises(UsageError, match="--heads: the number of attention heads can't be inferred from a width of 24"):
         vit.design_of(vit.array_shapes(vit.Design(32, 8, 3, 24, 2, 2, 128, 5)))
 
 

@@ -32,7 +32,7 @@ def test_the_teacher_answers_as_pytorch(tmp_path):
     logits = teacher(known["images"].transpose(0, 2, 3, 1) * 255)
     np.testing.assert_allclose(logits, known["logits"], atol=1e-3)
     again = run(tmp_path, "-c", VIT / "token.pth", "-o", "teacher")
-    assert again.returncode == 2 and "teacher is there already; --overwrite replaces it" in again.stderr
+    assert again.returncode == 2 and "teacher already exists; --overwrite replaces it" in again.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["teacher"]
 
 
@@ -76,7 +76,7 @@ def test_it_appears_whole_and_replaces_only_its_own(tmp_path, monkeypatch):
     porting.port(*given, overwrite=True, report=lambda message: None)
     assert not (output / "mark").exists() and porting.is_made_here(output)
     shutil.rmtree(output / "assets.extra")
-    with pytest.raises(UsageError, match="teacher is there already; give another one"):
+    with pytest.raises(UsageError, match="teacher already exists; choose another one"):
         porting.port(*given, overwrite=True, report=lambda message: None)
     assert (output / "saved_model.pb").exists()
 
@@ -94,7 +94,7 @@ def test_no_numbers_and_no_room_are_one_sentence(tmp_path, monkeypatch):
     arrays = read_arrays(str(VIT / "bare.pt"))
     arrays["norm.bias"] = Tensor((16,), lambda: np.full(16, np.nan, "float32"))
     monkeypatch.setattr(porting, "read_arrays", lambda *arguments: arrays)
-    with pytest.raises(WorkError, match=r"bare.pt: norm.bias holds what is infinite or no number"):
+    with pytest.raises(WorkError, match=r"bare.pt: norm.bias holds infinite or NaN values"):
         porting.port(str(VIT / "bare.pt"), output, 4, report=lambda message: None)
     assert not list(tmp_path.iterdir())
 
@@ -104,7 +104,7 @@ def test_no_numbers_and_no_room_are_one_sentence(tmp_path, monkeypatch):
     [
         (["-c", "none.pth"], 2, "-c/--checkpoint: 'none.pth' is not an existing file"),
         (["-c", "text.pth"], 2, "text.pth is not a whole checkpoint"),
-        (["--heads", "5"], 2, "--heads: 5 heads can't share a width of 24 evenly"),
+        (["--heads", "5"], 2, "--heads: a width of 24 can't be divided evenly among 5 heads"),
         (["--heads", "0"], 2, "--heads"),
         (["--normalize", "some"], 2, "--normalize"),
         (["-o", "no/where"], 2, "-o/--output"),
