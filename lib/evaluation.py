@@ -107,7 +107,7 @@ def answer_records(
     from lib.inference import compile_logits
     from lib.keras_files import load_model
     from lib.losses import penalties
-    from lib.records import check_bands, load_images, open_records, read_number_map
+    from lib.records import check_bands, load_images, open_records, read_number_map, tell_left_out
     from lib.scoring import answer, check_size, side_by_side
 
     loaded = []
@@ -121,6 +121,7 @@ def answer_records(
     if len(bands) > 1:
         raise UsageError(f"--compare: {models[1][1]} takes images of other bands than {models[0][1]}.")
     images = load_images(opened, bands.pop(), None, processors, skip_bad, report)
+    tell_left_out((images,), report)
     for (option, path), model in zip(models, loaded):
         check_size(model, images, f"{option}: {path}", "-t/--test")
     step, threads = side_by_side(device, batch, processors)

@@ -10,7 +10,7 @@ import tensorflow as tf
 from lib import cli, randomness
 from lib.errors import UsageError
 from lib.keras_files import load_model
-from lib.records import check_bands, load_images, open_records
+from lib.records import check_bands, load_images, open_records, tell_left_out
 
 
 class Pupil(NamedTuple):
@@ -99,10 +99,7 @@ def open_images(train, validate, outputs, bands, batch, batch_option, replicas, 
     )
     if batch > len(images):
         raise UsageError(f"{batch_option}: {batch} is more than the {len(images):,} images of -t that are no bad ones.")
-    left_out = [*images.records.skipped, *validation.records.skipped]
-    if left_out:
-        report(f"Left out {len(left_out):,} bad records, such as {left_out[0]}.")
-    return images, validation, left_out
+    return images, validation, tell_left_out((images, validation), report)
 
 
 def circumstances(means, strategy, images, validation, left_out):

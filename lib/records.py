@@ -216,7 +216,8 @@ def open_records(files, option, outputs=None, number_map=None, skip_bad=False):
             for name, value in zip(("file", "number", "offset", "length", "category"), row):
                 columns[name].append(value)
     if not columns:
-        raise UsageError(f"{option}: there are no records in {', '.join(files)}.")
+        reason = f" but bad ones: {skipped[0]}" if skipped else ""
+        raise UsageError(f"{option}: there are no records in {', '.join(files)}{reason}.")
     types = {"file": "int32", "category": "int32"}
     arrays = {name: np.array(values, types.get(name, "int64")) for name, values in columns.items()}
     return Records(tuple(files), skipped=tuple(skipped), **arrays)
@@ -372,9 +373,23 @@ def load_images(records, bands=3, cache=None, processors=None, skip_bad=False, r
             done += len(pictures)
             advance(len(indices))
     records = records.without(list(bad), bad.values())
-    if not len(records):
-        raise WorkError(f"{', '.join(records.files)}: no image can be decoded.")
     return Images(records, shape, None if pixels is None else pixels[: len(records)], threads)
+
+
+def tell_left_out(several, report):
+    """Tell the user what bad records were left out, if any: all figures are without them.
+
+    Args:
+        several: `Images`.
+        report: called with a message for the user.
+
+    Returns:
+        A sentence about each, for JSON.
+    """
+    left_out = [sentence for images in several for sentence in images.records.skipped]
+    if left_out:
+        report(f"Left out {len(left_out):,} bad records, such as {left_out[0]}.")
+    return left_out
 
 
 _CACHED = {
@@ -413,13 +428,16 @@ def make_room(cache, shape, dtype="uint8"):
 
 def _first_shape(records, bands, skip_bad):
     """The shape of the first image that can be decoded."""
+    first = None
     for index in range(len(records)):
         try:
             return decode(read_jpeg(records, index), bands).shape
         except BadRecordError as error:
+            reason = f"{records.name(index)}, {error}"
             if not skip_bad:
-                raise WorkError(f"{records.name(index)}, {error}; --skip-bad leaves such records out.") from error
-    raise WorkError(f"{', '.join(records.files)}: no image can be decoded.")
+                raise WorkError(f"{reason}; --skip-bad leaves such records out.") from error
+            first = first or reason
+    raise WorkError(f"{', '.join(records.files)}: no image can be decoded; {first}.")
 
 
 def read_jpeg(records, index, file=None):

@@ -136,6 +136,7 @@ def make_soup(
             "command": list(command),
             "settings": dataclasses.asdict(settings),
             "inputs": inputs,
+            "left_out": kitchen.left_out,
             "ingredients": {path: checksum(path) for path in ingredients},
             "versions": {"Python": platform.python_version(), **kitchen.versions},
             "result": result,
@@ -220,6 +221,7 @@ class _Kitchen:
         paths: the files of models that fit each other.
         model: the Keras model.
         versions: those of the packages.
+        left_out: sentences about the bad records that it is scored without.
     """
 
     def __init__(self, settings, weights, prints, batch, cpu, gpu, processors, report, needed=("data", "validate")):
@@ -231,7 +233,7 @@ class _Kitchen:
 
         from lib import cli
         from lib.keras_files import check_outputs
-        from lib.records import check_bands, load_images, open_records, read_number_map
+        from lib.records import check_bands, load_images, open_records, read_number_map, tell_left_out
         from lib.scoring import check_size, side_by_side
 
         self._settings, self._weights = settings, weights
@@ -263,6 +265,7 @@ class _Kitchen:
             self._images[name] = images
             if images.shape not in self._compute:
                 self._compute[images.shape] = _compile(self.model, (self._step, *images.shape), settings)
+        self.left_out = tell_left_out(self._images.values(), report)
 
     def _open_first(self, report):
         """Build the model from the first file that can be read; those before it are named and left out."""

@@ -736,3 +736,59 @@ def test_a_soup_that_is_made_but_whose_settings_are_damaged(tmp_path):
     (tmp_path / "log.tsv").write_bytes(b"A\n\xff\n")
     with pytest.raises(WorkError, match="log.tsv is damaged"):
         _read_rows(str(tmp_path / "log.tsv"), ("A",))
+
+
+def write_damaged_records(path, count=12, first=5):
+    """Write records with a bit flipped in the length of the first-th, behind which none can be read."""
+    from toys import write_records
+
+    from lib.records import record_ends
+
+    ends = record_ends(write_records(path, count, 1))
+    place = ends[first - 1] if first else 0
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+    return str(path)
+
+
+def test_records_that_are_left_out_are_told_and_recorded(tmp_path, capsys):
+    import shutil
+
+    from toys import write_model, write_records
+
+    import testImages
+    from lib.records import open_records
+    from lib.soup import Settings, make_soup
+
+    damaged, words = write_damaged_records(tmp_path / "a.tfr"), "a.tfr, record 5, has a damaged length"
+    (tmp_path / "models").mkdir()
+    model = write_model(tmp_path / "models" / "a.keras")
+    shutil.copy(model, tmp_path / "models" / "b.keras")
+    told = str(tmp_path / "told.json")
+    assert testImages.main(["-c", "-a", "3", "-m", model, "-t", damaged, "--skip-bad", "--json", told]) == 0
+    assert f"Left out 1 bad records, such as {damaged}, record 5, has a damaged length" in capsys.readouterr().err
+    recorded = json.loads(Path(told).read_text())
+    assert recorded["images"] == 5 and len(recorded["left_out"]) == 1 and words in recorded["left_out"][0]
+
+    good = write_records(tmp_path / "b.tfr", 6, 2)
+    settings_ = Settings(str(tmp_path / "models"), 3, (good,), (damaged,), percentile=1, skip_bad=True)
+    reported = []
+    path = make_soup(settings_, str(tmp_path), cpu=True, report=reported.append, tell=lambda line: None)
+    assert any(line.startswith("Left out 1 bad records") and words in line for line in reported)
+    recorded = json.loads(Path(path).with_name("soup-settings.json").read_text())
+    assert len(recorded["left_out"]) == 1 and words in recorded["left_out"][0]
+
+    none = write_damaged_records(tmp_path / "c.tfr", first=0)
+    with pytest.raises(UsageError, match="there are no records in .*c.tfr but bad ones: .*record 0, has a damaged le"):
+        open_records([none], "-t/--test", skip_bad=True)
+
+
+def test_images_of_which_none_can_be_decoded_are_told_with_the_reason(tmp_path):
+    from lib.records import load_images, make_record, open_records
+
+    (tmp_path / "a.tfr").write_bytes(make_record(0, b"\xff\xd8nothing") * 2)
+    with pytest.raises(
+        WorkError, match=r"a\.tfr: no image can be decoded; .*a\.tfr, record 0, holds a JPEG that can't"
+    ):
+        load_images(open_records([str(tmp_path / "a.tfr")], "-t"), skip_bad=True, report=lambda message: None)
