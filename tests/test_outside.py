@@ -792,3 +792,62 @@ def test_images_of_which_none_can_be_decoded_are_told_with_the_reason(tmp_path):
         WorkError, match=r"a\.tfr: no image can be decoded; .*a\.tfr, record 0, holds a JPEG that can't"
     ):
         load_images(open_records([str(tmp_path / "a.tfr")], "-t"), skip_bad=True, report=lambda message: None)
+
+
+def written(change=None, drop=(), arrays=(), state=2):
+    """The bytes of a training's state with facts changed, facts or arrays dropped, arrays replaced."""
+    import io
+
+    from fuzz import trainer
+
+    with np.load(io.BytesIO(trainer()[1][state])) as file:
+        found = {name: file[name] for name in file.files}
+    facts = json.loads(found["facts"].tobytes())
+    for place, value in (change or {}).items():
+        holder = facts if place in facts else facts["progress"]
+        holder[place] = value
+    facts = {name: value for name, value in facts.items() if name not in drop}
+    found = {name: array for name, array in found.items() if name.split("/")[0] not in drop}
+    found.update(arrays, facts=np.frombuffer(json.dumps(facts).encode(), "uint8"))
+    with io.BytesIO() as file:
+        np.savez(file, **found)
+        return file.getvalue()
+
+
+def test_a_state_of_another_run_or_that_no_training_comes_to(tmp_path):
+    from fuzz import trainer
+
+    from lib.runs import find_run
+
+    found, _ = trainer()
+    found._run = find_run(str(tmp_path), "0123")
+    os.mkdir(found._run.best)
+
+    def load(content):
+        Path(found._run.state).write_bytes(content)
+        found.load()
+
+    for state in range(3):
+        load(written(state=state))
+    load(written(drop=["run"]))  # as former versions wrote it
+    with pytest.raises(WorkError, match="training-state.npz is of another run, 4567-best; --fresh"):
+        load(written({"run": "4567-best"}))
+    history = {name: [0.5, 1.0] for name in found.now.history}
+    shape = found.best[0].shape
+    spoilt = [
+        *({"epoch": value} for value in ("x", -5, 1.5, 3, 5, True, None)),
+        *({"step": value} for value in (1.5, 10**9, -1, "1", 4)),
+        *({"history": value} for value in ([], {}, {**history, "more": [1.0, 1.0]}, {**history, "f1": [1.0]}, history)),
+        *({"best_epoch": value} for value in (10**6, 2, 0, -1, "1")),
+        *({"best": value} for value in (None, "1", 0.5, float("inf"))),
+        {"history": {**found.now.history, "f1": ["a", "b"]}},
+    ]
+    spoilt = [written(change) for change in spoilt]
+    spoilt += [written(drop=[name]) for name in ("weights", "optimizer", "layers", "best", "counts")]
+    for name in ("weights/0", "best/0"):
+        for array in (np.full(shape, np.nan, "float32"), np.ones((2, 2), "float32"), np.full(shape, "a")):
+            spoilt.append(written(arrays={name: array}))
+    spoilt += [written(arrays={"more/0": np.ones(2)}), written(arrays={"best/99": np.ones(2, "float32")})]
+    for content in spoilt:
+        with pytest.raises(WorkError, match="training-state.npz holds no state of this training; --fresh"):
+            load(content)
