@@ -25,6 +25,8 @@ from lib.outside import parse_json
 LARGEST_SHRINKING = 20
 SMALL_BYTES = 32 << 20
 
+_SMALL_CHUNK = 1 << 20  # numbers that a chunk of an array may have, however small that is
+
 # Of the places in HDF5 where texts are stored together: what begins one, and what begins a text in it.
 _HEAP_HEAD = struct.Struct("<8sQ")
 _HEAP_ITEM = struct.Struct("<H6xQ")
@@ -232,6 +234,9 @@ def _inflate(archive, name):
     packed = min(member.compress_size, os.fstat(archive.fp.fileno()).st_size)  # the zip may say anything
     if member.file_size > max(LARGEST_SHRINKING * packed, SMALL_BYTES):
         raise ValueError(f"its {name} would take {member.file_size:,} bytes")
+    # Of the others a few bytes become gigabytes at once, before Python counts them; no Keras writes them.
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError(f"its {name} is packed in another way than stored or deflated")
     return archive.read(name)
 
 
@@ -357,6 +362,9 @@ def _values(group, name, most):
         raise ValueError(f"{dataset.name} is not an array of numbers")
     if dataset.shape is None or dataset.size > most:
         raise ValueError(f"{dataset.name} has the shape {dataset.shape}, which is larger than the layer's weights")
+    # HDF5 unpacks whole chunks, however little of them belongs to the array.
+    if dataset.chunks and math.prod(dataset.chunks) > max(most, _SMALL_CHUNK):
+        raise ValueError(f"{dataset.name} is stored in chunks of {dataset.chunks}, larger than the layer's weights")
     return dataset[()]
 
 

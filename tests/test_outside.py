@@ -851,3 +851,48 @@ def test_a_state_of_another_run_or_that_no_training_comes_to(tmp_path):
     for content in spoilt:
         with pytest.raises(WorkError, match="training-state.npz holds no state of this training; --fresh"):
             load(content)
+
+
+@pytest.mark.parametrize("packing", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_zips_packed_in_ways_that_grow_beyond_what_they_say(packing, tmp_path):
+    from conftest import FIXTURES
+
+    from lib.keras_files import load_model, read_outline
+
+    def repacked(source, path, chosen):
+        with zipfile.ZipFile(source) as archive, zipfile.ZipFile(path, "w") as target:
+            for member in archive.infolist():
+                way = packing if member.filename.endswith(chosen) else zipfile.ZIP_STORED
+                target.writestr(member.filename, archive.read(member), way)
+        return str(path)
+
+    whole = FIXTURES / "keras" / "nested-3.15.keras"
+    for name in ("config.json", "metadata.json", "model.weights.h5"):
+        with pytest.raises(
+            UsageError, match=f"a.keras is not a whole .keras file .its {name} is packed in another way"
+        ):
+            load_model(repacked(whole, tmp_path / "a.keras", name))
+    with pytest.raises(UsageError, match="is packed in another way"):
+        read_outline(repacked(whole, tmp_path / "a.keras", "config.json"))
+    for name in ("data.pkl", "byteorder", "/0"):
+        with pytest.raises(UsageError, match=f"a.pth holds '.*{name}' packed, which torch.save never does"):
+            read_arrays(repacked(FIXTURES / "vit" / "token.pth", tmp_path / "a.pth", name))
+
+
+def test_a_weight_in_a_chunk_that_would_fill_the_memory(tmp_path):
+    from lib.keras_files import load_model
+
+    def chunked(numbers):
+        def fill(file):
+            group = file.create_group("layers/dense/vars")
+            group["0"] = np.ones((4, 2), "float32")
+            weights = group.create_dataset("1", (2,), "f4", maxshape=(None,), chunks=(numbers,), compression="gzip")
+            if numbers < 1 << 21:
+                weights[:] = 1
+
+        return fill
+
+    path = tmp_path / "a.keras"
+    assert load_model(write_keras(path, dense(2), chunked(1 << 20))).count_params() == 10
+    with pytest.raises(UsageError, match=r"a.keras .*1 is stored in chunks of \(1000000000,\)"):
+        load_model(write_keras(path, dense(2), chunked(10**9)))
