@@ -896,3 +896,110 @@ def test_a_weight_in_a_chunk_that_would_fill_the_memory(tmp_path):
     assert load_model(write_keras(path, dense(2), chunked(1 << 20))).count_params() == 10
     with pytest.raises(UsageError, match=r"a.keras .*1 is stored in chunks of \(1000000000,\)"):
         load_model(write_keras(path, dense(2), chunked(10**9)))
+
+
+def other_programs_database(path, *tables, number=0):
+    """Write a database as another program does; returns its bytes."""
+    import sqlite3
+
+    database = sqlite3.connect(path)
+    for table in tables:
+        database.execute(table)
+    database.execute(f"PRAGMA application_id = {number}")
+    database.commit()
+    database.close()
+    return Path(path).read_bytes()
+
+
+NOTES, SETTINGS = "CREATE TABLE notes (text TEXT)", "CREATE TABLE settings (text TEXT)"
+
+
+@pytest.mark.parametrize(
+    ("tables", "number"),
+    [((NOTES, SETTINGS), 0), ((SETTINGS, "CREATE TABLE images (a)"), 0), ((SETTINGS,), 7), ((), 7)],
+)
+def test_another_programs_database_is_not_taken_for_images_read_before(tables, number, tmp_path):
+    from lib.spool import Spool
+
+    path = str(tmp_path / "a-partial.sqlite")
+    content = other_programs_database(path, *tables, number=number)
+    with pytest.raises(UsageError, match="a-partial.sqlite is a database of another program; move it"):
+        Spool(path, {})
+    assert Path(path).read_bytes() == content and os.listdir(tmp_path) == ["a-partial.sqlite"]
+
+
+def test_images_read_by_a_former_version_are_gone_on_with(tmp_path):
+    import sqlite3
+
+    from lib.spool import Spool, Spooled
+
+    path = str(tmp_path / "a-partial.sqlite")
+    with Spool(path, {}) as spool:
+        spool.add("a", Spooled(1, 2, "ab", 3), b"\xff\xd8")
+        spool.finish({})
+    database = sqlite3.connect(path)
+    database.execute("PRAGMA application_id = 0")
+    database.close()
+    for _ in range(2):
+        with Spool(path, {}) as spool:
+            assert list(spool.known()) == ["a"]
+
+
+def search_here(folder, iterations=1, **options):
+    from lib.search import search
+
+    def train(settings, folder, watch):
+        watch([0.5])
+        return [0.5]
+
+    return search(str(folder), iterations, {}, {}, 1, train, report=lambda message: None, **options)
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+@pytest.mark.parametrize(("tables", "number"), [((NOTES,), 0), (("CREATE TABLE studies (study_name)",), 0), ((), 7)])
+def test_another_programs_database_is_not_taken_for_a_search(fresh, tables, number, tmp_path):
+    path = tmp_path / "optimization-search.sqlite"
+    content = other_programs_database(path, *tables, number=number)
+    (tmp_path / "optimization-trainings").mkdir()
+    with pytest.raises(UsageError, match="optimization-search.sqlite is a database of another program; move it"):
+        search_here(tmp_path, fresh=fresh)
+    assert path.read_bytes() == content and (tmp_path / "optimization-trainings").exists()
+
+
+def test_a_search_of_a_former_version_is_gone_on_with(tmp_path):
+    import sqlite3
+
+    search_here(tmp_path)
+    database = sqlite3.connect(tmp_path / "optimization-search.sqlite")
+    assert database.execute("PRAGMA application_id").fetchone() != (0,)
+    database.execute("PRAGMA application_id = 0")
+    database.close()
+    search_here(tmp_path, 2)
+    assert (tmp_path / "optimization-log.tsv").read_text().count("\n") == 3
+
+
+def test_a_search_on_a_full_disk_says_so_and_goes_on_later(tmp_path, monkeypatch):
+    import sqlite3
+
+    connect = sqlite3.connect
+
+    def full(pages):
+        def connect_to_a_full_disk(*arguments, **options):
+            database = connect(*arguments, **options)
+            database.execute(f"PRAGMA max_page_count = {pages}")
+            return database
+
+        monkeypatch.setattr(sqlite3, "connect", connect_to_a_full_disk)
+
+    words = r"optimization-search.sqlite can't be written \(database or disk is full\); the same command goes on"
+    full(3)
+    with pytest.raises(WorkError, match=words):
+        search_here(tmp_path)
+    monkeypatch.setattr(sqlite3, "connect", connect)
+    search_here(tmp_path)
+    full(1)  # no more than there are
+    with pytest.raises(WorkError, match=words):
+        search_here(tmp_path, 20)
+    monkeypatch.setattr(sqlite3, "connect", connect)
+    search_here(tmp_path, 3)
+    assert (tmp_path / "optimization-log.tsv").read_text().count("\n") >= 4
