@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import h5py
 import keras
+import numpy as np
 
 from lib import keras_graphs
 from lib.errors import UsageError
@@ -54,7 +55,7 @@ def load_model(path, outputs=None, precision="float32"):
 
     Raises:
         UsageError: no such file, not a Keras file, cut short, holding other things than plain layers (a Lambda, a
-            class of somebody's own), or with another number of outputs.
+            class of somebody's own), with weights that are no finite numbers, or with another number of outputs.
     """
     return open_model(path, outputs, precision).model
 
@@ -157,6 +158,8 @@ def _restore(model, parts, file, is_hdf5):
         _restore_hdf5(model, file["model_weights"])
     else:
         _restore_parts(parts, file)
+    if not all(np.isfinite(values).all() for values in model.get_weights()):
+        raise keras_graphs.GraphError("has weights that are infinite or no numbers")
 
 
 def save_model(model, path):

@@ -119,6 +119,7 @@ def _prepare(settings, means, counts, weights, team, report):
     from lib.augmentation import draw, epoch_order, remix
     from lib.batches import mixed_examples, plain_examples, plain_feed, training_feed
     from lib.fitting import Conduct, Task
+    from lib.inference import try_out
     from lib.losses import build_loss
     from lib.optimizers import build_optimizer
     from lib.preparation import check_size, circumstances, conduct_options, open_images, open_pupil, start_randomness
@@ -136,7 +137,7 @@ def _prepare(settings, means, counts, weights, team, report):
             freeze_before(each, settings.first)
     if not model.trainable_weights:
         raise UsageError(f"-m/--model: all of {settings.model} is frozen; -s/--smooth names the first layer to train.")
-    check_size(model, settings.model, "-i/--input", settings.size)
+    check_size(pupil, settings.model, "-i/--input", settings.size)
     height, width, bands = model.input_shape[1:]
     images, validation, left_out = open_images(
         settings.train,
@@ -155,6 +156,7 @@ def _prepare(settings, means, counts, weights, team, report):
         raise UsageError(
             f"-v/--validate: the images are not of the {width} x {height} pixels that {settings.model} takes."
         )
+    try_out(pupil.template, f"-v/--validate: {settings.model}", validation.shape)
 
     there = np.bincount(images.records.category, minlength=settings.outputs).astype("float32")
     counts = there if counts is None else counts
