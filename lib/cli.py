@@ -57,7 +57,7 @@ def add_device_options(options, computes=True, parallel=True, several=False):
     group.add_argument(
         "-p",
         "--processors",
-        type=whole_number(1),
+        type=whole_number(1, 4096),  # more than any machine has, and what TensorFlow still takes
         metavar="COUNT",
         help="how many processor cores to use (all)" if parallel else ignored,
     )

@@ -91,8 +91,6 @@ def train(settings, output, means=None, command=(), report=print, tell=print):
     """
     means = means or Means()
     counts = _covering("-y/--ycount", settings.class_counts, settings.outputs)
-    if counts is not None and not counts.any():
-        raise UsageError("-y/--ycount: some category needs a number above 0.")
     weights = _covering("-w/--weight", settings.class_weights, settings.outputs)
     prepare = functools.partial(_prepare, settings, means, counts, weights)
     return carry_out(settings, _INPUTS, output, means, prepare, command, report, tell)
@@ -103,9 +101,12 @@ def _covering(option, numbers, classes):
     if numbers is None:
         return None
     try:
-        return np.array(cover(numbers, classes), "float32")
+        found = np.array(cover(numbers, classes), "float32")
     except ValueError as error:
         raise UsageError(f"{option}: it {error}.") from None
+    if not found.any():
+        raise UsageError(f"{option}: some category needs a number above 0.")
+    return found
 
 
 def _prepare(settings, means, counts, weights, team, report):

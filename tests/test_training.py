@@ -319,6 +319,7 @@ def test_a_failed_write_leaves_the_former_state(files, tmp_path, monkeypatch):
         ({"first": "convNeXt9"}, "-s/--smooth: the model has no layer 'convNeXt9'; the nearest are"),
         ({"class_counts": {0: 1, 1: 2}}, "-y/--ycount: it lacks the class 2"),
         ({"class_counts": {0: 0, 1: 0, 2: 0}}, "-y/--ycount: some category needs a number above 0"),
+        ({"class_weights": {0: 0, 1: 0, 2: 0}}, "-w/--weight: some category needs a number above 0"),
         ({"class_weights": {0: 1, 1: 2, 2: 3, 3: 4}}, "-w/--weight: it has the class 3"),
     ],
 )
