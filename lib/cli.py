@@ -161,7 +161,7 @@ def teacher(text):
     """An option's type: a `.keras` file, or the directory of a SavedModel."""
     if os.path.isdir(text) and not os.path.isfile(os.path.join(text, "saved_model.pb")):
         raise argparse.ArgumentTypeError(f"{text!r} is a directory without a SavedModel's saved_model.pb")
-    if not os.path.exists(text):
+    if not os.path.isdir(text) and not os.path.isfile(text):
         raise argparse.ArgumentTypeError(f"{text!r} is neither a .keras file nor the directory of a SavedModel")
     return text
 

@@ -78,7 +78,7 @@ class Embeddings:
                 self._journal.close()
                 raise
         except OSError as error:
-            raise self._failure(error) from error
+            raise WorkError(f"{self._path} can't be written ({error.strerror or error}).") from error
 
     def __contains__(self, name):
         return name in self._rows or name in self._former

@@ -14,7 +14,7 @@ import numpy as np
 
 from lib.device import enough_memory, select_device
 from lib.errors import UsageError, WorkError
-from lib.files import checksum, escape_name
+from lib.files import check_regular, checksum, escape_name
 from lib.outside import parse_json
 from lib.parallel import cores
 from lib.recipes import cover
@@ -174,6 +174,7 @@ def _fingerprints(folder, report):
                 continue
             path = os.path.join(parent, name)
             try:
+                check_regular(path)
                 with zipfile.ZipFile(path) as archive:
                     prints[path] = [[member.filename, member.CRC, member.file_size] for member in archive.infolist()]
             except OSError as error:

@@ -1102,3 +1102,62 @@ def test_models_whose_weights_or_answers_are_no_numbers(unfit, tmp_path, capsys)
         assert script.main([*(() if script is convnextClassifier else ("-c",)), *arguments]) == status
         assert words in capsys.readouterr().err.splitlines()[-1]
     assert not os.path.exists(f"{out}/o.keras")
+
+
+@pytest.fixture
+def at_once():
+    """Raises within a few seconds what would else wait for ever."""
+    import signal
+
+    def stop(*_):
+        raise AssertionError("it waits for ever")
+
+    former = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(20)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, former)
+
+
+def test_named_pipes_are_not_waited_for(tmp_path, at_once):
+    import argparse
+
+    from lib import cli
+    from lib.embeddings import Embeddings
+    from lib.files import checksum_of
+    from lib.optimization_log import read_log
+    from lib.sorting import sort_images
+    from lib.soup import _fingerprints
+    from lib.tables import ResumableTable, check_errors_table, settings_of
+
+    def pipe(*names):
+        os.makedirs(tmp_path / names[0], exist_ok=True)
+        os.mkfifo(tmp_path.joinpath(*names))
+        return str(tmp_path.joinpath(*names))
+
+    path = pipe("models", "a.keras")
+    said = []
+    with pytest.raises(WorkError, match="-m/--model: there is no whole .keras file"):
+        _fingerprints(os.path.dirname(path), said.append)
+    assert said == [f"Left out: {path} can't be read (it is not a regular file)."]
+    with pytest.raises(argparse.ArgumentTypeError, match="is neither a .keras file nor the directory of a SavedModel"):
+        cli.teacher(path)
+    with pytest.raises(OSError, match="it is not a regular file"):
+        checksum_of(os.path.dirname(path))
+    log = pipe("log", "optimization-log.tsv")
+    with pytest.raises(UsageError, match=r"optimization-log.tsv can't be read as a table \(it is not a regular file"):
+        read_log(os.path.dirname(log))
+    table = pipe("begun", "t.tsv.partial")[: -len(".partial")]
+    assert settings_of(table) == ({}, {})
+    for make in (lambda: ResumableTable(table, ["FILE", "PREDICTION"], {}), lambda: Embeddings(table, {})):
+        with pytest.raises(WorkError, match=r"t.tsv can't be written \(it is not a regular file\)\.$"):
+            make()
+    table = pipe("done", "t.tsv.settings.json")[: -len(".settings.json")]
+    Path(table).write_text("FILE\tPREDICTION\na\tb\n")
+    assert settings_of(table) == ({}, {})
+    with pytest.raises(UsageError, match="has no sound t.tsv.settings.json beside it"):
+        ResumableTable(table, ["FILE", "PREDICTION"], {})
+    with pytest.raises(UsageError, match="errors.tsv is something else than a table of errors"):
+        check_errors_table(pipe("done", "t.tsv.errors.tsv"), "-o/--output")
+    with pytest.raises(UsageError, match="sorted.tsv was not written here"):
+        sort_images({}, os.path.dirname(pipe("sorted", "sorted.tsv")))
