@@ -27,7 +27,7 @@ from google.protobuf.message import DecodeError
 
 from lib import cli
 from lib.categories import read_labels
-from lib.contact_sheet import contact_sheet
+from lib.contact_sheet import contact_sheet, fitted
 from lib.device import import_tensorflow
 from lib.duplicates import difference_hash, near_groups
 from lib.errors import UsageError, WorkError
@@ -44,7 +44,8 @@ BANDS = (1, 3)  # grey, or red, green and blue
 _HEAD = struct.Struct("<QI")  # a record's length and the checksum of that
 _TAIL = struct.Struct("<I")  # the checksum of its content
 _LARGEST = 1 << 30  # bytes; a greater length is damage
-_CHUNK = 64  # images that a thread decodes at once
+_CHUNK = 64  # images that a thread decodes at once, at most,
+_CHUNK_BYTES = 64 << 20  # and of how many bytes; one image may have more
 
 LARGEST_PIXELS = 1 << 26  # of a record's picture; more is damage, or made to fill the memory
 
@@ -449,15 +450,39 @@ def read_jpeg(records, index, file=None):
     return parse_record(file.read(records.length[index]))[1]
 
 
-def _decoded(records, bands, indices, threads, shape=None):
-    """Decode records on several threads.
-
-    Yields:
-        In order, of some records at once: their indices, the pictures of those that can be decoded, uint8
-        `(height, width, bands)`, and a dictionary index -> reason of the others.
+def _decoded(records, bands, indices, threads, shape):
+    """Decode records of one shape on several threads: see `_seen`, with the pictures, uint8 `(height, width, bands)`.
 
     Raises:
-        UsageError: a picture of another shape than `shape`, unless that is None.
+        UsageError: a picture of another shape.
+    """
+
+    def check(index, picture):
+        if picture.shape != shape:
+            raise UsageError(
+                f"{records.name(index)}, is {picture.shape[1]} x {picture.shape[0]} pixels where others are "
+                f"{shape[1]} x {shape[0]}; give records of one size."
+            )
+        return picture
+
+    most = max(1, min(_CHUNK, _CHUNK_BYTES // int(np.prod(shape))))
+    return _seen(records, bands, indices, threads, check, most)
+
+
+def _seen(records, bands, indices, threads, see, most=_CHUNK):
+    """Decode records on several threads, and keep what is seen in each picture.
+
+    Args:
+        records: `Records`.
+        bands: 3 or 1.
+        indices: of which records.
+        threads: how many.
+        see: called with an index and its picture, on a thread; returns what is kept.
+        most: how many records a thread decodes before it gives back what it saw.
+
+    Yields:
+        In order, of some records at once: their indices, what was seen in those that can be decoded, and a dictionary
+        index -> reason of the others.
     """
     _example_class()  # before the threads start, as `in_order` asks for
 
@@ -473,15 +498,10 @@ def _decoded(records, bands, indices, threads, shape=None):
                 except BadRecordError as error:
                     failed[index] = str(error)
                     continue
-                if shape is not None and picture.shape != shape:
-                    raise UsageError(
-                        f"{records.name(index)}, is {picture.shape[1]} x {picture.shape[0]} pixels where others are "
-                        f"{shape[1]} x {shape[0]}; give records of one size."
-                    )
-                pictures.append(picture)
+                pictures.append(see(index, picture))
         return pictures, failed
 
-    chunks = [indices[start : start + _CHUNK] for start in range(0, len(indices), _CHUNK)]
+    chunks = [indices[start : start + most] for start in range(0, len(indices), most)]
     with contextlib.closing(in_order(work, chunks, threads, 2 * threads)) as results:
         for chunk, (pictures, failed) in results:
             yield chunk, pictures, failed
@@ -539,23 +559,28 @@ def _look_at_all(records, skip_bad, most=12):
 
     Returns:
         How many images have which width and height; dictionaries of record -> dHash and record -> SHA-256 of the
-        JPEG; category -> its first `most` pictures; sentences about those that can't be decoded.
+        JPEG; category -> its first `most` pictures as a contact sheet has them; sentences about those that can't be
+        decoded.
     """
+
+    def see(index, picture):
+        return picture.shape[1::-1], difference_hash(picture), fitted(picture)
+
     sizes, hashes, contents, examples, bad = collections.Counter(), {}, {}, {}, []
     with progress(len(records), "images") as advance:
-        for chunk, pictures, failed in _decoded(records, 3, range(len(records)), reading_threads()):
+        for chunk, seen, failed in _seen(records, 3, range(len(records)), reading_threads(), see):
             good = [index for index in chunk if index not in failed]
             for index, reason in failed.items():
                 bad.append(f"{records.name(index)}, {reason}")
                 if not skip_bad:
                     raise WorkError(f"{bad[-1]}; --skip-bad leaves such records out.")
-            for index, picture in zip(good, pictures):
-                sizes[picture.shape[1::-1]] += 1
-                hashes[index] = difference_hash(picture)
+            for index, (size, dhash, small) in zip(good, seen):
+                sizes[size] += 1
+                hashes[index] = dhash
                 contents[index] = hashlib.sha256(read_jpeg(records, index)).digest()
                 shown = examples.setdefault(int(records.category[index]), [])
                 if len(shown) < most:
-                    shown.append(picture)
+                    shown.append(small)
             advance(len(chunk))
     return sizes, hashes, contents, examples, bad
 
