@@ -22,6 +22,7 @@ from lib.errors import DivergenceError, WorkError
 from lib.history import draw_history, goodness, write_epochs, write_history
 from lib.keras_files import save_model
 from lib.losses import penalties, whole_batch
+from lib.memory import amount
 from lib.progress import progress
 from lib.states import load_state, save_state
 
@@ -507,9 +508,7 @@ def _check_disk(task, conduct, run, done):
     if need > free:
         cure = "; --keep N keeps the N best ones" if conduct.save_epochs else ""
         what = f"the models of {models - 1:,} epochs (-Q/--quantity)" if conduct.save_epochs else "the training"
-        raise WorkError(
-            f"{run.best}: {what} would take about {need / 1e9:,.1f} GB, and {free / 1e9:,.1f} GB are free{cure}."
-        )
+        raise WorkError(f"{run.best}: {what} would take about {amount(need)}, and {amount(free)} are free{cure}.")
 
 
 @contextlib.contextmanager

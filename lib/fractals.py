@@ -13,6 +13,7 @@ from lib.attractors import CANVAS, draw_category
 from lib.contact_sheet import contact_sheet
 from lib.errors import UsageError, WorkError
 from lib.files import open_locked, whole_file
+from lib.memory import amount
 from lib.outside import parse_json
 from lib.parallel import cores, in_order
 from lib.progress import progress
@@ -265,7 +266,7 @@ def _check_room(places, settings, done, records):
     room = space.f_bavail * space.f_frsize
     if need > room:
         raise WorkError(
-            f"-o/--output: there is room for {room / 1e9:.1f} GB, but about {need / 1e9:.1f} GB are needed for "
+            f"-o/--output: there is room for {amount(room)}, but about {amount(need)} are needed for "
             f"{places.train} and {places.test}."
         )
 

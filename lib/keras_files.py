@@ -180,7 +180,12 @@ def save_model(model, path):
         metadata["image_size"] = model.image_size
     path = os.path.realpath(path)
     _check_room(model, path)
-    with tempfile.TemporaryDirectory(prefix=f".{os.path.basename(path)}.", dir=os.path.dirname(path)) as folder:
+    with contextlib.ExitStack() as stack:
+        try:
+            draft = tempfile.TemporaryDirectory(prefix=f".{os.path.basename(path)}.", dir=os.path.dirname(path))
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, path) from error  # the name that the caller knows
+        folder = stack.enter_context(draft)
         weights = os.path.join(folder, "model.weights.h5")
         model.save_weights(weights)
         _drop_training_state(weights)

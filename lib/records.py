@@ -33,7 +33,7 @@ from lib.duplicates import difference_hash, near_groups
 from lib.errors import UsageError, WorkError
 from lib.files import whole_file
 from lib.images import check_scans
-from lib.memory import free_memory
+from lib.memory import amount, free_memory
 from lib.outside import is_whole_number, read_tsv
 from lib.parallel import in_order, reading_threads
 from lib.progress import progress
@@ -305,7 +305,8 @@ def decode(jpeg, bands=3):
     except BadRecordError:
         raise
     except (ValueError, KeyError) as error:  # KeyError: of a kind of JPEG that simplejpeg has no name for
-        raise BadRecordError(f"holds a JPEG that can't be decoded ({error})") from error
+        reason = "its header is damaged or cut short" if str(error) == "-1" else error
+        raise BadRecordError(f"holds a JPEG that can't be decoded ({reason})") from error
 
 
 class Images:
@@ -360,8 +361,13 @@ def load_images(records, bands=3, cache=None, processors=None, skip_bad=False, r
     shape = _first_shape(records, bands, skip_bad)
     need = len(records) * int(np.prod(shape))
     chosen = cache or choose_cache(need)
-    report(f"{len(records):,} images of {shape[1]} x {shape[0]} pixels, {_CACHED[chosen].format(need / 1e9)}.")
-    pixels = make_room(chosen, (len(records), *shape))
+    report(f"{len(records):,} images of {shape[1]} x {shape[0]} pixels, {_CACHED[chosen].format(amount(need))}.")
+    try:
+        pixels = make_room(chosen, (len(records), *shape))
+    except WorkError as error:
+        if cache is None:
+            raise
+        raise WorkError(f"--cache {cache}: {str(error)[:-1]}; give another --cache.") from error
     bad, done = {}, 0
     with progress(len(records), "images") as advance:
         for indices, pictures, failed in _decoded(records, bands, range(len(records)), threads, shape):
@@ -394,8 +400,8 @@ def tell_left_out(several, report):
 
 
 _CACHED = {
-    "memory": "kept decoded in memory ({:.1f} GB)",
-    "disk": "kept decoded in a temporary file ({:.1f} GB)",
+    "memory": "kept decoded in memory ({})",
+    "disk": "kept decoded in a temporary file ({})",
     "none": "decoded each time they are used",
 }
 
@@ -421,9 +427,8 @@ def make_room(cache, shape, dtype="uint8"):
                     os.posix_fallocate(file.fileno(), 0, size)
                 return np.memmap(file, dtype, "r+", shape=shape)
     except (MemoryError, OSError) as error:
-        raise WorkError(
-            f"--cache {cache}: there is no room for {size / 1e9:.1f} GB of images; give another --cache."
-        ) from error
+        place = {"memory": "in memory", "disk": f"in {tempfile.gettempdir()}"}[cache]
+        raise WorkError(f"there is no room for {amount(size)} of pixels or answers {place}.") from error
     return None
 
 

@@ -1161,3 +1161,81 @@ def test_named_pipes_are_not_waited_for(tmp_path, at_once):
         check_errors_table(pipe("done", "t.tsv.errors.tsv"), "-o/--output")
     with pytest.raises(UsageError, match="sorted.tsv was not written here"):
         sort_images({}, os.path.dirname(pipe("sorted", "sorted.tsv")))
+
+
+def test_folders_that_are_linked_with_each_other_end(tmp_path, at_once, monkeypatch):
+    from lib import images
+
+    monkeypatch.setattr(images, "_MOST_VISITS", 50)
+    for number in range(9):
+        (tmp_path / str(number)).mkdir()
+        (tmp_path / str(number) / "a.jpg").write_bytes(b"")
+        for other in range(9):
+            if other != number:
+                (tmp_path / str(number) / f"to-{other}").symlink_to(tmp_path / str(other))
+    paths, problems = images.list_images(str(tmp_path))
+    assert {str(tmp_path / str(number) / "a.jpg") for number in range(9)} <= set(paths)
+    assert len(paths) == len(set(paths)) <= 9 * 50
+    assert 1 <= len(problems) <= 9 and all("is linked from more than 50 places" in text for text in problems.values())
+
+
+def test_a_folder_that_is_linked_from_several_places_is_listed_in_each(tmp_path):
+    from lib.images import list_images
+
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "a.jpg").write_bytes(b"")
+    for number in range(30):
+        (tmp_path / f"link-{number}").symlink_to(tmp_path / "real")
+    paths, problems = list_images(str(tmp_path))
+    assert len(paths) == 31 and not problems
+
+
+def test_reasons_that_would_mislead(tmp_path, monkeypatch):
+    import builtins
+
+    from toys import write_model, write_records
+
+    from lib import records
+    from lib.images import ImageError, read_image
+    from lib.keras_files import load_model, save_model
+    from lib.memory import amount
+    from lib.shards import of_file
+
+    def refuse(*arguments, **options):
+        raise PermissionError(13, "Permission denied", str(arguments[0]))
+
+    (tmp_path / "a.jpg").write_bytes(b"\xff\xd8")
+    with monkeypatch.context() as patch:
+        patch.setattr(builtins, "open", refuse)
+        with pytest.raises(ImageError, match="^can't be read whole: Permission denied$"):
+            read_image(str(tmp_path / "a.jpg"), 16)
+    with pytest.raises(records.BadRecordError, match=r"can't be decoded \(its header is damaged or cut short\)"):
+        records.decode(b"\xff\xd8")
+
+    assert (amount(999), amount(1 << 20), amount(2.5e9)) == ("0.0 MB", "1.0 MB", "2.5 GB")
+    found = records.open_records([write_records(tmp_path / "a.tfr", 2, 1)], "-t")
+    with monkeypatch.context() as patch:
+        patch.setattr(records.np, "empty", lambda *arguments: refuse(""))
+        with pytest.raises(
+            WorkError, match=r"^--cache memory: there is no room for .* MB of pixels .*another --cache\.$"
+        ):
+            records.load_images(found, cache="memory", report=lambda message: None)
+        patch.setattr(records, "choose_cache", lambda need: "memory")
+        with pytest.raises(WorkError, match=r"^there is no room for .* MB of pixels or answers in memory\.$"):
+            records.load_images(found, report=lambda message: None)
+
+    for content, words in (
+        (b"a.jpg\r\nb.jpg\r\n", "lists no image .*; its lines end in CR and LF"),
+        (b"\xef\xbb\xbfa.jpg\nb.jpg\n", "begins with a byte order mark, which would belong to the first name"),
+        (b"a\nb\n", r"lists no image \(JPEG.*…\)\.$"),
+    ):
+        (tmp_path / "list.txt").write_bytes(content)
+        with pytest.raises(UsageError, match=words):
+            of_file(str(tmp_path / "list.txt"), lambda name: name.endswith(".jpg"))
+
+    path = str(tmp_path / "m.keras")
+    model = load_model(write_model(path))
+    monkeypatch.setattr(tempfile, "mkdtemp", lambda *arguments: refuse("/.m.keras.twi6r3q9"))
+    with pytest.raises(PermissionError) as error:
+        save_model(model, path)
+    assert error.value.filename == path
