@@ -1239,3 +1239,74 @@ def test_reasons_that_would_mislead(tmp_path, monkeypatch):
     with pytest.raises(PermissionError) as error:
         save_model(model, path)
     assert error.value.filename == path
+
+
+class Touch:
+    """Makes a file where it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (self.path, "w")
+
+
+def write_npz(path, arrays, packing=None):
+    """Write arrays as `.npz`, those in `packing` (name -> way) packed."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, array in arrays.items():
+            with tempfile.TemporaryFile() as file:
+                np.lib.format.write_array(file, np.asanyarray(array), allow_pickle=True)
+                file.seek(0)
+                archive.writestr(f"{name}.npy", file.read(), (packing or {}).get(name, zipfile.ZIP_STORED))
+
+
+def test_arrays_that_are_pickles_are_not_unpickled(tmp_path):
+    from lib.embeddings import load
+    from lib.states import load_state
+
+    path, made = str(tmp_path / "a.npz"), tmp_path / "made"
+    pickled = np.empty(1, object)
+    pickled[0] = Touch(str(made))
+    facts = np.frombuffer(b"{}", "uint8")
+    for arrays in ({"facts": facts, "weights/0": pickled}, {"facts": pickled}):
+        write_npz(path, arrays)
+        with pytest.raises(WorkError, match=r"a.npz is damaged .*--fresh"):
+            load_state(path)
+    good = {"embeddings": np.zeros((1, 2), "float32"), "paths": np.array(["a"]), "settings": np.array("{}")}
+    write_npz(path, good)
+    assert load(path).paths.tolist() == ["a"]
+    for name in good:
+        write_npz(path, {**good, name: pickled})
+        with pytest.raises(UsageError, match="a.npz holds no features of images"):
+            load(path)
+    assert not made.exists()
+    with open(path, "wb") as file:
+        np.save(file, pickled, allow_pickle=True)
+    np.load(path, allow_pickle=True)[0].close()
+    assert made.exists()  # else the test would show nothing
+
+
+def test_arrays_packed_to_fill_the_memory(tmp_path):
+    from lib.embeddings import load
+    from lib.states import load_state
+
+    path, count = str(tmp_path / "a.npz"), (65 << 20) // 4
+    large = {
+        "embeddings": np.zeros((count, 0), "float32"),
+        "paths": np.zeros(count, "<U1"),
+        "settings": np.array("{}"),
+    }
+    write_npz(path, large, {"paths": zipfile.ZIP_DEFLATED})
+    assert os.path.getsize(path) < 200_000
+    with pytest.raises(UsageError, match="a.npz holds no features of images"):
+        load(path)
+    small = {**large, "embeddings": np.zeros((1, 2), "float32"), "paths": np.array(["a"])}
+    for packing in (zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
+        write_npz(path, small, {"paths": packing})
+        with pytest.raises(UsageError, match="a.npz holds no features of images"):
+            load(path)
+    for packing in (zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
+        write_npz(path, {"facts": np.frombuffer(b"{}", "uint8")}, {"facts": packing})
+        with pytest.raises(WorkError, match="a.npz is damaged .it is packed"):
+            load_state(path)
