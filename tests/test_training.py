@@ -237,7 +237,7 @@ def test_metrics_before_training_and_for_tensorboard(files, tmp_path):
 def test_a_loss_that_is_no_number_stops_it_and_keeps_what_was_good(files, tmp_path):
     model = load_model(files["model"])
     weight = model.get_layer("output_dense").trainable_weights[0]
-    weight.assign(np.full(weight.shape, np.inf, "float32"))
+    weight.assign(np.full(weight.shape, 3e38, "float32"))
     save_model(model, tmp_path / "broken.keras")
     with pytest.raises(WorkError, match="no number in epoch 1 at step 1; no epoch was finished"):
         run(settings({**files, "model": str(tmp_path / "broken.keras")}), tmp_path)
