@@ -103,6 +103,7 @@ def work(arguments):
     cli.report("\n".join(evaluation.words_of(found, comparison, (arguments.model, arguments.compare))))
     if arguments.json:
         about = {"model": arguments.model, "records": list(arguments.test), "images": len(answers[0].labels)}
+        about["left_out"] = list(answers[0].images.records.skipped)
         about.update({"compared_with": arguments.compare} if arguments.compare else {})
         evaluation.write_json(arguments.json, found, about, comparison)
     if arguments.figures:

@@ -249,6 +249,10 @@ def _torch_zip(path):
         if len(programs) != 1:
             raise CheckpointError("is a zip, but not one that torch.save wrote")
         folder = programs[0][: -len("data.pkl")]
+        # PyTorch never packs; so nothing here can be larger than the file.
+        for member in members.values():
+            if member.compress_type != zipfile.ZIP_STORED:
+                raise CheckpointError(f"holds {member.filename!r} packed, which torch.save never does")
         order = members.get(folder + "byteorder")
         if order and (order.file_size > _LARGEST_WORD or archive.read(order).strip() != b"little"):
             raise CheckpointError("was written by a big-endian machine, which is not read here")
@@ -260,8 +264,7 @@ def _torch_zip(path):
         member = members.get(f"{folder}data/{key}")
         if member is None:
             raise CheckpointError(f"lacks the numbers {key!r} of an array")
-        # PyTorch never compresses; so nothing here can be larger than the file.
-        if member.compress_type != zipfile.ZIP_STORED or member.file_size < count * _size(kind.dtype):
+        if member.file_size < count * _size(kind.dtype):
             raise CheckpointError(f"has other numbers {key!r} than it says")
 
         def read():

@@ -55,7 +55,7 @@ def add_device_options(options, computes=True, parallel=True, several=False):
     group.add_argument(
         "-p",
         "--processors",
-        type=whole_number(1),
+        type=whole_number(1, 4096),  # more than any machine has, and what TensorFlow still takes
         metavar="COUNT",
         help="number of CPU cores to use (all)" if parallel else ignored,
     )
@@ -159,7 +159,7 @@ def teacher(text):
     """An option's type: a `.keras` file, or the directory of a SavedModel."""
     if os.path.isdir(text) and not os.path.isfile(os.path.join(text, "saved_model.pb")):
         raise argparse.ArgumentTypeError(f"{text!r} is a directory without a SavedModel's saved_model.pb")
-    if not os.path.exists(text):
+    if not os.path.isdir(text) and not os.path.isfile(text):
         raise argparse.ArgumentTypeError(f"{text!r} is neither a .keras file nor the directory of a SavedModel")
     return text
 

@@ -2,13 +2,17 @@
 
 import math
 
+import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 _MARGIN = 4
 _LINE = 12  # pixels of height for a caption
 
 
-def contact_sheet(rows, side=96):
+SIDE = 96  # of each picture in a sheet, in pixels
+
+
+def contact_sheet(rows, side=SIDE):
     """Lay pictures out in rows.
 
     Args:
@@ -30,11 +34,16 @@ def contact_sheet(rows, side=96):
         top = _MARGIN + number * (_LINE + side + _MARGIN)
         pen.text((_MARGIN, top), caption, fill="black", font=font)
         for place, pixels in enumerate(pictures):
-            picture = Image.fromarray(pixels)
-            if picture.size != (side, side):
-                picture = picture.resize((side, side), Image.LANCZOS)
+            picture = Image.fromarray(fitted(pixels, side))
             sheet.paste(picture, (_MARGIN + place * (side + _MARGIN), top + _LINE))
     return sheet
+
+
+def fitted(pixels, side=SIDE):
+    """A picture, uint8 `(height, width, 3)`, as it is in a sheet: uint8 `(side, side, 3)`."""
+    if pixels.shape[:2] == (side, side):
+        return pixels
+    return np.asarray(Image.fromarray(pixels).resize((side, side), Image.LANCZOS))
 
 
 def _printable(text):

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import sys
 from typing import NamedTuple
 
@@ -105,6 +106,42 @@ def enough_memory(advice):
         yield
     except tf.errors.ResourceExhaustedError as error:
         raise MemoryError(f"there is not enough memory; {advice}.") from error
+
+
+@contextlib.contextmanager
+def applying(named, shape):
+    """Raise UsageError where a model turns out not to take the images that it is given. For calls of a model alone:
+    of other code the same errors are defects.
+
+    Args:
+        named: the model in words, such as its file.
+        shape: that of the images: batch, height, width, bands.
+
+    Raises:
+        MemoryError: it takes more than there is.
+    """
+    import tensorflow as tf
+
+    images = f"images of {shape[2]} x {shape[1]} pixels"
+    try:
+        yield
+    except tf.errors.ResourceExhaustedError as error:
+        raise MemoryError(f"there is not enough memory to apply {named} to {shape[0]} {images} at once.") from error
+    except (tf.errors.OpError, TypeError, ValueError) as error:
+        raise UsageError(f"{named} can't be applied to {images} ({_reason(error)}).") from error
+
+
+# What TensorFlow and Keras put before and around the reason of an error.
+_NO_REASON = re.compile(
+    r"(Graph execution error|Detected at node|<stack traces|Node:|Exception encountered|in user code:|\s).*"
+)
+_AROUND_REASON = re.compile(r"\x1b\[[0-9;]*m|\{\{.*?\}\}|\s*\[Op:.*")
+
+
+def _reason(error):
+    """The line of an error of TensorFlow or Keras that tells what is wrong."""
+    lines = [line for line in str(error).splitlines() if line and not _NO_REASON.fullmatch(line)]
+    return _AROUND_REASON.sub("", lines[0]).strip()[:200].rstrip(".") if lines else type(error).__name__
 
 
 @contextlib.contextmanager

@@ -159,6 +159,7 @@ def _prepare(settings, means, watch, team, report):
     from lib.augmentation import draw, epoch_order
     from lib.batches import mixed_examples, training_feed
     from lib.fitting import Conduct, Task
+    from lib.inference import try_out
     from lib.optimizers import build_optimizer
     from lib.preparation import check_size, circumstances, conduct_options, open_images, open_pupil, start_randomness
     from lib.schedules import CyclicalLearningRate
@@ -172,7 +173,7 @@ def _prepare(settings, means, watch, team, report):
     model = pupil.model
     if not model.trainable_weights:
         raise UsageError(f"-s/--student: all layers of {settings.student} are frozen, so it can't learn.")
-    check_size(model, settings.student, "-S/--size", settings.student_size)
+    check_size(pupil, settings.student, "-S/--size", settings.student_size)
     teach = _open_teacher(settings, model.input_shape[-1], strategy)
     images, validation, left_out = open_images(
         settings.train,
@@ -210,6 +211,11 @@ def _prepare(settings, means, watch, team, report):
         answers = None if teach is None else teach(mixed.pixels)
         return mixed._replace(pixels=_resized(mixed.pixels, settings.student_size), teacher=answers)
 
+    try_out(
+        pupil.template,
+        f"-s/--student: {settings.student}",
+        (settings.student_size, settings.student_size, images.shape[-1]),
+    )
     loss = _build_loss(settings)
     task = Task(
         team=team,

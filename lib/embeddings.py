@@ -78,7 +78,7 @@ class Embeddings:
                 self._journal.close()
                 raise
         except OSError as error:
-            raise self._failure(error) from error
+            raise WorkError(f"{self._path} can't be written ({error.strerror or error}).") from error
 
     def __contains__(self, name):
         return name in self._rows or name in self._former
@@ -237,6 +237,9 @@ def load(path):
 def _check_sizes(archive, size):
     """Raise ValueError if a member of a zip of that size in bytes is made to fill the memory."""
     for member in archive.infolist():
+        # What is packed in another way can be larger than it says.
+        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise ValueError(f"{member.filename} is packed in another way than stored or deflated")
         if member.file_size > max(_LARGEST_SHRINKING * size, _SMALL_BYTES):
             raise ValueError(f"{member.filename} would take {member.file_size:,} bytes")
 

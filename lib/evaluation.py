@@ -7,7 +7,7 @@ import numpy as np
 
 from lib.contact_sheet import contact_sheet
 from lib.device import select_device
-from lib.errors import UsageError
+from lib.errors import UsageError, WorkError
 from lib.files import whole_file
 from lib.outside import json_text
 from lib.parallel import cores
@@ -98,7 +98,7 @@ def answer_records(
 
     Raises:
         UsageError: a model or records that don't fit.
-        WorkError: bad records.
+        WorkError: bad records, or answers that are no numbers.
     """
     # One core for each operation: several batches are answered side by side instead.
     device = select_device(cpu, gpu, processors or cores(), threads_per_operation=1)
@@ -107,7 +107,7 @@ def answer_records(
     from lib.inference import compile_logits
     from lib.keras_files import load_model
     from lib.losses import penalties
-    from lib.records import check_bands, load_images, open_records, read_number_map
+    from lib.records import check_bands, load_images, open_records, read_number_map, tell_left_out
     from lib.scoring import answer, check_size, side_by_side
 
     loaded = []
@@ -121,14 +121,21 @@ def answer_records(
     if len(bands) > 1:
         raise UsageError(f"--compare: {models[1][1]} takes images of other bands than {models[0][1]}.")
     images = load_images(opened, bands.pop(), None, processors, skip_bad, report)
+    tell_left_out((images,), report)
     for (option, path), model in zip(models, loaded):
         check_size(model, images, f"{option}: {path}", "-t/--test")
     step, threads = side_by_side(device, batch, processors)
     labels = images.records.category.astype("int64")
     found = []
-    for model in loaded:
-        compute = compile_logits(model, (step, *images.shape))
+    for (option, path), model in zip(models, loaded):
+        compute = compile_logits(model, (step, *images.shape), named=f"{option}: {path}")
         logits = np.concatenate(list(answer(images, compute, step, threads)))
+        wrong = np.flatnonzero(~np.isfinite(logits).all(axis=1))
+        if len(wrong):
+            raise WorkError(
+                f"{option}: {path} answers {len(wrong):,} of {len(images):,} images with what is no number, such as "
+                f"{images.records.name(wrong[0])}."
+            )
         found.append(Answers(images, labels, logits, float(penalties(model))))
     return found
 

@@ -1,6 +1,7 @@
 """Files that appear whole or not at all, and names that fit into a line of text."""
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import os
@@ -43,6 +44,12 @@ def whole_file(path, mode="w", **options):
         raise
 
 
+def check_regular(path):
+    """Raise OSError if there is something else than a file at a path: to open a named pipe could take for ever."""
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise OSError(errno.EINVAL, "it is not a regular file", path)
+
+
 def patience():
     """How many seconds to wait for what another process has locked, before it is called in use.
 
@@ -76,7 +83,11 @@ def open_locked(path):
 
     Returns:
         The open file; None if another process has it.
+
+    Raises:
+        OSError: it is no regular file.
     """
+    check_regular(path)
     while True:
         file = open(path, "a+b")  # noqa: SIM115 - the caller closes it
         if not lock(file):
@@ -92,6 +103,7 @@ def open_locked(path):
 
 def checksum(path):
     """The SHA-256 of a file's content, in hexadecimal."""
+    check_regular(path)
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         for block in iter(lambda: file.read(1 << 20), b""):

@@ -22,6 +22,7 @@ from lib.errors import DivergenceError, WorkError
 from lib.history import draw_history, goodness, write_epochs, write_history
 from lib.keras_files import save_model
 from lib.losses import penalties, whole_batch
+from lib.memory import amount
 from lib.progress import progress
 from lib.states import load_state, save_state
 
@@ -126,7 +127,7 @@ def fit(task, conduct, run, report, tell=print):
 
     Raises:
         DivergenceError: the loss is no number any more.
-        WorkError: there is no room on the disk, the state is damaged or another version's.
+        WorkError: there is no room on the disk, the state is damaged, another version's or another run's.
         KeyboardInterrupt and others: the process was told to stop; the state is written.
     """
     trainer = _Trainer(task, conduct, run)
@@ -201,12 +202,8 @@ class _Trainer:
         self._execute = self._compile()
         self._asked = 0
         self.now, self.best = _Progress(), []
-        facts, groups = (None, None) if conduct.fresh else load_state(run.state)
-        if facts is not None:
-            try:
-                self._restore(facts, groups)
-            except (AttributeError, KeyError, TypeError, ValueError, tf.errors.OpError) as error:
-                raise WorkError(f"{run.state} holds no state of this training; --fresh starts it anew.") from error
+        if not conduct.fresh:
+            self.load()
         if task.team.workers > 1:
             self._compare_workers()
 
@@ -367,7 +364,7 @@ class _Trainer:
         groups = {name: list(map(_array, variables)) for name, variables in self._variables().items()}
         if not self._task.team.chief:
             return
-        facts = {"progress": dataclasses.asdict(self.now), "versions": _versions()}
+        facts = {"progress": dataclasses.asdict(self.now), "versions": _versions(), "run": self._name}
         save_state(self._run.state, facts, {**groups, "best": self.best, "counts": counts})
 
     def save_within_epoch(self):
@@ -376,20 +373,68 @@ class _Trainer:
             raise self._no_number(self.now.step, "after")
         self.save(self._counters.read())
 
+    @property
+    def _name(self):
+        """What tells the run from all others."""
+        return os.path.basename(self._run.best)
+
+    def load(self):
+        """Go on from what was saved, if there is anything. WorkError: it is damaged, or not of this training."""
+        facts, groups = load_state(self._run.state)
+        if facts is None:
+            return
+        try:
+            self._restore(facts, groups)
+        except (AttributeError, KeyError, TypeError, ValueError, tf.errors.OpError) as error:
+            raise WorkError(f"{self._run.state} holds no state of this training; --fresh starts it anew.") from error
+
     def _restore(self, facts, groups):
-        """Go on from what was saved."""
+        """Go on from facts and arrays. KeyError, TypeError, ValueError: they are not what `save` writes."""
+        if facts.get("run", self._name) != self._name:  # former versions wrote no name
+            raise WorkError(f"{self._run.state} is of another run, {facts['run']}; --fresh starts this one anew.")
         wrote, runs = facts["versions"], _versions()
         if wrote != runs:
             wrote, runs = (" and ".join(map(" ".join, versions.items())) for versions in (wrote, runs))
             raise WorkError(
                 f"{self._run.state} was written by {wrote}, and this is {runs}: use the former, or start --fresh."
             )
-        self.now, self.best = _Progress(**facts["progress"]), groups.get("best", [])
-        for name, variables in self._variables().items():
-            for variable, value in zip(variables, groups.get(name, ())):
+        now = _Progress(**facts["progress"])
+        self._check_progress(now)
+        groups = {"best": [], "counts": [], "layers": [], **groups}
+        variables = self._variables()
+        none = metrics.no_counts(self._task.classes)
+        of_variables = {name: [(weight.shape, weight.dtype) for weight in found] for name, found in variables.items()}
+        wanted = {
+            **of_variables,
+            "best": of_variables["weights"] if now.best_epoch else [],
+            "counts": [(count.shape, count.dtype) for count in none] if now.step or groups["counts"] else [],
+        }
+        if set(groups) != set(wanted):
+            raise ValueError("it has other arrays")
+        for name, arrays in groups.items():
+            _check_arrays(name, arrays, wanted[name])
+        self.now, self.best = now, groups["best"]
+        for name, found in variables.items():
+            for variable, value in zip(found, groups[name]):
                 variable.assign(value)
-        if "counts" in groups:
+        if groups["counts"]:
             self._counters.assign(metrics.Counts(*groups["counts"]))
+
+    def _check_progress(self, now):
+        """Raise KeyError, TypeError or ValueError unless a `_Progress` is one that this training can come to."""
+        whole = all(type(number) is int for number in (now.epoch, now.step, now.best_epoch))
+        if not whole or not 0 <= now.epoch <= self._conduct.epochs or not 0 <= now.step <= self._task.steps:
+            raise ValueError("its place is none of this training")
+        trained = metrics.summarise(metrics.no_counts(self._task.classes), self._task.taught)
+        names = {*trained, *(f"val_{name}" for name in trained), "learning_rate"} if now.epoch else set()
+        if set(now.history) != names or any(len(values) != now.epoch for values in now.history.values()):
+            raise ValueError("its history is not that of its epochs")
+        if not all(type(value) is float for values in now.history.values() for value in values):
+            raise TypeError("its history is not of numbers")
+        found = [goodness(self._conduct.monitor, value) for value in now.history.get(self._conduct.monitor, ())]
+        best = max(found, default=-math.inf)
+        if (now.best, now.best_epoch) != (best, found.index(best) + 1 if found else 0):
+            raise ValueError("its best epoch is not that of its history")
 
     def _variables(self):
         task = self._task
@@ -405,6 +450,17 @@ def save_weights_as(template, weights, path):
     for weight, value in zip(template.weights, weights):
         weight.assign(value)
     save_model(template, path)
+
+
+def _check_arrays(name, arrays, wanted):
+    """Raise ValueError unless arrays are finite numbers of these shapes and types."""
+    if len(arrays) != len(wanted):
+        raise ValueError(f"it has {len(arrays)} arrays {name}, not {len(wanted)}")
+    for array, (shape, dtype) in zip(arrays, wanted):
+        if array.shape != tuple(shape) or array.dtype != tf.as_dtype(dtype).as_numpy_dtype:
+            raise ValueError(f"it has an array {name} of another shape or type")
+        if not np.isfinite(array).all():
+            raise ValueError(f"it has infinite or no numbers in {name}")
 
 
 def _array(variable):
@@ -452,9 +508,7 @@ def _check_disk(task, conduct, run, done):
     if need > free:
         cure = "; --keep N keeps the N best ones" if conduct.save_epochs else ""
         what = f"the models of {models - 1:,} epochs (-Q/--quantity)" if conduct.save_epochs else "the training"
-        raise WorkError(
-            f"{run.best}: {what} would take about {need / 1e9:,.1f} GB, and {free / 1e9:,.1f} GB are free{cure}."
-        )
+        raise WorkError(f"{run.best}: {what} would take about {amount(need)}, and {amount(free)} are free{cure}.")
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ from lib.attractors import CANVAS, draw_category
 from lib.contact_sheet import contact_sheet
 from lib.errors import UsageError, WorkError
 from lib.files import open_locked, whole_file
+from lib.memory import amount
 from lib.outside import parse_json
 from lib.parallel import cores, in_order
 from lib.progress import progress
@@ -267,7 +268,7 @@ def _check_room(places, settings, done, records):
     room = space.f_bavail * space.f_frsize
     if need > room:
         raise WorkError(
-            f"-o/--output: {room / 1e9:.1f} GB are free, but about {need / 1e9:.1f} GB are needed for "
+            f"-o/--output: {amount(room)} are free, but about {amount(need)} are needed for "
             f"{places.train} and {places.test}."
         )
 

@@ -3,6 +3,7 @@
 What is read is decided by a file's content, never by its name. See `read_image` for what happens to the pixels.
 """
 
+import collections
 import contextlib
 import functools
 import os
@@ -28,6 +29,7 @@ ENDINGS = frozenset([
 FORMATS = ("JPEG", "PNG", "BMP", "DIB", "GIF", "TIFF", "WEBP", "JPEG2000")
 
 MAX_PIXELS = 500_000_000
+_MOST_VISITS = 1000  # to one directory, by links
 
 # A JPEG is shrunk in its decoder as long as its shorter side keeps this many pixels: on labelled scans the shrunken
 # picture is categorised as well as the whole one, and a scan of 24 megapixels costs a third less time.
@@ -101,9 +103,9 @@ def list_images(directory):
     Returns:
         The paths, each `directory` as given joined with the path below it, sorted byte by byte; and a dictionary of
         what can't be listed: path -> reason. A directory whose name ends like an image's is both listed (it will fail
-        to be read) and descended into.
+        to be read) and descended into; one that is linked from very many places only so often.
     """
-    paths, problems = [], {}
+    paths, problems, visits = [], {}, collections.Counter()
     status = os.stat(directory)
     waiting = [(directory, ((status.st_dev, status.st_ino),))]
     while waiting:
@@ -122,8 +124,17 @@ def list_images(directory):
                             problems[entry.path] = f"can't be looked at: {error.strerror}"
                         continue
                     identity = (status.st_dev, status.st_ino)
-                    if identity not in ancestors:  # else a link in a circle
+                    if identity in ancestors:  # a link in a circle
+                        continue
+                    # Of folders that are linked with each other there are more paths than can ever be followed.
+                    visits[identity] += 1
+                    if visits[identity] <= _MOST_VISITS:
                         waiting.append((entry.path, (*ancestors, identity)))
+                    elif visits[identity] == _MOST_VISITS + 1:
+                        problems[entry.path] = (
+                            f"the directory is linked from more than {_MOST_VISITS:,} places, of which the others are "
+                            "left out"
+                        )
         except OSError as error:
             problems[folder] = f"the directory can't be listed: {error.strerror}"
     return sorted(paths, key=os.fsencode), problems
@@ -239,6 +250,8 @@ def _with_opened(path, max_pixels, use):
         raise ImageError("not an image that can be read (JPEG, PNG, BMP, GIF, TIFF, WebP or JPEG 2000)") from None
     except MemoryError:
         raise ImageError("more memory needed than there is") from None
+    except OSError as error:  # whose text may name the file, which is named beside the reason
+        raise ImageError(f"can't be read whole: {error.strerror or error}") from error
     except Exception as error:  # Decoders raise what they like on a bad file: struct.error, KeyError, SyntaxError, …
         raise ImageError(f"can't be read whole: {str(error) or type(error).__name__}") from error
 

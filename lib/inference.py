@@ -12,6 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from lib.device import applying
 from lib.layers import LayerScale, RandomCrop
 
 # The layers of a ConvNeXt. A model that holds any other is applied as Keras does it.
@@ -48,7 +49,7 @@ class NoFeaturesError(ValueError):
     """A model has no features; the message is a clause about it."""
 
 
-def compile_logits(model, shape, changing=False):
+def compile_logits(model, shape, changing=False, named="the model"):
     """Compile a model for inference on batches of one shape.
 
     Args:
@@ -56,27 +57,61 @@ def compile_logits(model, shape, changing=False):
         shape: `(batch, height, width, bands)`.
         changing: whether the model's weights may change between one call and the next; if not, those that it has now
             are put together once rather than in each call.
+        named: what to call it.
 
     Returns:
         A function from a float32 tensor of that shape, 0-255, to float32 logits `(batch, outputs)`; several threads may
         call it at once.
+
+    Raises:
+        UsageError: the model can't be applied to such images; so does the function.
     """
 
     @tf.function(input_signature=[tf.TensorSpec(shape, tf.float32)], autograph=False)
     def logits(pixels):
         return _folded(model, pixels, [model.output], tf.convert_to_tensor if changing else _array)[0]
 
-    logits.get_concrete_function()
-    return logits
+    with applying(named, shape):
+        logits.get_concrete_function()
+    return applied(logits, named, shape)
 
 
-def compile_features(model, shape):
+def applied(function, named, shape):
+    """A function that applies a model, which raises UsageError where that fails: see `lib.device.applying`."""
+
+    def apply(pixels):
+        with applying(named, shape):
+            return function(pixels)
+
+    return apply
+
+
+def try_out(model, named, shape, training=False):
+    """Apply a model to a black and a white image, the extremes of what it will be given.
+
+    Args:
+        model: a Keras model. What it learns while it is trained, such as the moving means of a normalization, changes.
+        named: what to call it.
+        shape: height, width and bands.
+        training: whether it is applied as in training.
+
+    Raises:
+        UsageError: that fails.
+    """
+    pixels = np.stack([np.zeros(shape, "float32"), np.full(shape, 255, "float32")])
+    # In a graph: some operations that are called directly take what they can't work on.
+    apply = tf.function(lambda images: model(images, training=training), autograph=False)
+    with applying(named, pixels.shape):
+        apply(tf.constant(pixels))
+
+
+def compile_features(model, shape, named="the model"):
     """Compile a model that gives the pooled features, too, which its logits are made of.
 
     They are the output of the layer `output_layerNormalization`; of a model without it, what its last layer is given.
 
     Args:
-        model, shape: see `compile_logits`.
+        model, shape, named: see `compile_logits`.
 
     Returns:
         A function from a float32 tensor of that shape, 0-255, to float32 logits `(batch, outputs)` and features
@@ -84,6 +119,7 @@ def compile_features(model, shape):
 
     Raises:
         NoFeaturesError: the model has none that are one vector for each image.
+        UsageError: see `compile_logits`.
     """
     named = [layer for layer in model.layers if layer.name == FEATURES]
     try:
@@ -98,8 +134,9 @@ def compile_features(model, shape):
         logits, vectors = _folded(model, pixels, [model.output, features], _array)
         return logits, tf.cast(vectors, "float32")
 
-    answers.get_concrete_function()
-    return answers
+    with applying(named, shape):
+        answers.get_concrete_function()
+    return applied(answers, named, shape)
 
 
 def _folded(model, pixels, wanted, value_of):

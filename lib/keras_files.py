@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import h5py
 import keras
+import numpy as np
 
 from lib import keras_graphs
 from lib.errors import UsageError
@@ -24,6 +25,8 @@ from lib.outside import parse_json
 # A member of a file that was shrunk more than this is refused if it is larger than that.
 LARGEST_SHRINKING = 20
 SMALL_BYTES = 32 << 20
+
+_SMALL_CHUNK = 1 << 20  # numbers that a chunk of an array may have, however small that is
 
 # Of the places in HDF5 where texts are stored together: what begins one, and what begins a text in it.
 _HEAP_HEAD = struct.Struct("<8sQ")
@@ -52,7 +55,7 @@ def load_model(path, outputs=None, precision="float32"):
 
     Raises:
         UsageError: no such file, not a Keras file, cut short, holding other things than plain layers (a Lambda, a
-            class of somebody's own), or with another number of outputs.
+            class of somebody's own), with weights that are no finite numbers, or with another number of outputs.
     """
     return open_model(path, outputs, precision).model
 
@@ -155,6 +158,8 @@ def _restore(model, parts, file, is_hdf5):
         _restore_hdf5(model, file["model_weights"])
     else:
         _restore_parts(parts, file)
+    if not all(np.isfinite(values).all() for values in model.get_weights()):
+        raise keras_graphs.GraphError("has weights that are infinite or no numbers")
 
 
 def save_model(model, path):
@@ -175,7 +180,12 @@ def save_model(model, path):
         metadata["image_size"] = model.image_size
     path = os.path.realpath(path)
     _check_room(model, path)
-    with tempfile.TemporaryDirectory(prefix=f".{os.path.basename(path)}.", dir=os.path.dirname(path)) as folder:
+    with contextlib.ExitStack() as stack:
+        try:
+            draft = tempfile.TemporaryDirectory(prefix=f".{os.path.basename(path)}.", dir=os.path.dirname(path))
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, path) from error  # the name that the caller knows
+        folder = stack.enter_context(draft)
         weights = os.path.join(folder, "model.weights.h5")
         model.save_weights(weights)
         _drop_training_state(weights)
@@ -232,6 +242,9 @@ def _inflate(archive, name):
     packed = min(member.compress_size, os.fstat(archive.fp.fileno()).st_size)  # the zip may say anything
     if member.file_size > max(LARGEST_SHRINKING * packed, SMALL_BYTES):
         raise ValueError(f"its {name} would take {member.file_size:,} bytes")
+    # Of the others a few bytes become gigabytes at once, before Python counts them; no Keras writes them.
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError(f"its {name} is packed in another way than stored or deflated")
     return archive.read(name)
 
 
@@ -357,6 +370,9 @@ def _values(group, name, most):
         raise ValueError(f"{dataset.name} is not an array of numbers")
     if dataset.shape is None or dataset.size > most:
         raise ValueError(f"{dataset.name} has the shape {dataset.shape}, which is larger than the layer's weights")
+    # HDF5 unpacks whole chunks, however little of them belongs to the array.
+    if dataset.chunks and math.prod(dataset.chunks) > max(most, _SMALL_CHUNK):
+        raise ValueError(f"{dataset.name} is stored in chunks of {dataset.chunks}, larger than the layer's weights")
     return dataset[()]
 
 

@@ -1,4 +1,4 @@
-"""How much memory there is."""
+"""How much memory there is, and how amounts of it are told."""
 
 import os
 
@@ -6,6 +6,11 @@ import os
 def free_memory():
     """About how many bytes this process may still take: what the machine has free and its control group allows."""
     return min([_machine(), *_control_groups()])
+
+
+def amount(size):
+    """So many bytes in words."""
+    return f"{size / 1e9:,.1f} GB" if size >= 1e9 else f"{size / 1e6:,.1f} MB"
 
 
 def _machine():

@@ -11,7 +11,7 @@ import os
 from typing import NamedTuple, Tuple
 
 from lib.errors import UsageError
-from lib.files import whole_file
+from lib.files import check_regular, whole_file
 from lib.outside import parse_json
 
 NAME = "optimization-log.tsv"
@@ -152,6 +152,7 @@ def read_log(folder):
     """
     path = os.path.join(folder, NAME)
     try:
+        check_regular(path)
         with open(path, encoding="utf-8-sig", newline="") as file:
             # Programs that put quotes around a text with quotes in it are understood, too.
             lines = list(csv.reader(file, delimiter="\t"))

@@ -275,11 +275,9 @@ def _load(path, outputs, source, step, cpu, gpu, processors, pooled=False):
     size = sides.pop() if sides else model.image_size or DEFAULT_SIZE
     compiled = compile_features if pooled else compile_logits
     try:
-        answers = compiled(model, (step, size, size, 3))
+        answers = compiled(model, (step, size, size, 3), named=f"-m/--model: {path}")
     except NoFeaturesError as error:
         raise UsageError(f"--embeddings: {path} {error}.") from error
-    except (ValueError, TypeError, tf.errors.OpError) as error:
-        raise UsageError(f"{path} can't be applied to images of {size} x {size} pixels.") from error
 
     def compute(pixels):
         found = answers(tf.constant(pixels))

@@ -9,8 +9,9 @@ import tensorflow as tf
 
 from lib import cli, randomness
 from lib.errors import UsageError
+from lib.inference import try_out
 from lib.keras_files import load_model
-from lib.records import check_bands, load_images, open_records
+from lib.records import check_bands, load_images, open_records, tell_left_out
 
 
 class Pupil(NamedTuple):
@@ -57,11 +58,15 @@ def open_pupil(option, path, outputs, precision, size, strategy):
     return Pupil(model, template)
 
 
-def check_size(model, path, option, size):
-    """Raise UsageError if the model of a file takes no images of a size, which an option tells."""
-    height, width = model.input_shape[1:3]
+def check_size(pupil, path, option, size):
+    """Raise UsageError if the model of a file takes no images of a size, which an option tells.
+
+    It is tried out, in the template: what a model learns by that is not to be in the one that is trained.
+    """
+    height, width, bands = pupil.template.input_shape[1:]
     if {height, width} - {None, size}:
         raise UsageError(f"{option}: {path} takes {width} x {height} images, not {size} x {size}.")
+    try_out(pupil.template, f"{option}: {path}", (size, size, bands), training=True)
 
 
 def open_images(train, validate, outputs, bands, batch, batch_option, replicas, means, number_map, skip_bad, report):
@@ -99,10 +104,7 @@ def open_images(train, validate, outputs, bands, batch, batch_option, replicas, 
     )
     if batch > len(images):
         raise UsageError(f"{batch_option}: {batch} is more than the {len(images):,} usable images of -t/--train.")
-    left_out = [*images.records.skipped, *validation.records.skipped]
-    if left_out:
-        report(f"Left out {len(left_out):,} bad records, such as {left_out[0]}.")
-    return images, validation, left_out
+    return images, validation, tell_left_out((images, validation), report)
 
 
 def circumstances(means, strategy, images, validation, left_out):

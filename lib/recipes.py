@@ -33,16 +33,19 @@ def parse_recipe(text):
 
 
 def parse_class_numbers(text):
-    """`{0:1.0,1:2.5,…}` -> a dictionary from class to a number of 0 or more.
+    """`{0:1.0,1:2.5,…}` -> a dictionary from class to a number of 0, or of 1e-30 to 1e30.
 
     Raises:
         ValueError: it is something else; the message is a clause about it.
     """
     numbers = _literal(text)
     if not isinstance(numbers, dict) or not numbers or not all(map(_is_class, numbers)):
-        raise ValueError(f"{_short(text)} is not of the form {{0:1.0,1:2.5}}")
+        raise ValueError(f"{_short(text)} is not of the form {{0:1.0,1:2.5}} with each class once")
     if not all(map(_is_amount, numbers.values())):
         raise ValueError(f"{_short(text)} gives a class something else than a number of 0 or more")
+    # Beyond that float32, which they are computed with, has no products of them any more.
+    if not all(number == 0 or 1e-30 <= number <= 1e30 for number in numbers.values()):
+        raise ValueError(f"{_short(text)} gives a class a number other than 0 that is not from 1e-30 to 1e30")
     return numbers
 
 
@@ -106,7 +109,9 @@ def _literal(text):
         del parts[-1]  # a comma may follow the last one
     try:
         if text[:1] + text[-1:] == "{}":
-            return dict(map(_number, pair) for pair in (part.split(":") for part in parts))
+            pairs = [tuple(map(_number, part.split(":"))) for part in parts]
+            numbers = dict(pairs)
+            return numbers if len(numbers) == len(pairs) else None
         if text[:1] + text[-1:] in ("[]", "()"):
             return tuple(map(_number, parts))
     except ValueError:
@@ -115,6 +120,8 @@ def _literal(text):
 
 
 def _number(text):
+    if "_" in text:  # which Python takes for nothing
+        raise ValueError(text)
     return int(text) if re.fullmatch(r"\s*[+-]?[0-9]{1,18}\s*", text) else float(text)
 
 

@@ -26,13 +26,13 @@ from google.protobuf.message import DecodeError
 
 from lib import cli
 from lib.categories import read_labels
-from lib.contact_sheet import contact_sheet
+from lib.contact_sheet import contact_sheet, fitted
 from lib.device import import_tensorflow
 from lib.duplicates import difference_hash, near_groups
 from lib.errors import UsageError, WorkError
 from lib.files import whole_file
 from lib.images import check_scans
-from lib.memory import free_memory
+from lib.memory import amount, free_memory
 from lib.outside import is_whole_number, read_tsv
 from lib.parallel import in_order, reading_threads
 from lib.progress import progress
@@ -43,7 +43,8 @@ BANDS = (1, 3)  # grey, or red, green and blue
 _HEAD = struct.Struct("<QI")  # a record's length and the checksum of that
 _TAIL = struct.Struct("<I")  # the checksum of its content
 _LARGEST = 1 << 30  # bytes; a greater length is damage
-_CHUNK = 64  # images that a thread decodes at once
+_CHUNK = 64  # images that a thread decodes at once, at most,
+_CHUNK_BYTES = 64 << 20  # and of how many bytes; one image may have more
 
 LARGEST_PIXELS = 1 << 26  # of a record's picture; more is damage, or made to fill the memory
 
@@ -215,7 +216,8 @@ def open_records(files, option, outputs=None, number_map=None, skip_bad=False):
             for name, value in zip(("file", "number", "offset", "length", "category"), row):
                 columns[name].append(value)
     if not columns:
-        raise UsageError(f"{option}: there are no records in {', '.join(files)}.")
+        reason = f" but bad ones: {skipped[0]}" if skipped else ""
+        raise UsageError(f"{option}: there are no records in {', '.join(files)}{reason}.")
     types = {"file": "int32", "category": "int32"}
     arrays = {name: np.array(values, types.get(name, "int64")) for name, values in columns.items()}
     return Records(tuple(files), skipped=tuple(skipped), **arrays)
@@ -302,7 +304,8 @@ def decode(jpeg, bands=3):
     except BadRecordError:
         raise
     except (ValueError, KeyError) as error:  # KeyError: of a kind of JPEG that simplejpeg has no name for
-        raise BadRecordError(f"holds a JPEG that can't be decoded ({error})") from error
+        reason = "its header is damaged or cut short" if str(error) == "-1" else error
+        raise BadRecordError(f"holds a JPEG that can't be decoded ({reason})") from error
 
 
 class Images:
@@ -357,8 +360,13 @@ def load_images(records, bands=3, cache=None, processors=None, skip_bad=False, r
     shape = _first_shape(records, bands, skip_bad)
     need = len(records) * int(np.prod(shape))
     chosen = cache or choose_cache(need)
-    report(f"{len(records):,} images of {shape[1]} x {shape[0]} pixels, {_CACHED[chosen].format(need / 1e9)}.")
-    pixels = make_room(chosen, (len(records), *shape))
+    report(f"{len(records):,} images of {shape[1]} x {shape[0]} pixels, {_CACHED[chosen].format(amount(need))}.")
+    try:
+        pixels = make_room(chosen, (len(records), *shape))
+    except WorkError as error:
+        if cache is None:
+            raise
+        raise WorkError(f"--cache {cache}: {str(error)[:-1]}; give another --cache.") from error
     bad, done = {}, 0
     with progress(len(records), "images") as advance:
         for indices, pictures, failed in _decoded(records, bands, range(len(records)), threads, shape):
@@ -371,14 +379,28 @@ def load_images(records, bands=3, cache=None, processors=None, skip_bad=False, r
             done += len(pictures)
             advance(len(indices))
     records = records.without(list(bad), bad.values())
-    if not len(records):
-        raise WorkError(f"{', '.join(records.files)}: no image can be decoded.")
     return Images(records, shape, None if pixels is None else pixels[: len(records)], threads)
 
 
+def tell_left_out(several, report):
+    """Tell the user what bad records were left out, if any: all figures are without them.
+
+    Args:
+        several: `Images`.
+        report: called with a message for the user.
+
+    Returns:
+        A sentence about each, for JSON.
+    """
+    left_out = [sentence for images in several for sentence in images.records.skipped]
+    if left_out:
+        report(f"Left out {len(left_out):,} bad records, such as {left_out[0]}.")
+    return left_out
+
+
 _CACHED = {
-    "memory": "kept decoded in memory ({:.1f} GB)",
-    "disk": "kept decoded in a temporary file ({:.1f} GB)",
+    "memory": "kept decoded in memory ({})",
+    "disk": "kept decoded in a temporary file ({})",
     "none": "decoded each time they are used",
 }
 
@@ -404,21 +426,23 @@ def make_room(cache, shape, dtype="uint8"):
                     os.posix_fallocate(file.fileno(), 0, size)
                 return np.memmap(file, dtype, "r+", shape=shape)
     except (MemoryError, OSError) as error:
-        raise WorkError(
-            f"--cache {cache}: there is no room for {size / 1e9:.1f} GB of images; give another --cache."
-        ) from error
+        place = {"memory": "in memory", "disk": f"in {tempfile.gettempdir()}"}[cache]
+        raise WorkError(f"there is no room for {amount(size)} of pixels or answers {place}.") from error
     return None
 
 
 def _first_shape(records, bands, skip_bad):
     """The shape of the first image that can be decoded."""
+    first = None
     for index in range(len(records)):
         try:
             return decode(read_jpeg(records, index), bands).shape
         except BadRecordError as error:
+            reason = f"{records.name(index)}, {error}"
             if not skip_bad:
-                raise WorkError(f"{records.name(index)}, {error}; --skip-bad leaves such records out.") from error
-    raise WorkError(f"{', '.join(records.files)}: no image can be decoded.")
+                raise WorkError(f"{reason}; --skip-bad leaves such records out.") from error
+            first = first or reason
+    raise WorkError(f"{', '.join(records.files)}: no image can be decoded; {first}.")
 
 
 def read_jpeg(records, index, file=None):
@@ -430,15 +454,39 @@ def read_jpeg(records, index, file=None):
     return parse_record(file.read(records.length[index]))[1]
 
 
-def _decoded(records, bands, indices, threads, shape=None):
-    """Decode records on several threads.
-
-    Yields:
-        In order, of some records at once: their indices, the pictures of those that can be decoded, uint8
-        `(height, width, bands)`, and a dictionary index -> reason of the others.
+def _decoded(records, bands, indices, threads, shape):
+    """Decode records of one shape on several threads: see `_seen`, with the pictures, uint8 `(height, width, bands)`.
 
     Raises:
-        UsageError: a picture of another shape than `shape`, unless that is None.
+        UsageError: a picture of another shape.
+    """
+
+    def check(index, picture):
+        if picture.shape != shape:
+            raise UsageError(
+                f"{records.name(index)}, is {picture.shape[1]} x {picture.shape[0]} pixels where others are "
+                f"{shape[1]} x {shape[0]}; give records of one size."
+            )
+        return picture
+
+    most = max(1, min(_CHUNK, _CHUNK_BYTES // int(np.prod(shape))))
+    return _seen(records, bands, indices, threads, check, most)
+
+
+def _seen(records, bands, indices, threads, see, most=_CHUNK):
+    """Decode records on several threads, and keep what is seen in each picture.
+
+    Args:
+        records: `Records`.
+        bands: 3 or 1.
+        indices: of which records.
+        threads: how many.
+        see: called with an index and its picture, on a thread; returns what is kept.
+        most: how many records a thread decodes before it gives back what it saw.
+
+    Yields:
+        In order, of some records at once: their indices, what was seen in those that can be decoded, and a dictionary
+        index -> reason of the others.
     """
     _example_class()  # before the threads start, as `in_order` asks for
 
@@ -454,15 +502,10 @@ def _decoded(records, bands, indices, threads, shape=None):
                 except BadRecordError as error:
                     failed[index] = str(error)
                     continue
-                if shape is not None and picture.shape != shape:
-                    raise UsageError(
-                        f"{records.name(index)}, is {picture.shape[1]} x {picture.shape[0]} pixels where others are "
-                        f"{shape[1]} x {shape[0]}; give records of one size."
-                    )
-                pictures.append(picture)
+                pictures.append(see(index, picture))
         return pictures, failed
 
-    chunks = [indices[start : start + _CHUNK] for start in range(0, len(indices), _CHUNK)]
+    chunks = [indices[start : start + most] for start in range(0, len(indices), most)]
     with contextlib.closing(in_order(work, chunks, threads, 2 * threads)) as results:
         for chunk, (pictures, failed) in results:
             yield chunk, pictures, failed
@@ -520,23 +563,28 @@ def _look_at_all(records, skip_bad, most=12):
 
     Returns:
         How many images have which width and height; dictionaries of record -> dHash and record -> SHA-256 of the
-        JPEG; category -> its first `most` pictures; sentences about those that can't be decoded.
+        JPEG; category -> its first `most` pictures as a contact sheet has them; sentences about those that can't be
+        decoded.
     """
+
+    def see(index, picture):
+        return picture.shape[1::-1], difference_hash(picture), fitted(picture)
+
     sizes, hashes, contents, examples, bad = collections.Counter(), {}, {}, {}, []
     with progress(len(records), "images") as advance:
-        for chunk, pictures, failed in _decoded(records, 3, range(len(records)), reading_threads()):
+        for chunk, seen, failed in _seen(records, 3, range(len(records)), reading_threads(), see):
             good = [index for index in chunk if index not in failed]
             for index, reason in failed.items():
                 bad.append(f"{records.name(index)}, {reason}")
                 if not skip_bad:
                     raise WorkError(f"{bad[-1]}; --skip-bad leaves such records out.")
-            for index, picture in zip(good, pictures):
-                sizes[picture.shape[1::-1]] += 1
-                hashes[index] = difference_hash(picture)
+            for index, (size, dhash, small) in zip(good, seen):
+                sizes[size] += 1
+                hashes[index] = dhash
                 contents[index] = hashlib.sha256(read_jpeg(records, index)).digest()
                 shown = examples.setdefault(int(records.category[index]), [])
                 if len(shown) < most:
-                    shown.append(picture)
+                    shown.append(small)
             advance(len(chunk))
     return sizes, hashes, contents, examples, bad
 

@@ -13,6 +13,7 @@ import sqlite3
 import time
 from typing import NamedTuple
 
+from lib.databases import SEARCH, check_ours, make_ours
 from lib.errors import DivergenceError, UsageError, WorkError
 from lib.optimization_log import (
     KEYS,
@@ -29,6 +30,7 @@ from lib.runs import locked
 _STORAGE = "optimization-search.sqlite"
 _PLOT = "optimization-history.png"
 _TRAININGS = "optimization-trainings"
+_FOR_NOW = ("full", "locked", "readonly", "disk I/O error", "unable to open")  # what SQLite says of no damage
 _LABEL = "iteration"  # by what a trial's attribute is called
 _FIRST = 10  # iterations that are drawn at random, and all others compared with
 _DRAW_SECONDS = 30
@@ -63,8 +65,8 @@ def search(folder, iterations, ranges, identity, seed, train, fresh=False, repor
         The path of the log.
 
     Raises:
-        UsageError: the folder holds another search's log.
-        WorkError: of `train`; no training was complete.
+        UsageError: the folder holds another search's log, or another program's database.
+        WorkError: of `train`; no training was complete; the storage can't be written.
     """
     import optuna
 
@@ -72,7 +74,7 @@ def search(folder, iterations, ranges, identity, seed, train, fresh=False, repor
     files = _Files(*(os.path.join(folder, name) for name in (NAME, _STORAGE, _PLOT, _TRAININGS)))
     ranges = {key: ranges.get(key, key.range) for key in KEYS}
     identity = json.loads(json.dumps({**identity, "seed": seed, "ranges": {key.name: ranges[key] for key in KEYS}}))
-    with locked(folder, f"{folder} is in use: another process is at the same search."):
+    with locked(folder, f"{folder} is in use: another process is at the same search."), _writing(files.storage):
         study = _open_study(optuna, files, identity, fresh)
         _put_back(optuna, study, _published(ranges))
         done = len(_finished(optuna, study))
@@ -99,6 +101,8 @@ def _open_study(optuna, files, identity, fresh):
     """The study of a search's storage, a new one if there is none."""
     if os.path.exists(files.log) and not os.path.exists(files.storage):
         raise UsageError(f"-l/--log: {files.log} is there already, of no search begun here; give another -l.")
+    with contextlib.suppress(sqlite3.DatabaseError):  # damaged, which is told below
+        _check_storage(files.storage)
     if fresh:
         # The storage last: while it is there, what is left of the others is known to be the search's.
         shutil.rmtree(files.trainings, ignore_errors=True)
@@ -109,6 +113,8 @@ def _open_study(optuna, files, identity, fresh):
     # Opened here, since in an address a question mark or a brace would end the file's name.
     opened = {"creator": lambda: sqlite3.connect(files.storage, check_same_thread=False)}
     try:
+        with _writing(files.storage), contextlib.closing(sqlite3.connect(files.storage)) as database:
+            make_ours(database, SEARCH)  # first, lest one that is killed now be taken for another program's
         study = optuna.create_study(
             storage=optuna.storages.RDBStorage("sqlite:///search.sqlite", engine_kwargs=opened),
             study_name="search",
@@ -116,6 +122,8 @@ def _open_study(optuna, files, identity, fresh):
             load_if_exists=True,
             pruner=optuna.pruners.MedianPruner(n_startup_trials=_WARM, n_warmup_steps=1),
         )
+    except WorkError:
+        raise
     except Exception as error:  # a damaged or foreign file makes optuna, SQLAlchemy and SQLite raise whatever they like
         reason = str(getattr(error, "orig", None) or error).split("\n")[0]
         raise WorkError(
@@ -131,6 +139,33 @@ def _open_study(optuna, files, identity, fresh):
             "another -l, or --fresh."
         )
     return study
+
+
+def _check_storage(path):
+    """Raise UsageError if there is something of another program at the storage's place."""
+    if not os.path.exists(path):
+        return
+    with contextlib.closing(sqlite3.connect(path)) as database:
+
+        def former(found):
+            names = database.execute("SELECT study_name FROM studies").fetchall() if "studies" in found else ()
+            return ("search",) in names
+
+        check_ours(database, path, SEARCH, former)
+
+
+@contextlib.contextmanager
+def _writing(path):
+    """Raise WorkError where the storage is whole, but can't be read or written now."""
+    try:
+        yield
+    except Exception as error:  # of Optuna, SQLAlchemy or SQLite, each raised from the next
+        reason = error
+        while reason is not None and not isinstance(reason, sqlite3.OperationalError):
+            reason = getattr(reason, "orig", None) or reason.__cause__
+        if reason is None or not any(word in str(reason) for word in _FOR_NOW):
+            raise
+        raise WorkError(f"{path} can't be written ({reason}); the same command goes on when it can.") from error
 
 
 def _put_back(optuna, study, published):

@@ -133,6 +133,7 @@ def of_file(path, wanted, shard=None):
     """
     shard = shard or WHOLE
     try:
+        _check_mark(path)
         total, ordered, last, digest = 0, True, b"", hashlib.sha256()
         for names in _listed(path, wanted):
             ordered = ordered and last < names[0] and all(map(operator.lt, names, itertools.islice(names, 1, None)))
@@ -152,7 +153,7 @@ def of_file(path, wanted, shard=None):
     except OSError as error:
         raise UsageError(f"--list: {path} can't be read ({error.strerror}).") from error
     if not total:
-        raise UsageError(f"--list: {path} lists no images (JPEG, PNG, BMP, GIF, TIFF, WebP, …).")
+        raise UsageError(f"--list: {path} lists no images (JPEG, PNG, BMP, GIF, TIFF, WebP, …){_cause(path)}.")
     return Listing([os.fsdecode(name) for name in part], {}, places.start, _about(total, digest))
 
 
@@ -169,6 +170,23 @@ def _listed(path, wanted):
                 yield found
         if rest and wanted(os.fsdecode(rest)):
             yield [rest]
+
+
+def _check_mark(path):
+    """Raise UsageError if a list begins with a byte order mark, and not with a file that is called so."""
+    with open(path, "rb") as file:
+        first = file.readline().rstrip(b"\n")
+    if first.startswith(b"\xef\xbb\xbf") and not os.path.lexists(first.split(b"\0")[0]):
+        raise UsageError(
+            f"--list: {path} begins with a byte order mark, which would belong to the first name; write it without."
+        )
+
+
+def _cause(path):
+    """What a list that was written on another system has besides paths, as a clause; often none."""
+    with open(path, "rb") as file:
+        start = file.read(_BLOCK)
+    return "; its lines end in CR and LF, of which the CR would belong to the names" if b"\r\n" in start else ""
 
 
 def _about(count, digest):

@@ -11,7 +11,7 @@ import unicodedata
 from typing import NamedTuple
 
 from lib.errors import UsageError, WorkError
-from lib.files import escape_name, path_order, unescape_name, whole_file
+from lib.files import check_regular, escape_name, path_order, unescape_name, whole_file
 
 INDEX = "sorted.tsv"
 _HEADER = "PLACE\tFILE\n"
@@ -138,6 +138,7 @@ def _read_index(folder):
     found = {}
     if os.path.lexists(path):
         try:
+            check_regular(path)
             with open(path, encoding="utf-8", newline="\n") as file:
                 if os.path.islink(path) or file.readline() != _HEADER:
                     raise ValueError

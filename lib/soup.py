@@ -14,7 +14,7 @@ import numpy as np
 
 from lib.device import enough_memory, select_device
 from lib.errors import UsageError, WorkError
-from lib.files import checksum, escape_name
+from lib.files import check_regular, checksum, escape_name
 from lib.outside import parse_json
 from lib.parallel import cores
 from lib.recipes import cover
@@ -136,6 +136,7 @@ def make_soup(
             "command": list(command),
             "settings": dataclasses.asdict(settings),
             "inputs": inputs,
+            "left_out": kitchen.left_out,
             "ingredients": {path: checksum(path) for path in ingredients},
             "versions": {"Python": platform.python_version(), **kitchen.versions},
             "result": result,
@@ -173,6 +174,7 @@ def _fingerprints(folder, report):
                 continue
             path = os.path.join(parent, name)
             try:
+                check_regular(path)
                 with zipfile.ZipFile(path) as archive:
                     prints[path] = [[member.filename, member.CRC, member.file_size] for member in archive.infolist()]
             except OSError as error:
@@ -220,6 +222,7 @@ class _Kitchen:
         paths: the files of models that fit each other.
         model: the Keras model.
         versions: those of the packages.
+        left_out: sentences about the bad records that it is scored without.
     """
 
     def __init__(self, settings, weights, prints, batch, cpu, gpu, processors, report, needed=("data", "validate")):
@@ -231,7 +234,7 @@ class _Kitchen:
 
         from lib import cli
         from lib.keras_files import check_outputs
-        from lib.records import check_bands, load_images, open_records, read_number_map
+        from lib.records import check_bands, load_images, open_records, read_number_map, tell_left_out
         from lib.scoring import check_size, side_by_side
 
         self._settings, self._weights = settings, weights
@@ -262,7 +265,9 @@ class _Kitchen:
             check_size(self.model, images, f"-m/--model: {self.paths[0]}", option)
             self._images[name] = images
             if images.shape not in self._compute:
-                self._compute[images.shape] = _compile(self.model, (self._step, *images.shape), settings)
+                shape, named = (self._step, *images.shape), f"-m/--model: {self.paths[0]}"
+                self._compute[images.shape] = _compile(self.model, shape, settings, named)
+        self.left_out = tell_left_out(self._images.values(), report)
 
     def _open_first(self, report):
         """Build the model from the first file that can be read; those before it are named and left out."""
@@ -278,15 +283,11 @@ class _Kitchen:
 
     def load(self, path):
         """Put a file's weights into the model. UsageError if they can't be used."""
-        import tensorflow as tf
-
         from lib.keras_files import load_weights
 
         if path != self._loaded:
             self._loaded = None
             load_weights(self._opened, path)
-            if not all(np.isfinite(np.asarray(tf.convert_to_tensor(weight))).all() for weight in self.model.weights):
-                raise UsageError(f"{path} has infinite or NaN weights.")
             self._loaded = path
 
     def assign(self, weights):
@@ -320,17 +321,21 @@ class _Kitchen:
         save_model(self.model, path)
 
 
-def _compile(model, shape, settings):
-    """Compile a function from float32 pixels of a shape to a model's logits, with what `-M`, `-V` and `-j` ask for."""
+def _compile(model, shape, settings, named):
+    """Compile a function from float32 pixels of a shape to a model's logits, with what `-M`, `-V` and `-j` ask for.
+
+    Raises:
+        UsageError: the model, which is `named` so, can't be applied to such images; so does the function.
+    """
     import tensorflow as tf
 
-    from lib.inference import compile_logits
+    from lib.inference import applied, compile_logits
 
     height, width = shape[1:3]
     inner = max(1, round(height * CROP)), max(1, round(width * CROP))
     free = height - inner[0], width - inner[1]
     corners = ((0, 0), (0, free[1]), (free[0], 0), free, (free[0] // 2, free[1] // 2))
-    apply = compile_logits(model, shape, changing=True)
+    apply = compile_logits(model, shape, changing=True, named=named)
 
     @tf.function(input_signature=[tf.TensorSpec(shape, tf.float32)], autograph=False)
     def logits(pixels):
@@ -343,7 +348,8 @@ def _compile(model, shape, settings):
         crops = [pixels[:, top : top + inner[0], left : left + inner[1]] for top, left in corners]
         return tf.add_n([apply(tf.image.resize(crop, (height, width))) for crop in crops]) / len(crops)
 
-    return logits
+    logits.get_concrete_function()
+    return applied(logits, named, shape)
 
 
 def _rank(kitchen, settings, run, inputs, report):

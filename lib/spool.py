@@ -6,8 +6,16 @@ import os
 import sqlite3
 from typing import NamedTuple
 
+from lib.databases import IMAGES, check_ours, make_ours
 from lib.errors import UsageError, WorkError
 from lib.files import patience
+
+_TABLES = {
+    "settings": "CREATE TABLE settings (text TEXT)",
+    "images": "CREATE TABLE images (file BLOB PRIMARY KEY, bytes INTEGER, modified INTEGER,"
+    " sha256 TEXT, dhash TEXT, jpeg BLOB)",
+    "finished": "CREATE TABLE finished (text TEXT)",
+}
 
 
 class Spooled(NamedTuple):
@@ -33,7 +41,7 @@ class Spool:
         settings: what the JPEGs depend on; one of other settings is begun anew.
 
     Raises:
-        UsageError: another process has it.
+        UsageError: another process has it, or it is another program's.
         WorkError: it can't be written, or it is damaged.
     """
 
@@ -41,14 +49,13 @@ class Spool:
         self._path = path
         with self._sentences():
             self._database = sqlite3.connect(path, timeout=patience())
+            check_ours(self._database, path, IMAGES, lambda found: found.items() <= _TABLES.items())
             # The process may be killed at any time; what the machine's own end would lose is only read again.
             self._database.executescript("PRAGMA locking_mode = EXCLUSIVE; PRAGMA synchronous = OFF;")
             self._database.execute("BEGIN EXCLUSIVE")  # reading alone would let others in
-            self._database.execute("CREATE TABLE IF NOT EXISTS settings (text TEXT)")
-            self._database.execute(
-                "CREATE TABLE IF NOT EXISTS images (file BLOB PRIMARY KEY, bytes INTEGER, modified INTEGER,"
-                " sha256 TEXT, dhash TEXT, jpeg BLOB)"
-            )
+            make_ours(self._database, IMAGES)
+            self._make("settings")
+            self._make("images")
             text = json.dumps(settings, sort_keys=True)
             if self._database.execute("SELECT text FROM settings").fetchall() != [(text,)]:
                 self._database.execute("DELETE FROM settings")
@@ -56,6 +63,9 @@ class Spool:
                 self._database.execute("DROP TABLE IF EXISTS finished")
                 self._database.execute("INSERT INTO settings VALUES (?)", (text,))
             self._database.commit()
+
+    def _make(self, table):
+        self._database.execute(_TABLES[table].replace("TABLE", "TABLE IF NOT EXISTS", 1))
 
     def __enter__(self):
         return self
@@ -100,7 +110,7 @@ class Spool:
     def finish(self, about):
         """Note that all is read that was to be, and of what that was a part: a dictionary for JSON."""
         with self._sentences():
-            self._database.execute("CREATE TABLE IF NOT EXISTS finished (text TEXT)")
+            self._make("finished")
             self._database.execute("DELETE FROM finished")
             self._database.execute("INSERT INTO finished VALUES (?)", (json.dumps(about, sort_keys=True),))
             self._database.commit()

@@ -1,6 +1,7 @@
 """The state of a stopped training: named arrays and facts in one file that is there whole or not at all."""
 
 import json
+import zipfile
 
 import numpy as np
 
@@ -41,6 +42,8 @@ def load_state(path):
     """
     try:
         with np.load(path, allow_pickle=False) as file:
+            if any(member.compress_type != zipfile.ZIP_STORED for member in file.zip.infolist()):
+                raise ValueError("it is packed, such that it could fill the memory")
             facts = parse_json(file[_FACTS].tobytes().decode())
             groups = {}
             for key in file.files:  # in the order in which they were written

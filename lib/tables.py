@@ -7,7 +7,7 @@ import json
 import os
 
 from lib.errors import UsageError, WorkError
-from lib.files import escape_name, open_locked, path_order, unescape_name, whole_file
+from lib.files import check_regular, escape_name, open_locked, path_order, unescape_name, whole_file
 from lib.outside import check_text, parse_json
 
 # How a partial file begins, before the settings, so that somebody's own file is not taken for one.
@@ -21,9 +21,12 @@ KINDS = {".tsv": "tsv", ".csv": "csv", ".jsonl": "jsonl"}
 def check_errors_table(path, option):
     """Raise UsageError, naming the option, if a file that is no table of errors lies where that table goes."""
     if os.path.exists(path):
-        with open(path, encoding="utf-8", errors="replace") as file:
-            if file.readline() != _ERRORS_HEADER:
-                raise UsageError(f"{path} is not a table of errors; move it, or choose another {option}.")
+        first = None
+        if os.path.isfile(path):
+            with open(path, encoding="utf-8", errors="replace") as file:
+                first = file.readline()
+        if first != _ERRORS_HEADER:
+            raise UsageError(f"{path} is not a table of errors; move it, or choose another {option}.")
 
 
 def write_errors_table(path, errors):
@@ -140,18 +143,23 @@ def settings_of(path):
     Returns:
         The settings and the versions, two dictionaries; empty ones where nothing is recorded.
     """
-    with contextlib.suppress(OSError, ValueError), open(path + ".partial", "rb") as file:
+    with contextlib.suppress(OSError, ValueError), _open_regular(path + ".partial", "rb") as file:
         first = file.readline()
         if first.startswith(_JOURNAL_START):
             begun = check_text(parse_json(first[len(_JOURNAL_START) :]))
             if isinstance(begun, dict) and isinstance(begun.get("settings"), dict):
                 return begun["settings"], {}
-    with contextlib.suppress(OSError, ValueError), open(path + ".settings.json", encoding="utf-8") as file:
+    with contextlib.suppress(OSError, ValueError), _open_regular(path + ".settings.json", encoding="utf-8") as file:
         recorded = check_text(parse_json(file.read()))
         if isinstance(recorded, dict):
             found = [recorded.get("settings"), recorded.get("versions")]
             return tuple(part if isinstance(part, dict) else {} for part in found)
     return {}, {}
+
+
+def _open_regular(path, *mode, **options):
+    check_regular(path)
+    return open(path, *mode, **options)
 
 
 def table_kind(path):
@@ -231,7 +239,7 @@ class ResumableTable:
                 self._leave()
                 raise
         except OSError as error:
-            raise self._failure(error) from error
+            raise WorkError(f"{self._path} can't be written ({error.strerror or error}).") from error
 
     def __contains__(self, file):
         """Whether there is a row for a file, its name escaped as in the table."""
@@ -361,7 +369,7 @@ class ResumableTable:
 
     def _recorded_settings(self):
         try:
-            with open(self._path + ".settings.json", encoding="utf-8") as file:
+            with _open_regular(self._path + ".settings.json", encoding="utf-8") as file:
                 recorded = parse_json(file.read())["settings"]
             if not isinstance(recorded, dict):
                 raise TypeError

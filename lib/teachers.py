@@ -6,6 +6,7 @@ import re
 import tensorflow as tf
 
 from lib.errors import UsageError
+from lib.inference import try_out
 from lib.keras_files import load_model
 
 
@@ -49,6 +50,7 @@ def _keras_file(path, outputs, size, bands):
     model = load_model(path, outputs)
     model.trainable = False
     _check_input(path, tuple(model.input_shape[1:]), (size, size, bands), "height, width and bands")
+    try_out(model, path, (size, size, bands))
     return lambda pixels: model(pixels, training=False)
 
 

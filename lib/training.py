@@ -91,8 +91,6 @@ def train(settings, output, means=None, command=(), report=print, tell=print):
     """
     means = means or Means()
     counts = _covering("-y/--ycount", settings.class_counts, settings.outputs)
-    if counts is not None and not counts.any():
-        raise UsageError("-y/--ycount: at least one category needs a number above 0.")
     weights = _covering("-w/--weight", settings.class_weights, settings.outputs)
     prepare = functools.partial(_prepare, settings, means, counts, weights)
     return carry_out(settings, _INPUTS, output, means, prepare, command, report, tell)
@@ -103,9 +101,12 @@ def _covering(option, numbers, classes):
     if numbers is None:
         return None
     try:
-        return np.array(cover(numbers, classes), "float32")
+        found = np.array(cover(numbers, classes), "float32")
     except ValueError as error:
         raise UsageError(f"{option}: it {error}.") from None
+    if not found.any():
+        raise UsageError(f"{option}: some category needs a number above 0.")
+    return found
 
 
 def _prepare(settings, means, counts, weights, team, report):
@@ -119,6 +120,7 @@ def _prepare(settings, means, counts, weights, team, report):
     from lib.augmentation import draw, epoch_order, remix
     from lib.batches import mixed_examples, plain_examples, plain_feed, training_feed
     from lib.fitting import Conduct, Task
+    from lib.inference import try_out
     from lib.losses import build_loss
     from lib.optimizers import build_optimizer
     from lib.preparation import check_size, circumstances, conduct_options, open_images, open_pupil, start_randomness
@@ -138,7 +140,7 @@ def _prepare(settings, means, counts, weights, team, report):
         raise UsageError(
             f"-m/--model: all layers of {settings.model} are frozen; name the first layer to train with -s/--smooth."
         )
-    check_size(model, settings.model, "-i/--input", settings.size)
+    check_size(pupil, settings.model, "-i/--input", settings.size)
     height, width, bands = model.input_shape[1:]
     images, validation, left_out = open_images(
         settings.train,
@@ -158,6 +160,7 @@ def _prepare(settings, means, counts, weights, team, report):
             f"-v/--validate: {settings.model} takes {width} x {height} images, but these are "
             f"{validation.shape[1]} x {validation.shape[0]}."
         )
+    try_out(pupil.template, f"-v/--validate: {settings.model}", validation.shape)
 
     there = np.bincount(images.records.category, minlength=settings.outputs).astype("float32")
     counts = there if counts is None else counts

@@ -10,6 +10,7 @@ is then 1. The tests do the first few inputs of each kind.
 import argparse
 import contextlib
 import faulthandler
+import functools
 import io
 import json
 import os
@@ -321,18 +322,45 @@ def _use_partial(ending):
     return use
 
 
-def _states(folder):
-    from lib.states import save_state
+@functools.lru_cache(maxsize=None)
+def trainer():
+    """A training at work, of a tiny model that draws at random, and the bytes of states that it wrote."""
+    from toys import SIZE, write_model, write_records
 
-    facts = {"progress": {"epoch": 2, "history": {"loss": [1.0, 0.5]}}, "versions": {"TensorFlow": "2"}}
-    save_state(str(folder / "a.npz"), facts, {"weights": [np.arange(6.0)], "best": [np.ones((2, 2), "float32")]})
-    return [(folder / "a.npz").read_bytes()]
+    from lib.distribution import start_team
+    from lib.fitting import _Progress, _Trainer
+    from lib.means import Means
+    from lib.runs import find_run
+    from lib.training import Settings, _prepare
+
+    with tempfile.TemporaryDirectory() as folder:
+        records = (write_records(Path(folder) / "a.tfr", 6, 1),)
+        model = write_model(Path(folder) / "a.keras", noise=0.1)
+        settings = Settings(model, 3, records, records, batch=2, epochs=4, size=SIZE)
+        task, conduct, _ = _prepare(settings, Means(cpu=True), None, None, start_team(cpu=True), _nothing)
+        found = _Trainer(task, conduct, find_run(folder, "0123"))
+        os.mkdir(os.path.join(folder, "0123-best"))
+        names = ("loss", "accuracy", "auc", "f1")
+        history = {name: [1.0, 0.5] for name in (*names, *(f"val_{name}" for name in names), "learning_rate")}
+        written = []
+        for now in (_Progress(), _Progress(0, 2), _Progress(2, 1, 1.0, 1, history)):
+            found.now, found.best = now, found.weights() if now.epoch else []
+            found.save(found._counters.read() if now.step else ())
+            written.append(Path(found._run.state).read_bytes())
+    return found, written
 
 
 def _use_state(path):
-    from lib.states import load_state
+    from lib.runs import find_run
 
-    load_state(path)
+    found, _ = trainer()
+    found._run = find_run(os.path.dirname(path), "0123")
+    os.mkdir(found._run.best)
+    shutil.copy(path, found._run.state)
+    found.load()
+    assert all(np.isfinite(array).all() for array in (*found.weights(), *found.best))
+    assert 0 <= found.now.best_epoch <= found.now.epoch <= 4 and 0 <= found.now.step <= 3
+    assert len(found.best) == (len(found.weights()) if found.now.epoch else 0)
 
 
 def _features(folder):
@@ -412,7 +440,7 @@ KINDS = {
     "partial-tsv": Kind("b", _partials("tsv"), _use_partial("tsv")),
     "partial-csv": Kind("b", _partials("csv"), _use_partial("csv")),
     "partial-jsonl": Kind("b", _partials("jsonl"), _use_partial("jsonl")),
-    "state": Kind("a.npz", _states, _use_state),
+    "state": Kind("a.npz", lambda folder: trainer()[1], _use_state),
     "features": Kind("a.npz", _features, _use_features),
     "partial-features": Kind("b", _partial_features, _use_partial_features),
     "spool": Kind("a.sqlite", _spools, _use_spool),
@@ -606,7 +634,11 @@ def _child(arguments):
     # What they import takes long, and is not to be counted.
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):
         check(KINDS[arguments.kind], KINDS[arguments.kind].seeds(Path(folder))[-1], tempfile.mkdtemp(dir=folder))
-    if arguments.kind not in ("keras", "exact-picture"):  # for which TensorFlow reserves what it may never take
+    if arguments.kind not in (
+        "keras",
+        "exact-picture",
+        "state",
+    ):  # for which TensorFlow reserves what it may never take
         resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
     found = tried(arguments.kind, arguments.seed, arguments.seconds, None, arguments.first, arguments.keep, tell)
     print("result " + json.dumps(found), flush=True)

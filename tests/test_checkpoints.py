@@ -149,7 +149,7 @@ def test_small_files_that_would_take_all_memory_or_time(tmp_path):
         + bytes([level + 1])
         for level in range(6)
     )
-    weights = {f"blocks__{number}": array() for number in range(1000)}
+    weights = {f"blocks__{number}": array(0, (2000,), (1,), 2000) for number in range(1000)}
     for content, words in (
         (dictionary(other=b"Nr" + struct.pack("<I", 1 << 31)), "puts something aside where nothing is"),
         (b"}q\x00" + shared, "holds no array"),
@@ -157,11 +157,11 @@ def test_small_files_that_would_take_all_memory_or_time(tmp_path):
     ):
         path = str(tmp_path / "a.pth")
         with zipfile.ZipFile(path, "w") as archive:
-            archive.writestr("archive/data.pkl", b"\x80\x02" + content + b".", zipfile.ZIP_DEFLATED)
-            archive.writestr("archive/data/0", bytes(24))
+            archive.writestr("archive/data.pkl", b"\x80\x02" + content + b".")
+            archive.writestr("archive/data/0", bytes(8000))
         with pytest.raises(UsageError, match=words):
             read_arrays(path)
-    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("archive/byteorder", b"little" + bytes(100))
     with pytest.raises(UsageError, match="big-endian"):
         read_arrays(path)
@@ -210,7 +210,7 @@ def test_files_that_are_none(tmp_path):
         with pytest.raises(UsageError, match=r"^\S+ ((is|has|lacks|says|was|holds) .*|.*not a whole checkpoint.*)\.$"):
             for tensor in read_arrays(path).values():
                 tensor.read()
-    with pytest.raises(UsageError, match="has other numbers '0' than it says"):
+    with pytest.raises(UsageError, match="holds 'archive/data.pkl' packed"):
         read_arrays(packed)
     with pytest.raises(UsageError, match="is not there"):
         read_arrays(str(tmp_path / "none.pth"))

@@ -78,6 +78,16 @@ def test_a_wrong_call_is_one_line(capsys):
     assert err.count("\n") == 1
 
 
+def test_more_processors_than_any_machine_has_are_a_wrong_call(capsys):
+    parser = cli.parser("Do.")
+    cli.add_device_options(parser)
+    assert parser.parse_args(["-p", "4096"]).processors == 4096
+    for count in ("4097", "99999999999999999999"):
+        with pytest.raises(SystemExit):
+            parser.parse_args(["-p", count])
+        assert f"'{count}' is not a whole number from 1 to 4096" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("text", ["0", "9", "1.5", "", "x"])
 def test_numbers_out_of_range_are_refused(text):
     with pytest.raises(argparse.ArgumentTypeError, match="from 1 to 8"):

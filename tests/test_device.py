@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 from conftest import ROOT
 
-from lib.device import select_device
+from lib.device import applying, select_device
 from lib.errors import UsageError
 
 
@@ -63,3 +63,9 @@ def test_stderr_is_back_afterwards(capfd):
     select_device(cpu=True)
     print("still here", file=sys.stderr)
     assert "still here" in capfd.readouterr().err
+
+
+def test_memory_that_a_model_fills_is_told():
+    words = "not enough memory to apply a.keras to 2 images of 8 x 6 pixels at once"
+    with pytest.raises(MemoryError, match=words), applying("a.keras", (2, 6, 8, 3)):
+        raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")

@@ -211,7 +211,7 @@ def test_what_watches_is_called_after_each_epoch_and_can_end_it(files, tmp_path)
 @pytest.mark.slow
 def test_what_is_no_number_is_told_with_what_would_help(files, tmp_path):
     model = load_model(files["student"])
-    model.set_weights([np.full_like(weight, np.nan) for weight in model.get_weights()])
+    model.set_weights([np.full_like(weight, 3e38) for weight in model.get_weights()])
     save_model(model, str(tmp_path / "student.keras"))
     with pytest.raises(
         DivergenceError, match="no number in epoch 1 at step 1; .*: try a lower learningRate in the log"

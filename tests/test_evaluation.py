@@ -48,6 +48,12 @@ def test_a_category_that_counts_nothing():
         evaluation.evaluate(evaluation.Answers(Grey(), np.full(60, 2), given.logits, 0.0), labels, [1, 1, 0, 1])
 
 
+def test_the_smallest_and_the_largest_weights():
+    found = evaluation.evaluate(answers(60, 3), ("a", "b", "c"), [1e-30, 1e30, 1])
+    assert all(np.isfinite(value) and value >= 0 for value in (*found.metrics.values(), *found.f1, *found.accuracy))
+    assert evaluation.evaluate(answers(60, 3), ("a", "b", "c"), [1e-30] * 3).accuracy.low > 0
+
+
 def test_one_image(tmp_path):
     found = evaluation.evaluate(answers(1, 3, sure=20), ("a", "b", "c"))
     assert found.metrics["accuracy"] == 1 and found.metrics["f1"] == pytest.approx(1 / 3)

@@ -255,7 +255,7 @@ def test_no_room_for_all_is_told_before_anything_is_written(tmp_path, monkeypatc
 
     space = os.statvfs(tmp_path)
     monkeypatch.setattr(fractals.os, "statvfs", lambda path: _Space(100, space.f_frsize))
-    with pytest.raises(WorkError, match=r"0\.0 GB are free, but about 1\.\d GB are needed for .*f-train\.tfr"):
+    with pytest.raises(WorkError, match=r"0\.4 MB are free, but about 1\.\d GB are needed for .*f-train\.tfr"):
         quietly(tmp_path, categories=1_000_000, size=16)
     assert (tmp_path / "f-train.tfr.partial").stat().st_size == 0
 

@@ -142,7 +142,7 @@ def test_any_text_as_numbers_of_classes(text):
 
 
 @many
-@given(st.dictionaries(st.integers(0, 10**9), st.floats(0, 1e300) | st.integers(0, 10**9), min_size=1, max_size=5))
+@given(st.dictionaries(st.integers(0, 10**9), st.floats(1e-30, 1e30) | st.integers(0, 10**9), min_size=1, max_size=5))
 def test_numbers_of_classes_as_python_writes_them(numbers):
     assert parse_class_numbers(repr(numbers)) == numbers
     assert parse_class_numbers(repr(numbers).replace(" ", "").replace("}", ",}")) == numbers
@@ -736,3 +736,577 @@ def test_a_soup_that_is_made_but_whose_settings_are_damaged(tmp_path):
     (tmp_path / "log.tsv").write_bytes(b"A\n\xff\n")
     with pytest.raises(WorkError, match="log.tsv is damaged"):
         _read_rows(str(tmp_path / "log.tsv"), ("A",))
+
+
+def write_damaged_records(path, count=12, first=5):
+    """Write records with a bit flipped in the length of the first-th, behind which none can be read."""
+    from toys import write_records
+
+    from lib.records import record_ends
+
+    ends = record_ends(write_records(path, count, 1))
+    place = ends[first - 1] if first else 0
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+    return str(path)
+
+
+def test_records_that_are_left_out_are_told_and_recorded(tmp_path, capsys):
+    import shutil
+
+    from toys import write_model, write_records
+
+    import testImages
+    from lib.records import open_records
+    from lib.soup import Settings, make_soup
+
+    damaged, words = write_damaged_records(tmp_path / "a.tfr"), "a.tfr, record 5, has a damaged length"
+    (tmp_path / "models").mkdir()
+    model = write_model(tmp_path / "models" / "a.keras")
+    shutil.copy(model, tmp_path / "models" / "b.keras")
+    told = str(tmp_path / "told.json")
+    assert testImages.main(["-c", "-a", "3", "-m", model, "-t", damaged, "--skip-bad", "--json", told]) == 0
+    assert f"Left out 1 bad records, such as {damaged}, record 5, has a damaged length" in capsys.readouterr().err
+    recorded = json.loads(Path(told).read_text())
+    assert recorded["images"] == 5 and len(recorded["left_out"]) == 1 and words in recorded["left_out"][0]
+
+    good = write_records(tmp_path / "b.tfr", 6, 2)
+    settings_ = Settings(str(tmp_path / "models"), 3, (good,), (damaged,), percentile=1, skip_bad=True)
+    reported = []
+    path = make_soup(settings_, str(tmp_path), cpu=True, report=reported.append, tell=lambda line: None)
+    assert any(line.startswith("Left out 1 bad records") and words in line for line in reported)
+    recorded = json.loads(Path(path).with_name("soup-settings.json").read_text())
+    assert len(recorded["left_out"]) == 1 and words in recorded["left_out"][0]
+
+    none = write_damaged_records(tmp_path / "c.tfr", first=0)
+    with pytest.raises(UsageError, match="there are no records in .*c.tfr but bad ones: .*record 0, has a damaged le"):
+        open_records([none], "-t/--test", skip_bad=True)
+
+
+def test_images_of_which_none_can_be_decoded_are_told_with_the_reason(tmp_path):
+    from lib.records import load_images, make_record, open_records
+
+    (tmp_path / "a.tfr").write_bytes(make_record(0, b"\xff\xd8nothing") * 2)
+    with pytest.raises(
+        WorkError, match=r"a\.tfr: no image can be decoded; .*a\.tfr, record 0, holds a JPEG that can't"
+    ):
+        load_images(open_records([str(tmp_path / "a.tfr")], "-t"), skip_bad=True, report=lambda message: None)
+
+
+def written(change=None, drop=(), arrays=(), state=2):
+    """The bytes of a training's state with facts changed, facts or arrays dropped, arrays replaced."""
+    import io
+
+    from fuzz import trainer
+
+    with np.load(io.BytesIO(trainer()[1][state])) as file:
+        found = {name: file[name] for name in file.files}
+    facts = json.loads(found["facts"].tobytes())
+    for place, value in (change or {}).items():
+        holder = facts if place in facts else facts["progress"]
+        holder[place] = value
+    facts = {name: value for name, value in facts.items() if name not in drop}
+    found = {name: array for name, array in found.items() if name.split("/")[0] not in drop}
+    found.update(arrays, facts=np.frombuffer(json.dumps(facts).encode(), "uint8"))
+    with io.BytesIO() as file:
+        np.savez(file, **found)
+        return file.getvalue()
+
+
+def test_a_state_of_another_run_or_that_no_training_comes_to(tmp_path):
+    from fuzz import trainer
+
+    from lib.runs import find_run
+
+    found, _ = trainer()
+    found._run = find_run(str(tmp_path), "0123")
+    os.mkdir(found._run.best)
+
+    def load(content):
+        Path(found._run.state).write_bytes(content)
+        found.load()
+
+    for state in range(3):
+        load(written(state=state))
+    load(written(drop=["run"]))  # as former versions wrote it
+    with pytest.raises(WorkError, match="training-state.npz is of another run, 4567-best; --fresh"):
+        load(written({"run": "4567-best"}))
+    history = {name: [0.5, 1.0] for name in found.now.history}
+    shape = found.best[0].shape
+    spoilt = [
+        *({"epoch": value} for value in ("x", -5, 1.5, 3, 5, True, None)),
+        *({"step": value} for value in (1.5, 10**9, -1, "1", 4)),
+        *({"history": value} for value in ([], {}, {**history, "more": [1.0, 1.0]}, {**history, "f1": [1.0]}, history)),
+        *({"best_epoch": value} for value in (10**6, 2, 0, -1, "1")),
+        *({"best": value} for value in (None, "1", 0.5, float("inf"))),
+        {"history": {**found.now.history, "f1": ["a", "b"]}},
+    ]
+    spoilt = [written(change) for change in spoilt]
+    spoilt += [written(drop=[name]) for name in ("weights", "optimizer", "layers", "best", "counts")]
+    for name in ("weights/0", "best/0"):
+        for array in (np.full(shape, np.nan, "float32"), np.ones((2, 2), "float32"), np.full(shape, "a")):
+            spoilt.append(written(arrays={name: array}))
+    spoilt += [written(arrays={"more/0": np.ones(2)}), written(arrays={"best/99": np.ones(2, "float32")})]
+    for content in spoilt:
+        with pytest.raises(WorkError, match="training-state.npz holds no state of this training; --fresh"):
+            load(content)
+
+
+@pytest.mark.parametrize("packing", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_zips_packed_in_ways_that_grow_beyond_what_they_say(packing, tmp_path):
+    from conftest import FIXTURES
+
+    from lib.keras_files import load_model, read_outline
+
+    def repacked(source, path, chosen):
+        with zipfile.ZipFile(source) as archive, zipfile.ZipFile(path, "w") as target:
+            for member in archive.infolist():
+                way = packing if member.filename.endswith(chosen) else zipfile.ZIP_STORED
+                target.writestr(member.filename, archive.read(member), way)
+        return str(path)
+
+    whole = FIXTURES / "keras" / "nested-3.15.keras"
+    for name in ("config.json", "metadata.json", "model.weights.h5"):
+        with pytest.raises(
+            UsageError, match=f"a.keras is not a whole .keras file .its {name} is packed in another way"
+        ):
+            load_model(repacked(whole, tmp_path / "a.keras", name))
+    with pytest.raises(UsageError, match="is packed in another way"):
+        read_outline(repacked(whole, tmp_path / "a.keras", "config.json"))
+    for name in ("data.pkl", "byteorder", "/0"):
+        with pytest.raises(UsageError, match=f"a.pth holds '.*{name}' packed, which torch.save never does"):
+            read_arrays(repacked(FIXTURES / "vit" / "token.pth", tmp_path / "a.pth", name))
+
+
+def test_a_weight_in_a_chunk_that_would_fill_the_memory(tmp_path):
+    from lib.keras_files import load_model
+
+    def chunked(numbers):
+        def fill(file):
+            group = file.create_group("layers/dense/vars")
+            group["0"] = np.ones((4, 2), "float32")
+            weights = group.create_dataset("1", (2,), "f4", maxshape=(None,), chunks=(numbers,), compression="gzip")
+            if numbers < 1 << 21:
+                weights[:] = 1
+
+        return fill
+
+    path = tmp_path / "a.keras"
+    assert load_model(write_keras(path, dense(2), chunked(1 << 20))).count_params() == 10
+    with pytest.raises(UsageError, match=r"a.keras .*1 is stored in chunks of \(1000000000,\)"):
+        load_model(write_keras(path, dense(2), chunked(10**9)))
+
+
+def other_programs_database(path, *tables, number=0):
+    """Write a database as another program does; returns its bytes."""
+    import sqlite3
+
+    database = sqlite3.connect(path)
+    for table in tables:
+        database.execute(table)
+    database.execute(f"PRAGMA application_id = {number}")
+    database.commit()
+    database.close()
+    return Path(path).read_bytes()
+
+
+NOTES, SETTINGS = "CREATE TABLE notes (text TEXT)", "CREATE TABLE settings (text TEXT)"
+
+
+@pytest.mark.parametrize(
+    ("tables", "number"),
+    [((NOTES, SETTINGS), 0), ((SETTINGS, "CREATE TABLE images (a)"), 0), ((SETTINGS,), 7), ((), 7)],
+)
+def test_another_programs_database_is_not_taken_for_images_read_before(tables, number, tmp_path):
+    from lib.spool import Spool
+
+    path = str(tmp_path / "a-partial.sqlite")
+    content = other_programs_database(path, *tables, number=number)
+    with pytest.raises(UsageError, match="a-partial.sqlite is a database of another program; move it"):
+        Spool(path, {})
+    assert Path(path).read_bytes() == content and os.listdir(tmp_path) == ["a-partial.sqlite"]
+
+
+def test_images_read_by_a_former_version_are_gone_on_with(tmp_path):
+    import sqlite3
+
+    from lib.spool import Spool, Spooled
+
+    path = str(tmp_path / "a-partial.sqlite")
+    with Spool(path, {}) as spool:
+        spool.add("a", Spooled(1, 2, "ab", 3), b"\xff\xd8")
+        spool.finish({})
+    database = sqlite3.connect(path)
+    database.execute("PRAGMA application_id = 0")
+    database.close()
+    for _ in range(2):
+        with Spool(path, {}) as spool:
+            assert list(spool.known()) == ["a"]
+
+
+def search_here(folder, iterations=1, **options):
+    from lib.search import search
+
+    def train(settings, folder, watch):
+        watch([0.5])
+        return [0.5]
+
+    return search(str(folder), iterations, {}, {}, 1, train, report=lambda message: None, **options)
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+@pytest.mark.parametrize(("tables", "number"), [((NOTES,), 0), (("CREATE TABLE studies (study_name)",), 0), ((), 7)])
+def test_another_programs_database_is_not_taken_for_a_search(fresh, tables, number, tmp_path):
+    path = tmp_path / "optimization-search.sqlite"
+    content = other_programs_database(path, *tables, number=number)
+    (tmp_path / "optimization-trainings").mkdir()
+    with pytest.raises(UsageError, match="optimization-search.sqlite is a database of another program; move it"):
+        search_here(tmp_path, fresh=fresh)
+    assert path.read_bytes() == content and (tmp_path / "optimization-trainings").exists()
+
+
+def test_a_search_of_a_former_version_is_gone_on_with(tmp_path):
+    import sqlite3
+
+    search_here(tmp_path)
+    database = sqlite3.connect(tmp_path / "optimization-search.sqlite")
+    assert database.execute("PRAGMA application_id").fetchone() != (0,)
+    database.execute("PRAGMA application_id = 0")
+    database.close()
+    search_here(tmp_path, 2)
+    assert (tmp_path / "optimization-log.tsv").read_text().count("\n") == 3
+
+
+def test_a_search_on_a_full_disk_says_so_and_goes_on_later(tmp_path, monkeypatch):
+    import sqlite3
+
+    connect = sqlite3.connect
+
+    def full(pages):
+        def connect_to_a_full_disk(*arguments, **options):
+            database = connect(*arguments, **options)
+            database.execute(f"PRAGMA max_page_count = {pages}")
+            return database
+
+        monkeypatch.setattr(sqlite3, "connect", connect_to_a_full_disk)
+
+    words = r"optimization-search.sqlite can't be written \(database or disk is full\); the same command goes on"
+    full(3)
+    with pytest.raises(WorkError, match=words):
+        search_here(tmp_path)
+    monkeypatch.setattr(sqlite3, "connect", connect)
+    search_here(tmp_path)
+    full(1)  # no more than there are
+    with pytest.raises(WorkError, match=words):
+        search_here(tmp_path, 20)
+    monkeypatch.setattr(sqlite3, "connect", connect)
+    search_here(tmp_path, 3)
+    assert (tmp_path / "optimization-log.tsv").read_text().count("\n") >= 4
+
+
+def write_layers(path, *layers):
+    """Write a model of three classes with these layers before the pooling; returns the path as text."""
+    import keras
+
+    from lib.keras_files import save_model
+
+    x = inputs = keras.Input((None, None, 3))
+    for layer in (*layers, keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(3)):
+        x = layer(x)
+    model = keras.Model(inputs, x)
+    model.image_size = 16
+    save_model(model, str(path))
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def unfit(tmp_path_factory):
+    """Models that load, but can't be applied to small pictures or to any, and records."""
+    import keras
+    from toys import write_records
+
+    here, layers = tmp_path_factory.mktemp("unfit"), keras.layers
+    write_layers(here / "embedding.keras", layers.Reshape((-1, 16)), layers.Embedding(10, 4))
+    write_layers(here / "stem.keras", layers.Conv2D(4, 20))
+    write_records(here / "a.tfr", 4, 1)
+    return here
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("embedding", r"can't be applied to images of 16 x 16 pixels \([^()]*(\[0, 10\)|out of)"),
+        ("stem", r"can't be applied to images of 16 x 16 pixels \(Negative dimension size"),
+    ],
+)
+def test_models_that_cannot_be_applied_are_told_by_every_stage(name, words, unfit, tmp_path, capsys):
+    import re
+
+    from conftest import ROOT
+    from PIL import Image
+    from toys import write_model
+
+    import distillOptimizeImagesR
+    import imageSoup
+    import predictImages
+    import testImages
+    import trainImagesC
+
+    (tmp_path / "models").mkdir()
+    for copy in "ab":
+        (tmp_path / "models" / f"{copy}.keras").write_bytes((unfit / f"{name}.keras").read_bytes())
+    Image.new("RGB", (16, 16), "white").save(tmp_path / "a.png")
+    model, records, out = str(tmp_path / "models" / "a.keras"), str(unfit / "a.tfr"), str(tmp_path)
+    both, log = ["-t", records, "-v", records, "-o", out], ["-l", str(ROOT / "manual")]
+    student, labels = write_model(tmp_path / "student.keras"), tmp_path / "labels.tsv"
+    labels.write_text("INDEX\tLABEL\n0\ta\n1\tb\n2\tc\n")
+    for script, arguments in (
+        (testImages, ["-a", "3", "-m", model, "-t", records]),
+        (trainImagesC, ["-a", "3", "-m", model, "-i", "16", "-b", "2", *both]),
+        (imageSoup, ["-a", "3", "-m", str(tmp_path / "models"), "-d", records, "-v", records, "-o", out, "--rescore"]),
+        (distillOptimizeImagesR, ["-a", "3", "-s", model, "-m", student, "-i", "16", "-S", "16", *both, *log]),
+        (distillOptimizeImagesR, ["-a", "3", "-s", student, "-m", model, "-i", "16", "-S", "16", *both, *log]),
+        (predictImages, ["-m", model, "-d", out, "-o", str(tmp_path / "p.tsv"), "--labels", str(labels)]),
+    ):
+        assert script.main(["-c", *arguments]) == 2, script.__name__
+        last = capsys.readouterr().err.splitlines()[-1]
+        assert re.search(words, last) and ".keras" in last, (script.__name__, last)
+
+
+def test_models_whose_weights_or_answers_are_no_numbers(unfit, tmp_path, capsys):
+    import keras
+
+    import convnextClassifier
+    import testImages
+    import trainImagesC
+    from lib.keras_files import load_model, save_model
+
+    records, whole = str(unfit / "a.tfr"), write_layers(tmp_path / "whole.keras", keras.layers.Conv2D(4, 1))
+    model = load_model(whole)
+    paths = {}
+    for name, value in (("nan", np.nan), ("infinite", -np.inf), ("large", 3e38)):
+        model.set_weights([np.full_like(weight, value) for weight in model.get_weights()])
+        paths[name] = str(tmp_path / f"{name}.keras")
+        save_model(model, paths[name])
+    for name in ("nan", "infinite"):
+        with pytest.raises(UsageError, match=f"{name}.keras has weights that are infinite or no numbers"):
+            load_model(paths[name])
+    out, training = str(tmp_path), ["-t", records, "-v", records, "-b", "2", "-i", "16"]
+    for script, status, arguments, words in (
+        (testImages, 2, ["-m", paths["nan"], "-t", records, "-a", "3"], "weights that are infinite or no numbers"),
+        (testImages, 1, ["-m", paths["large"], "-t", records, "-a", "3"], "large.keras answers 4 of 4 images with wha"),
+        (trainImagesC, 2, ["-m", paths["nan"], "-o", out, "-a", "3", *training], "weights that are infinite or no n"),
+        (convnextClassifier, 2, ["-e", paths["nan"], "-m", whole, "-o", f"{out}/o.keras"], "weights that are infinite"),
+    ):
+        assert script.main([*(() if script is convnextClassifier else ("-c",)), *arguments]) == status
+        assert words in capsys.readouterr().err.splitlines()[-1]
+    assert not os.path.exists(f"{out}/o.keras")
+
+
+@pytest.fixture
+def at_once():
+    """Raises within a few seconds what would else wait for ever."""
+    import signal
+
+    def stop(*_):
+        raise AssertionError("it waits for ever")
+
+    former = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(20)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, former)
+
+
+def test_named_pipes_are_not_waited_for(tmp_path, at_once):
+    import argparse
+
+    from lib import cli
+    from lib.embeddings import Embeddings
+    from lib.files import checksum_of
+    from lib.optimization_log import read_log
+    from lib.sorting import sort_images
+    from lib.soup import _fingerprints
+    from lib.tables import ResumableTable, check_errors_table, settings_of
+
+    def pipe(*names):
+        os.makedirs(tmp_path / names[0], exist_ok=True)
+        os.mkfifo(tmp_path.joinpath(*names))
+        return str(tmp_path.joinpath(*names))
+
+    path = pipe("models", "a.keras")
+    said = []
+    with pytest.raises(WorkError, match="-m/--model: there is no whole .keras file"):
+        _fingerprints(os.path.dirname(path), said.append)
+    assert said == [f"Left out: {path} can't be read (it is not a regular file)."]
+    with pytest.raises(argparse.ArgumentTypeError, match="is neither a .keras file nor the directory of a SavedModel"):
+        cli.teacher(path)
+    with pytest.raises(OSError, match="it is not a regular file"):
+        checksum_of(os.path.dirname(path))
+    log = pipe("log", "optimization-log.tsv")
+    with pytest.raises(UsageError, match=r"optimization-log.tsv can't be read as a table \(it is not a regular file"):
+        read_log(os.path.dirname(log))
+    table = pipe("begun", "t.tsv.partial")[: -len(".partial")]
+    assert settings_of(table) == ({}, {})
+    for make in (lambda: ResumableTable(table, ["FILE", "PREDICTION"], {}), lambda: Embeddings(table, {})):
+        with pytest.raises(WorkError, match=r"t.tsv can't be written \(it is not a regular file\)\.$"):
+            make()
+    table = pipe("done", "t.tsv.settings.json")[: -len(".settings.json")]
+    Path(table).write_text("FILE\tPREDICTION\na\tb\n")
+    assert settings_of(table) == ({}, {})
+    with pytest.raises(UsageError, match="has no sound t.tsv.settings.json beside it"):
+        ResumableTable(table, ["FILE", "PREDICTION"], {})
+    with pytest.raises(UsageError, match="errors.tsv is something else than a table of errors"):
+        check_errors_table(pipe("done", "t.tsv.errors.tsv"), "-o/--output")
+    with pytest.raises(UsageError, match="sorted.tsv was not written here"):
+        sort_images({}, os.path.dirname(pipe("sorted", "sorted.tsv")))
+
+
+def test_folders_that_are_linked_with_each_other_end(tmp_path, at_once, monkeypatch):
+    from lib import images
+
+    monkeypatch.setattr(images, "_MOST_VISITS", 50)
+    for number in range(9):
+        (tmp_path / str(number)).mkdir()
+        (tmp_path / str(number) / "a.jpg").write_bytes(b"")
+        for other in range(9):
+            if other != number:
+                (tmp_path / str(number) / f"to-{other}").symlink_to(tmp_path / str(other))
+    paths, problems = images.list_images(str(tmp_path))
+    assert {str(tmp_path / str(number) / "a.jpg") for number in range(9)} <= set(paths)
+    assert len(paths) == len(set(paths)) <= 9 * 50
+    assert 1 <= len(problems) <= 9 and all("is linked from more than 50 places" in text for text in problems.values())
+
+
+def test_a_folder_that_is_linked_from_several_places_is_listed_in_each(tmp_path):
+    from lib.images import list_images
+
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "a.jpg").write_bytes(b"")
+    for number in range(30):
+        (tmp_path / f"link-{number}").symlink_to(tmp_path / "real")
+    paths, problems = list_images(str(tmp_path))
+    assert len(paths) == 31 and not problems
+
+
+def test_reasons_that_would_mislead(tmp_path, monkeypatch):
+    import builtins
+
+    from toys import write_model, write_records
+
+    from lib import records
+    from lib.images import ImageError, read_image
+    from lib.keras_files import load_model, save_model
+    from lib.memory import amount
+    from lib.shards import of_file
+
+    def refuse(*arguments, **options):
+        raise PermissionError(13, "Permission denied", str(arguments[0]))
+
+    (tmp_path / "a.jpg").write_bytes(b"\xff\xd8")
+    with monkeypatch.context() as patch:
+        patch.setattr(builtins, "open", refuse)
+        with pytest.raises(ImageError, match="^can't be read whole: Permission denied$"):
+            read_image(str(tmp_path / "a.jpg"), 16)
+    with pytest.raises(records.BadRecordError, match=r"can't be decoded \(its header is damaged or cut short\)"):
+        records.decode(b"\xff\xd8")
+
+    assert (amount(999), amount(1 << 20), amount(2.5e9)) == ("0.0 MB", "1.0 MB", "2.5 GB")
+    found = records.open_records([write_records(tmp_path / "a.tfr", 2, 1)], "-t")
+    with monkeypatch.context() as patch:
+        patch.setattr(records.np, "empty", lambda *arguments: refuse(""))
+        with pytest.raises(
+            WorkError, match=r"^--cache memory: there is no room for .* MB of pixels .*another --cache\.$"
+        ):
+            records.load_images(found, cache="memory", report=lambda message: None)
+        patch.setattr(records, "choose_cache", lambda need: "memory")
+        with pytest.raises(WorkError, match=r"^there is no room for .* MB of pixels or answers in memory\.$"):
+            records.load_images(found, report=lambda message: None)
+
+    for content, words in (
+        (b"a.jpg\r\nb.jpg\r\n", "lists no image .*; its lines end in CR and LF"),
+        (b"\xef\xbb\xbfa.jpg\nb.jpg\n", "begins with a byte order mark, which would belong to the first name"),
+        (b"a\nb\n", r"lists no image \(JPEG.*…\)\.$"),
+    ):
+        (tmp_path / "list.txt").write_bytes(content)
+        with pytest.raises(UsageError, match=words):
+            of_file(str(tmp_path / "list.txt"), lambda name: name.endswith(".jpg"))
+
+    path = str(tmp_path / "m.keras")
+    model = load_model(write_model(path))
+    monkeypatch.setattr(tempfile, "mkdtemp", lambda *arguments: refuse("/.m.keras.twi6r3q9"))
+    with pytest.raises(PermissionError) as error:
+        save_model(model, path)
+    assert error.value.filename == path
+
+
+class Touch:
+    """Makes a file where it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (self.path, "w")
+
+
+def write_npz(path, arrays, packing=None):
+    """Write arrays as `.npz`, those in `packing` (name -> way) packed."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, array in arrays.items():
+            with tempfile.TemporaryFile() as file:
+                np.lib.format.write_array(file, np.asanyarray(array), allow_pickle=True)
+                file.seek(0)
+                archive.writestr(f"{name}.npy", file.read(), (packing or {}).get(name, zipfile.ZIP_STORED))
+
+
+def test_arrays_that_are_pickles_are_not_unpickled(tmp_path):
+    from lib.embeddings import load
+    from lib.states import load_state
+
+    path, made = str(tmp_path / "a.npz"), tmp_path / "made"
+    pickled = np.empty(1, object)
+    pickled[0] = Touch(str(made))
+    facts = np.frombuffer(b"{}", "uint8")
+    for arrays in ({"facts": facts, "weights/0": pickled}, {"facts": pickled}):
+        write_npz(path, arrays)
+        with pytest.raises(WorkError, match=r"a.npz is damaged .*--fresh"):
+            load_state(path)
+    good = {"embeddings": np.zeros((1, 2), "float32"), "paths": np.array(["a"]), "settings": np.array("{}")}
+    write_npz(path, good)
+    assert load(path).paths.tolist() == ["a"]
+    for name in good:
+        write_npz(path, {**good, name: pickled})
+        with pytest.raises(UsageError, match="a.npz holds no features of images"):
+            load(path)
+    assert not made.exists()
+    with open(path, "wb") as file:
+        np.save(file, pickled, allow_pickle=True)
+    np.load(path, allow_pickle=True)[0].close()
+    assert made.exists()  # else the test would show nothing
+
+
+def test_arrays_packed_to_fill_the_memory(tmp_path):
+    from lib.embeddings import load
+    from lib.states import load_state
+
+    path, count = str(tmp_path / "a.npz"), (65 << 20) // 4
+    large = {
+        "embeddings": np.zeros((count, 0), "float32"),
+        "paths": np.zeros(count, "<U1"),
+        "settings": np.array("{}"),
+    }
+    write_npz(path, large, {"paths": zipfile.ZIP_DEFLATED})
+    assert os.path.getsize(path) < 200_000
+    with pytest.raises(UsageError, match="a.npz holds no features of images"):
+        load(path)
+    small = {**large, "embeddings": np.zeros((1, 2), "float32"), "paths": np.array(["a"])}
+    for packing in (zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
+        write_npz(path, small, {"paths": packing})
+        with pytest.raises(UsageError, match="a.npz holds no features of images"):
+            load(path)
+    for packing in (zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
+        write_npz(path, {"facts": np.frombuffer(b"{}", "uint8")}, {"facts": packing})
+        with pytest.raises(WorkError, match="a.npz is damaged .it is packed"):
+            load_state(path)

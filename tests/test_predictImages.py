@@ -170,7 +170,7 @@ def test_an_answer_that_is_no_number_is_an_error(folder):
     from lib.keras_files import load_model, save_model
 
     model = load_model("model.keras")
-    model.set_weights([weight * np.nan for weight in model.get_weights()])
+    model.set_weights([np.full_like(weight, 3e38) for weight in model.get_weights()])
     save_model(model, "model.keras")
     assert run("-o", "t.jsonl") == 0
     assert (folder / "t.jsonl").read_text() == ""

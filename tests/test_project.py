@@ -28,6 +28,7 @@ FLOORS = {
         "recipes",
         "runs",
         "means",
+        "databases",
         "spool",
         "stage_log",
         "tables",

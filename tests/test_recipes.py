@@ -43,6 +43,24 @@ def test_what_is_no_number_for_each_class(text):
         parse_class_numbers(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        *(
+            (f"{{0:{value},1:1}}", "not from 1e-30 to 1e30")
+            for value in ("1e300", "1e-300", "9e-31", "1.1e30", "5e-324")
+        ),
+        *(
+            (text, "with each class once")
+            for text in ("{0:1,1:1,0:5}", "{0:1,0.0:5}", "{1_0:1}", "{0:1_0}", "{0:1_0.5}")
+        ),
+    ],
+)
+def test_numbers_for_each_class_that_would_mislead(text, words):
+    with pytest.raises(ValueError, match=words):
+        parse_class_numbers(text)
+
+
 def test_three_weights():
     assert parse_weights("[1.0,0,2.5]") == (1.0, 0, 2.5)
     for text in ("[1,2]", "[1,2,3,4]", "[1,2,-3]", "1", "[1,2,x]"):

@@ -163,6 +163,20 @@ def test_images_of_different_sizes_are_refused(tmp_path):
         load_images(found, report=lambda message: None)
 
 
+def test_large_images_are_decoded_a_few_at_once(tmp_path, monkeypatch):
+    path = tmp_path / "a.tfr"
+    path.write_bytes(b"".join(make_record(0, jpeg(number)) for number in range(5)))
+    found = open_records([str(path)], "-t/--train")
+    for most, expected in ((2 * 12 * 16 * 3, [2, 2, 1]), (1, [1] * 5), (1 << 20, [5])):
+        monkeypatch.setattr(records, "_CHUNK_BYTES", most)
+        chunks = list(records._decoded(found, 3, range(5), 2, (12, 16, 3)))
+        assert [len(chunk) for chunk, _, _ in chunks] == expected
+        assert [picture.shape for _, pictures, _ in chunks for picture in pictures] == [(12, 16, 3)] * 5
+    path.write_bytes(b"".join(make_record(0, jpeg(number, (300, 200))) for number in range(3)))
+    sizes, _, _, examples, _ = records._look_at_all(open_records([str(path)], "FILE"), False)
+    assert sizes == {(300, 200): 3} and [picture.shape for picture in examples[0]] == [(96, 96, 3)] * 3
+
+
 def test_categories_are_checked(two_files):
     with pytest.raises(UsageError, match=r"-t/--train: .*a\.tfr, record 2, has the category 2; 0 to 1 are right"):
         open_records(two_files, "-t/--train", outputs=2)

@@ -239,7 +239,7 @@ def test_metrics_before_training_and_for_tensorboard(files, tmp_path):
 def test_a_loss_that_is_no_number_stops_it_and_keeps_what_was_good(files, tmp_path):
     model = load_model(files["model"])
     weight = model.get_layer("output_dense").trainable_weights[0]
-    weight.assign(np.full(weight.shape, np.inf, "float32"))
+    weight.assign(np.full(weight.shape, 3e38, "float32"))
     save_model(model, tmp_path / "broken.keras")
     with pytest.raises(WorkError, match="no number in epoch 1 at step 1; no epoch was finished"):
         run(settings({**files, "model": str(tmp_path / "broken.keras")}), tmp_path)
@@ -321,6 +321,7 @@ def test_a_failed_write_leaves_the_former_state(files, tmp_path, monkeypatch):
         ({"first": "convNeXt9"}, "-s/--smooth: the model has no layer 'convNeXt9'; the nearest are"),
         ({"class_counts": {0: 1, 1: 2}}, "-y/--ycount: it lacks the class 2"),
         ({"class_counts": {0: 0, 1: 0, 2: 0}}, "-y/--ycount: at least one category needs a number above 0"),
+        ({"class_weights": {0: 0, 1: 0, 2: 0}}, "-w/--weight: at least one category needs a number above 0"),
         ({"class_weights": {0: 1, 1: 2, 2: 3, 3: 4}}, "-w/--weight: it has the class 3"),
     ],
 )
