@@ -5,8 +5,8 @@
 #     EPOCHS=64 BATCH=64 TRAIN=my-train.tfr … ./chain.sh   another one: each setting below may come from the environment
 #
 # The commands are those of the README. Names are those of the folder that it is called in. $DIR/chain.tsv gets a line
-# for each command that has ended, with its time and memory. Stopped? Run it again with the same settings: each stage goes
-# on where it was, or says that it is done.
+# for each command that has ended, with its time and memory. Interrupted? Run it again with the same settings: each
+# stage resumes where it was, or says that it is complete.
 set -euo pipefail
 TOOLKIT=$(CDPATH='' cd -- "$(dirname -- "$(readlink -f -- "$0")")" && pwd)
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The whole chain in small, on drawn pictures, without any download: `make demo` calls it.
 #
-# What it makes is in the folder demo (or $DEMO). Stopped? The same command goes on.
+# What it makes is in the folder demo (or $DEMO). Interrupted? The same command resumes it.
 set -euo pipefail
 TOOLKIT=$(CDPATH='' cd -- "$(dirname -- "$(readlink -f -- "$0")")" && pwd)
 if (($#)); then

@@ -152,7 +152,7 @@ def _sentences(path):
     except CheckpointError as error:
         raise UsageError(f"{path} {error}.") from error
     except FileNotFoundError:
-        raise UsageError(f"{path} is not there; give an existing checkpoint.") from None
+        raise UsageError(f"{path} doesn't exist; give an existing checkpoint.") from None
     except MemoryError:
         raise
     except Exception as error:  # a damaged file makes pickle, zipfile and struct raise whatever they like

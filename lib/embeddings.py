@@ -128,7 +128,7 @@ class Embeddings:
         journal.seek(0)
         first = journal.readline()
         if first and not first.startswith(_JOURNAL_START[: len(first)]):
-            raise UsageError(f"{self._partial} holds no features that were begun here; move it, or give another file.")
+            raise UsageError(f"{self._partial} holds no features that were started here; move it, or choose another file.")
         if overwrite or not first.endswith(b"\n"):
             journal.truncate(0)
             first = _JOURNAL_START + json.dumps(self._settings).encode() + b"\n"

@@ -119,7 +119,7 @@ def answer_records(
     opened = open_records(records, "-t/--test", outputs, mapping, skip_bad)
     bands = {model.input_shape[-1] for model in loaded}
     if len(bands) > 1:
-        raise UsageError(f"--compare: {models[1][1]} takes images of other bands than {models[0][1]}.")
+        raise UsageError(f"--compare: {models[1][1]} takes images with another number of bands than {models[0][1]}.")
     images = load_images(opened, bands.pop(), None, processors, skip_bad, report)
     tell_left_out((images,), report)
     for (option, path), model in zip(models, loaded):
@@ -133,7 +133,7 @@ def answer_records(
         wrong = np.flatnonzero(~np.isfinite(logits).all(axis=1))
         if len(wrong):
             raise WorkError(
-                f"{option}: {path} answers {len(wrong):,} of {len(images):,} images with what is no number, such as "
+                f"{option}: {path} answers {len(wrong):,} of {len(images):,} images with NaN or infinite logits, such as "
                 f"{images.records.name(wrong[0])}."
             )
         found.append(Answers(images, labels, logits, float(penalties(model))))
@@ -159,7 +159,7 @@ def evaluate(answers, labels, weights=None):
 
     classes = len(labels)
     if weights is not None and not np.asarray(weights)[answers.labels].any():
-        raise UsageError("-w/--weight: of the categories in the records some needs a number above 0.")
+        raise UsageError("-w/--weight: at least one category in the records needs a number above 0.")
     one_hot = np.eye(classes, dtype="float32")[answers.labels]
     losses = np.asarray(build_loss("ce", label_smoothing=SMOOTHING)(one_hot, answers.logits))
     counting = None if weights is None else np.asarray(weights, "float32")[answers.labels]

@@ -134,7 +134,7 @@ def fit(task, conduct, run, report, tell=print):
     now = trainer.now
     if now.epoch or now.step:
         within = f" and {now.step} steps" if now.step else ""
-        report(f"Going on after {now.epoch} of at most {conduct.epochs} epochs{within}.")
+        report(f"Resuming after {now.epoch} of at most {conduct.epochs} epochs{within}.")
     if task.team.chief:
         _check_disk(task, conduct, run, now.epoch)
     if conduct.evaluate_first and not (now.epoch or now.step):
@@ -146,7 +146,7 @@ def fit(task, conduct, run, report, tell=print):
             if values is None:
                 trainer.save_within_epoch()
                 same = "the same command without --fresh" if conduct.fresh else "the same command"
-                report(f"Stopped after {now.epoch} epochs and {now.step} steps; {same} goes on there.")
+                report(f"Stopped after {now.epoch} epochs and {now.step} steps; {same} resumes there.")
                 if not told:
                     raise WorkError("Another worker was told to stop, so all do.")
                 return  # what this process was told happens then
@@ -321,7 +321,7 @@ class _Trainer:
             if self._task.team.chief:
                 save_weights_as(self._task.template, self.best, self._run.file(_SO_FAR))
         return DivergenceError(
-            f"The loss is infinite or no number in epoch {self.now.epoch + 1} {where} step {step}; {kept}: try a lower "
+            f"The loss became infinite or NaN in epoch {self.now.epoch + 1} {where} step {step}; {kept}: try a lower "
             f"{self._conduct.rate_option}."
         )
 
@@ -386,12 +386,12 @@ class _Trainer:
         try:
             self._restore(facts, groups)
         except (AttributeError, KeyError, TypeError, ValueError, tf.errors.OpError) as error:
-            raise WorkError(f"{self._run.state} holds no state of this training; --fresh starts it anew.") from error
+            raise WorkError(f"{self._run.state} doesn't hold a state of this training; --fresh starts over.") from error
 
     def _restore(self, facts, groups):
         """Go on from facts and arrays. KeyError, TypeError, ValueError: they are not what `save` writes."""
         if facts.get("run", self._name) != self._name:  # former versions wrote no name
-            raise WorkError(f"{self._run.state} is of another run, {facts['run']}; --fresh starts this one anew.")
+            raise WorkError(f"{self._run.state} is of another run, {facts['run']}; --fresh starts over.")
         wrote, runs = facts["versions"], _versions()
         if wrote != runs:
             wrote, runs = (" and ".join(map(" ".join, versions.items())) for versions in (wrote, runs))
@@ -460,7 +460,7 @@ def _check_arrays(name, arrays, wanted):
         if array.shape != tuple(shape) or array.dtype != tf.as_dtype(dtype).as_numpy_dtype:
             raise ValueError(f"it has an array {name} of another shape or type")
         if not np.isfinite(array).all():
-            raise ValueError(f"it has infinite or no numbers in {name}")
+            raise ValueError(f"it has infinite or NaN values in {name}")
 
 
 def _array(variable):

@@ -245,7 +245,7 @@ def _with_opened(path, max_pixels, use):
         raise
     except FileNotFoundError:
         link = os.path.islink(path)
-        raise ImageError("a link to a file that is not there" if link else "the file is not there") from None
+        raise ImageError("a link to a file that doesn't exist" if link else "the file doesn't exist") from None
     except UnidentifiedImageError:
         raise ImageError("not an image that can be read (JPEG, PNG, BMP, GIF, TIFF, WebP or JPEG 2000)") from None
     except MemoryError:

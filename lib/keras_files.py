@@ -148,7 +148,7 @@ def _sentences(path):
     except keras_graphs.GraphError as error:
         raise UsageError(f"{path} {error}.") from error
     except FileNotFoundError:
-        raise UsageError(f"{path} is not there; give an existing .keras file.") from None
+        raise UsageError(f"{path} doesn't exist; give an existing .keras file.") from None
     except Exception as error:  # A damaged file makes zipfile, zlib, json, h5py and Keras raise whatever they like.
         raise UsageError(f"{path} is not a whole .keras file ({_one_line(error)}).") from error
 
@@ -159,7 +159,7 @@ def _restore(model, parts, file, is_hdf5):
     else:
         _restore_parts(parts, file)
     if not all(np.isfinite(values).all() for values in model.get_weights()):
-        raise keras_graphs.GraphError("has weights that are infinite or no numbers")
+        raise keras_graphs.GraphError("has infinite or NaN weights")
 
 
 def save_model(model, path):

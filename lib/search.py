@@ -79,7 +79,7 @@ def search(folder, iterations, ranges, identity, seed, train, fresh=False, repor
         _put_back(optuna, study, _published(ranges))
         done = len(_finished(optuna, study))
         if done:
-            report(f"Going on after {done} of {iterations} iterations.")
+            report(f"Resuming after {done} of {iterations} iterations.")
         drawn = time.monotonic()
         while done < iterations:
             _try_next(optuna, study, ranges, seed, done, files, train, report)
@@ -90,7 +90,7 @@ def search(folder, iterations, ranges, identity, seed, train, fresh=False, repor
                 drawn = time.monotonic()
         rows = _write_log(optuna, study, ranges, files)
         if not rows:
-            raise WorkError(f"All of {done} iterations were given up: {files.log} can't be written; give a higher -i.")
+            raise WorkError(f"All {done} iterations were pruned or diverged: {files.log} can't be written; give a higher -i.")
         _draw(optuna, study, rows, files.plot)
     best = best_row(rows)
     report(f"The best of {done} iterations is {best.iteration}, with an F1 of {best.f1:.4f}.")
@@ -100,7 +100,7 @@ def search(folder, iterations, ranges, identity, seed, train, fresh=False, repor
 def _open_study(optuna, files, identity, fresh):
     """The study of a search's storage, a new one if there is none."""
     if os.path.exists(files.log) and not os.path.exists(files.storage):
-        raise UsageError(f"-l/--log: {files.log} is there already, of no search begun here; give another -l.")
+        raise UsageError(f"-l/--log: {files.log} exists already and is not from a search started here; choose another -l.")
     with contextlib.suppress(sqlite3.DatabaseError):  # damaged, which is told below
         _check_storage(files.storage)
     if fresh:
@@ -127,7 +127,7 @@ def _open_study(optuna, files, identity, fresh):
     except Exception as error:  # a damaged or foreign file makes optuna, SQLAlchemy and SQLite raise whatever they like
         reason = str(getattr(error, "orig", None) or error).split("\n")[0]
         raise WorkError(
-            f"{files.storage} holds no search that can be gone on with ({reason}); --fresh begins anew."
+            f"{files.storage} holds no search that can be resumed ({reason}); --fresh starts over."
         ) from error
     recorded = study.user_attrs.get("identity")
     if recorded is None:
@@ -165,7 +165,7 @@ def _writing(path):
             reason = getattr(reason, "orig", None) or reason.__cause__
         if reason is None or not any(word in str(reason) for word in _FOR_NOW):
             raise
-        raise WorkError(f"{path} can't be written ({reason}); the same command goes on when it can.") from error
+        raise WorkError(f"{path} can't be written ({reason}); rerun the same command to resume when it can.") from error
 
 
 def _put_back(optuna, study, published):
@@ -217,7 +217,7 @@ def _try_next(optuna, study, ranges, seed, number, files, train, report):
         f1 = max(train(settings, files.trainings, watch))
     except optuna.TrialPruned:
         study.tell(trial, state=optuna.trial.TrialState.PRUNED)
-        report(f"Iteration {number} was given up after {len(told)} epochs, at an F1 of {max(told):.4f}.")
+        report(f"Iteration {number} was pruned after {len(told)} epochs, at an F1 of {max(told):.4f}.")
     except DivergenceError as error:
         study.tell(trial, state=optuna.trial.TrialState.PRUNED)
         report(f"Iteration {number} was given up: {error}")

@@ -127,13 +127,13 @@ class Spool:
             WorkError: it is damaged, or this one can't be written.
         """
         if not os.path.isfile(path):
-            raise UsageError(f"{path} is not there.")
+            raise UsageError(f"{path} doesn't exist.")
         with self._sentences(path):
             self._database.execute("ATTACH ? AS part", (path,))
             try:
                 names = {name for (name,) in self._database.execute("SELECT name FROM part.sqlite_master")}
                 if "finished" not in names:
-                    raise UsageError(f"{path} is not finished; the command that began it goes on.")
+                    raise UsageError(f"{path} is incomplete; rerun the command that created it.")
                 ours, theirs = (
                     self._database.execute(f"SELECT text FROM {name}.settings").fetchall() for name in ("main", "part")
                 )
@@ -170,9 +170,9 @@ class Spool:
             yield
         except sqlite3.OperationalError as error:
             if "no such column" in str(error) or "decode" in str(error):
-                raise WorkError(f"{path} is damaged ({error}); remove it to start anew.") from error
+                raise WorkError(f"{path} is damaged ({error}); remove it to start over.") from error
             if "locked" in str(error):
                 raise UsageError(f"{path} is in use: another process is making the same records.") from error
             raise WorkError(f"{path} can't be written ({error}).") from error
         except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
-            raise WorkError(f"{path} is damaged ({error}); remove it to start anew.") from error
+            raise WorkError(f"{path} is damaged ({error}); remove it to start over.") from error

@@ -52,7 +52,7 @@ def load_state(path):
     except FileNotFoundError:
         return None, None
     except OSError as error:
-        raise WorkError(f"{path} can't be read ({error.strerror or error}); --fresh starts the run anew.") from error
+        raise WorkError(f"{path} can't be read ({error.strerror or error}); --fresh starts over.") from error
     except Exception as error:  # damage makes numpy, zipfile and zlib raise whatever they like, also MemoryError
-        raise WorkError(f"{path} is damaged ({error}); --fresh starts the run anew.") from error
+        raise WorkError(f"{path} is damaged ({error}); --fresh starts over.") from error
     return facts, groups

@@ -105,7 +105,7 @@ def _covering(option, numbers, classes):
     except ValueError as error:
         raise UsageError(f"{option}: it {error}.") from None
     if not found.any():
-        raise UsageError(f"{option}: some category needs a number above 0.")
+        raise UsageError(f"{option}: at least one category needs a number above 0.")
     return found
 
 

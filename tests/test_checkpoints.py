@@ -212,7 +212,7 @@ def test_files_that_are_none(tmp_path):
                 tensor.read()
     with pytest.raises(UsageError, match="holds 'archive/data.pkl' packed"):
         read_arrays(packed)
-    with pytest.raises(UsageError, match="is not there"):
+    with pytest.raises(UsageError, match="doesn't exist"):
         read_arrays(str(tmp_path / "none.pth"))
 
 

@@ -205,7 +205,7 @@ def test_what_watches_is_called_after_each_epoch_and_can_end_it(files, tmp_path)
     assert [len(values) for values in seen] == [1, 2]
     said = []
     distill(settings(files), str(tmp_path), Means(cpu=True), report=said.append)
-    assert any(message.startswith("Going on after 2 of at most 3 epochs.") for message in said)
+    assert any(message.startswith("Resuming after 2 of at most 3 epochs.") for message in said)
 
 
 @pytest.mark.slow

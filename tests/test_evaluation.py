@@ -44,7 +44,7 @@ def test_a_category_that_counts_nothing():
     expected = average_precision_score(given.labels == 1, given.chances[:, 1], sample_weight=weights)
     assert found.rows[1][5] == pytest.approx(expected)
     assert found.accuracy.low < found.metrics["accuracy"] < found.accuracy.high
-    with pytest.raises(UsageError, match="-w/--weight: of the categories in the records some needs a number above 0"):
+    with pytest.raises(UsageError, match="-w/--weight: at least one category in the records needs a number above 0"):
         evaluation.evaluate(evaluation.Answers(Grey(), np.full(60, 2), given.logits, 0.0), labels, [1, 1, 0, 1])
 
 

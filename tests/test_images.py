@@ -276,8 +276,8 @@ def test_what_is_no_picture_is_an_error_with_its_reason(tmp_path):
         ("empty.jpg", "empty"),
         ("text.jpg", "not an image"),
         ("folder.jpg", "directory"),
-        ("dangling.jpg", "a link to a file that is not there"),
-        ("missing.jpg", "the file is not there"),
+        ("dangling.jpg", "a link to a file that doesn't exist"),
+        ("missing.jpg", "the file doesn't exist"),
         ("script.eps", "not an image"),
         ("pipe.jpg", "not a regular file"),
     ):

@@ -443,8 +443,8 @@ def test_parts_that_do_not_fit_are_refused(here):
         return done.stderr
 
     assert run(here, "-d", "images", "-o", "r", "--shard", "1/2").returncode == 0
-    assert "--merge: r-part-00002-of-00002.sqlite is not there. Run --shard 2/2 to make it." in merge(2)
-    assert "00001-of-00003.sqlite is not there" in merge(3)
+    assert "--merge: r-part-00002-of-00002.sqlite doesn't exist. Run --shard 2/2 to make it." in merge(2)
+    assert "00001-of-00003.sqlite doesn't exist" in merge(3)
     assert run(here, "-d", "images", "-o", "r", "--shard", "2/2", "-s", "64").returncode == 0
     assert "00002-of-00002.sqlite was made with other options" in merge(2)
     assert "can't be combined with --shard" in merge(2, "--shard", "1/2")
@@ -463,7 +463,7 @@ def test_a_part_that_was_killed_is_not_finished(here):
     with Spool(str(here / "r-part-00001-of-00001.sqlite"), {"size": 96, "quality": 94, "max_pixels": 500_000_000}):
         pass
     done = run(here, "-d", "images", "-o", "r", "--merge", "1")
-    assert done.returncode == 2 and "is not finished" in done.stderr
+    assert done.returncode == 2 and "is incomplete" in done.stderr
 
 
 def test_a_part_that_is_begun_anew_is_not_finished_any_more(tmp_path):
@@ -473,5 +473,5 @@ def test_a_part_that_is_begun_anew_is_not_finished_any_more(tmp_path):
         spool.finish({"shard": "1/1"})
     with Spool(part, {"size": 64}):
         pass  # killed at once
-    with Spool(whole, {"size": 64}) as spool, pytest.raises(UsageError, match="is not finished"):
+    with Spool(whole, {"size": 64}) as spool, pytest.raises(UsageError, match="is incomplete"):
         spool.take(part, {"shard": "1/1"})

@@ -48,7 +48,7 @@ def test_a_search_that_is_killed_ends_as_an_undisturbed_one(folder, tmp_path):
     process.communicate()
     again = trainings.run(NAME, tmp_path / "killed", *arguments)
     assert again.returncode == 0, again.stderr
-    assert "Going on after " in again.stderr, "nothing was left to go on with: the test shows nothing"
+    assert "Resuming after " in again.stderr, "nothing was left to go on with: the test shows nothing"
     logs = [(tmp_path / name / "log" / "optimization-log.tsv").read_bytes() for name in ("undisturbed", "killed")]
     assert logs[0] == logs[1]
     names = sorted(path.name for path in (tmp_path / "killed" / "log").iterdir())

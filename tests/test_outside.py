@@ -849,7 +849,7 @@ def test_a_state_of_another_run_or_that_no_training_comes_to(tmp_path):
             spoilt.append(written(arrays={name: array}))
     spoilt += [written(arrays={"more/0": np.ones(2)}), written(arrays={"best/99": np.ones(2, "float32")})]
     for content in spoilt:
-        with pytest.raises(WorkError, match="training-state.npz holds no state of this training; --fresh"):
+        with pytest.raises(WorkError, match="training-state.npz doesn't hold a state of this training; --fresh"):
             load(content)
 
 
@@ -1090,11 +1090,11 @@ def test_models_whose_weights_or_answers_are_no_numbers(unfit, tmp_path, capsys)
         paths[name] = str(tmp_path / f"{name}.keras")
         save_model(model, paths[name])
     for name in ("nan", "infinite"):
-        with pytest.raises(UsageError, match=f"{name}.keras has weights that are infinite or no numbers"):
+        with pytest.raises(UsageError, match=f"{name}.keras has infinite or NaN weights"):
             load_model(paths[name])
     out, training = str(tmp_path), ["-t", records, "-v", records, "-b", "2", "-i", "16"]
     for script, status, arguments, words in (
-        (testImages, 2, ["-m", paths["nan"], "-t", records, "-a", "3"], "weights that are infinite or no numbers"),
+        (testImages, 2, ["-m", paths["nan"], "-t", records, "-a", "3"], "infinite or NaN weights"),
         (testImages, 1, ["-m", paths["large"], "-t", records, "-a", "3"], "large.keras answers 4 of 4 images with wha"),
         (trainImagesC, 2, ["-m", paths["nan"], "-o", out, "-a", "3", *training], "weights that are infinite or no n"),
         (convnextClassifier, 2, ["-e", paths["nan"], "-m", whole, "-o", f"{out}/o.keras"], "weights that are infinite"),

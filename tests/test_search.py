@@ -69,7 +69,7 @@ def test_a_stopped_search_goes_on_as_if_it_had_not_been(tmp_path):
             break
         except KilledError:
             continue
-    assert len(tried) > 14 and said[0].startswith("Going on after ")
+    assert len(tried) > 14 and said[0].startswith("Resuming after ")
     assert rows == expected
     assert (tmp_path / "killed" / "optimization-log.tsv").read_bytes() == (
         tmp_path / "undisturbed" / "optimization-log.tsv"
@@ -80,7 +80,7 @@ def test_a_stopped_search_goes_on_as_if_it_had_not_been(tmp_path):
 def test_more_iterations_go_on_further_and_no_more_change_nothing(tmp_path):
     run(tmp_path / "search", 3)
     rows, said = run(tmp_path / "search", 5)
-    assert said[0] == "Going on after 3 of 5 iterations." and len(rows) == 5
+    assert said[0] == "Resuming after 3 of 5 iterations." and len(rows) == 5
     again, said = run(tmp_path / "search", 5, train=None)
     assert again == rows and len(said) == 2
     expected, _ = run(tmp_path / "at-once", 5)
@@ -100,7 +100,7 @@ def test_what_is_worse_than_the_median_is_given_up(tmp_path):
     rows, said = run(tmp_path / "search", 10, train)
     assert [row.iteration for row in rows] == ["0", "1", "2", "3", "4", "5", "6", "8", "9"]
     assert max(epoch for call, epoch in seen if call == 8) < 4 == max(epoch for call, epoch in seen if call == 7)
-    assert any(re.fullmatch(r"Iteration 7 was given up after \d epochs, at an F1 of 0.0100.", text) for text in said)
+    assert any(re.fullmatch(r"Iteration 7 was pruned after \d epochs, at an F1 of 0.0100.", text) for text in said)
     with Image.open(tmp_path / "search" / "optimization-history.png") as picture:
         picture.load()
 

@@ -76,10 +76,10 @@ def test_two_tasks_whose_job_is_begun_again_train_as_one_machine_does(cluster, t
     cluster.wait(tmp_path, job)
     assert cluster.restarts(tmp_path, job) == 2
     log = logs(tmp_path)
-    stops = re.findall(r"^Stopped after (\d+) epochs? and (\d+) steps; the same command goes on there\.$", log, re.M)
+    stops = re.findall(r"^Stopped after (\d+) epochs? and (\d+) steps; the same command resumes there\.$", log, re.M)
     assert len(stops) == 2 and all(int(steps) for _, steps in stops), log
     for epochs, steps in stops:
-        assert f"Going on after {epochs} of at most 3 epochs and {steps} steps." in log
+        assert f"Resuming after {epochs} of at most 3 epochs and {steps} steps." in log
     cluster.call(tmp_path, *script("trainImagesC.py"), *options, "-o", "one")
     trainings.assert_same(tmp_path / "one", tmp_path / "two")
 

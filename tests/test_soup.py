@@ -309,7 +309,7 @@ def test_what_a_category_counts(folder, tmp_path):
 
 def test_models_that_vanish(folder, tmp_path, monkeypatch):
     def vanished(kitchen, path):
-        raise UsageError(f"{path} is not there.")
+        raise UsageError(f"{path} doesn't exist.")
 
     settings = settings_of(folder, rescore=True)
     with monkeypatch.context() as patch:

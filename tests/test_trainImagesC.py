@@ -62,12 +62,12 @@ def test_told_to_stop_it_saves_first_and_goes_on_within_the_epoch(folder, tmp_pa
     process.send_signal(number)
     out, err = process.communicate()
     assert (process.returncode, out) == (status, "")
-    stopped = re.search(r"Stopped after (\d+) epochs and (\d+) steps; the same command goes on there.\n", err)
+    stopped = re.search(r"Stopped after (\d+) epochs and (\d+) steps; the same command resumes there.\n", err)
     process = start(tmp_path, *arguments)
     wait_for_state(tmp_path, process)
     process.kill()
     within = f" and {stopped.group(2)} steps" if stopped.group(2) != "0" else ""
-    assert f"Going on after {stopped.group(1)} of at most 2000 epochs{within}.\n" in process.communicate()[1]
+    assert f"Resuming after {stopped.group(1)} of at most 2000 epochs{within}.\n" in process.communicate()[1]
 
 
 @pytest.mark.once
@@ -200,7 +200,7 @@ def test_a_worker_that_dies_ends_the_others_and_the_same_command_goes_on(folder,
     other.terminate()  # one is told to stop: all stop, and save
     out, err = chief.communicate(timeout=60)
     assert (chief.returncode, out) == (1, "")
-    assert "Going on after" in err and "Stopped after" in err and "Another worker was told to stop" in err
+    assert "Resuming after" in err and "Stopped after" in err and "Another worker was told to stop" in err
     other.communicate()
     assert other.returncode == 143
 

@@ -271,7 +271,7 @@ def test_after_good_epochs_the_best_model_and_the_state_are_kept(files, tmp_path
     assert len(history["loss"]) == 2
     assert scores_of(so_far, files)["f1"] == pytest.approx(max(history["val_f1"]), rel=1e-4)
     _, history, said = run(made, tmp_path)  # without the defect it goes on
-    assert said[2].startswith("Going on after 2 of at most 4 epochs.") and len(history["loss"]) == 4
+    assert said[2].startswith("Resuming after 2 of at most 4 epochs.") and len(history["loss"]) == 4
     assert not so_far.exists()
 
 
@@ -310,7 +310,7 @@ def test_a_failed_write_leaves_the_former_state(files, tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space left"):
         run(settings(files), tmp_path)
     _, history, said = run(settings(files), tmp_path)
-    assert "Going on after 1 of at most 3 epochs." in said and len(history["loss"]) == 3
+    assert "Resuming after 1 of at most 3 epochs." in said and len(history["loss"]) == 3
 
 
 @pytest.mark.parametrize(
@@ -379,7 +379,7 @@ def test_a_damaged_state_and_one_of_other_versions_are_told(files, tmp_path, mon
         run(settings(files), tmp_path)
     state.write_bytes(content)
     _, _, said = run(settings(files), tmp_path)
-    assert said[-2].startswith("Going on after 3 of at most 3") and not state.exists()
+    assert said[-2].startswith("Resuming after 3 of at most 3") and not state.exists()
 
 
 def test_a_state_that_is_none_of_this_training_is_told(files, tmp_path):
