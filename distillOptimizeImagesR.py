@@ -12,7 +12,7 @@ import sys
 
 from lib import cli
 from lib.distillation import MONITORS, Settings, distill
-from lib.means import add_options, means_of
+from lib.execution import add_options, execution_of
 from lib.optimization_log import best_row, read_log
 
 
@@ -82,7 +82,7 @@ def work(arguments):
         precision=arguments.precision,
         skip_bad=arguments.skip_bad,
     )
-    student = distill(settings, arguments.output, means_of(arguments), arguments.command_line, cli.report)
+    student = distill(settings, arguments.output, execution_of(arguments), arguments.command_line, cli.report)
     if student is not None:
         print(student)
 

@@ -14,7 +14,7 @@ import sys
 
 from lib import cli
 from lib.distillation import INPUTS, Settings, distill_telling, fitting_ranges
-from lib.means import add_options, means_of
+from lib.execution import add_options, execution_of
 from lib.optimization_log import ranges_of
 
 
@@ -65,7 +65,7 @@ def main(argv=None):
 
 def work(arguments):
     """Do what the command line says."""
-    from lib.apart import call_apart
+    from lib.child_process import call_in_child
     from lib.resumable import identify
     from lib.search import search
 
@@ -85,12 +85,12 @@ def work(arguments):
         precision=arguments.precision,
         skip_bad=arguments.skip_bad,
     )
-    means = dataclasses.replace(means_of(arguments), fresh=False)
+    execution = dataclasses.replace(execution_of(arguments), fresh=False)
 
     def train(hyperparameters, folder, watch):
         os.makedirs(folder, exist_ok=True)
         made = dataclasses.replace(settings, search=hyperparameters, mixup=hyperparameters.mixup)
-        return call_apart(distill_telling, (made, folder, means, arguments.command_line), watch)
+        return call_in_child(distill_telling, (made, folder, execution, arguments.command_line), watch)
 
     os.makedirs(arguments.log, exist_ok=True)
     _, identity = identify(settings, INPUTS)

@@ -94,8 +94,8 @@ def work(arguments):
         chosen = {"predictions": answers[0].chosen, "labels": answers[0].labels}
         evaluation.write_arrays(arguments.error, **chosen, matrix=found.matrix)
     if arguments.under:
-        chances = answers[0].chances.astype("float32")
-        evaluation.write_arrays(arguments.under, predictions=chances, labels=answers[0].labels)
+        probabilities = answers[0].probabilities.astype("float32")
+        evaluation.write_arrays(arguments.under, predictions=probabilities, labels=answers[0].labels)
     if arguments.table:
         evaluation.write_table(arguments.table, found)
     else:

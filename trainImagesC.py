@@ -13,7 +13,7 @@ import sys
 
 from lib import cli
 from lib.errors import UsageError
-from lib.means import add_options, means_of
+from lib.execution import add_options, execution_of
 from lib.recipes import parse_class_numbers, parse_recipe, parse_weights
 
 PATIENCE = 256  # epochs
@@ -115,7 +115,7 @@ def work(arguments, patience):
         save_epochs=arguments.quantity,
         keep=arguments.keep,
     )
-    model = train(settings, arguments.output, means_of(arguments), arguments.command_line, cli.report)
+    model = train(settings, arguments.output, execution_of(arguments), arguments.command_line, cli.report)
     if model is not None:
         print(model)
 

@@ -15,7 +15,7 @@ from benchmarks.common import child_arguments
 from benchmarks.our_train import input_seconds
 from lib.augmentation import CHANGES
 from lib.distillation import Settings, distill
-from lib.means import Means
+from lib.execution import Execution
 from lib.optimization_log import Hyperparameters
 
 
@@ -47,7 +47,7 @@ def main():
                 times.append(time.perf_counter())
 
         with tempfile.TemporaryDirectory() as folder:
-            model = distill(settings, folder, Means(cpu=True), report=report)
+            model = distill(settings, folder, Execution(cpu=True), report=report)
             history = np.load(os.path.join(os.path.dirname(model), "training-history.npy"), allow_pickle=True).item()
         found = {
             "seconds": [end - start for start, end in zip(times, times[1:])],

@@ -17,7 +17,7 @@ from benchmarks.common import child_arguments
 from lib import training
 from lib.augmentation import draw, epoch_order
 from lib.batches import feeds, mixed_examples, stacked, training_feed
-from lib.means import Means
+from lib.execution import Execution
 from lib.records import load_images, open_records
 
 
@@ -65,7 +65,7 @@ def main():
                 times.append(time.perf_counter())
 
         with tempfile.TemporaryDirectory() as folder:
-            model = training.train(settings, folder, Means(cpu=True), report=report)
+            model = training.train(settings, folder, Execution(cpu=True), report=report)
             history = np.load(os.path.join(os.path.dirname(model), "training-history.npy"), allow_pickle=True).item()
         found = {
             "seconds": [end - start for start, end in zip(times[1:], times[2:])],

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from lib.errors import UsageError
 from lib.files import whole_file
-from lib.outside import is_whole_number, read_tsv
+from lib.untrusted import is_whole_number, read_tsv
 
 
 class Category(NamedTuple):

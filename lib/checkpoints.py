@@ -18,7 +18,7 @@ from typing import Any, Callable, NamedTuple, Tuple
 import numpy as np
 
 from lib.errors import UsageError
-from lib.outside import parse_json
+from lib.untrusted import parse_json
 
 _LARGEST_PICKLE = 64 << 20  # bytes; that of a model with thousands of arrays has one
 _LARGEST_HEADER = 100 << 20  # bytes, as the format has it

@@ -17,7 +17,6 @@ from lib.duplicates import difference_hash, join, near_groups
 from lib.errors import UsageError, WorkError
 from lib.files import checksum, escape_name, unescape_name, whole_file
 from lib.images import MAX_PIXELS, ImageError, limit_memory, list_images, read_image
-from lib.outside import read_tsv
 from lib.parallel import in_order, reading_threads
 from lib.progress import progress
 from lib.records import make_record
@@ -25,6 +24,7 @@ from lib.shards import Shard, of_folder
 from lib.splits import SPLITS, UNUSED, shuffled, split, straddling
 from lib.spool import Spool, Spooled
 from lib.tables import check_errors_table, write_errors_table
+from lib.untrusted import read_tsv
 
 _INDEX_HEADER = "FILE\tCATEGORY\tSPLIT\tRECORD\tSHA256\tDHASH\tTFR\n"
 _SAVE_SECONDS = 0.3

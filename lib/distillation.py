@@ -7,7 +7,7 @@ import sys
 from typing import Optional, Tuple
 
 from lib.errors import UsageError, WorkError
-from lib.means import Means
+from lib.execution import Execution
 from lib.optimization_log import KEYS, Hyperparameters
 from lib.resumable import carry_out
 
@@ -58,13 +58,13 @@ class Settings:
     skip_bad: bool = False
 
 
-def distill(settings, output, means=None, command=(), report=print, tell=print, watch=None):
+def distill(settings, output, execution=None, command=(), report=print, tell=print, watch=None):
     """Distil, go on with it, or find that it is done.
 
     Args:
         settings: `Settings`.
         output: the directory for the run's.
-        means: `lib.means.Means`.
+        execution: `lib.execution.Execution`.
         command: the command line, to be recorded.
         report: called with each message for the user.
         tell: called with each result for the user.
@@ -77,16 +77,16 @@ def distill(settings, output, means=None, command=(), report=print, tell=print, 
         UsageError: settings that don't fit the student, the teacher or the records.
         WorkError: bad records, a damaged state, a loss that is no number, no room.
     """
-    means = means or Means()
-    prepare = functools.partial(_prepare, settings, means, watch)
-    return carry_out(settings, INPUTS, output, means, prepare, command, report, tell)
+    execution = execution or Execution()
+    prepare = functools.partial(_prepare, settings, execution, watch)
+    return carry_out(settings, INPUTS, output, execution, prepare, command, report, tell)
 
 
-def distill_telling(settings, output, means, command, tell_scores):
+def distill_telling(settings, output, execution, command, tell_scores):
     """Distil as `distill` does, messages to stderr; what a search calls, in a process of its own.
 
     Args:
-        settings, output, means, command: see `distill`.
+        settings, output, execution, command: see `distill`.
         tell_scores: called after each epoch with the validation F1s so far.
 
     Returns:
@@ -97,7 +97,7 @@ def distill_telling(settings, output, means, command, tell_scores):
     student = distill(
         settings,
         output,
-        means,
+        execution,
         command,
         functools.partial(print, file=sys.stderr),
         watch=lambda history: tell_scores(history["val_f1"]),
@@ -150,7 +150,7 @@ def distillation_loss(teacher, student, temperature):
     return tf.reduce_sum(tf.exp(expected) * (expected - given), axis=-1)
 
 
-def _prepare(settings, means, watch, team, report):
+def _prepare(settings, execution, watch, team, report):
     """Open student, teacher and records and check that they fit.
 
     Returns:
@@ -161,19 +161,19 @@ def _prepare(settings, means, watch, team, report):
     from lib.fitting import Conduct, Task
     from lib.inference import try_out
     from lib.optimizers import build_optimizer
-    from lib.preparation import check_size, circumstances, conduct_options, open_images, open_pupil, start_randomness
+    from lib.preparation import check_size, circumstances, conduct_options, open_images, open_trainee, start_randomness
     from lib.schedules import CyclicalLearningRate
 
     search = settings.search
-    start_randomness(settings.seed, means.deterministic)
+    start_randomness(settings.seed, execution.deterministic)
     strategy = team.strategy
-    pupil = open_pupil(
+    trainee = open_trainee(
         "-s/--student", settings.student, settings.outputs, settings.precision, settings.student_size, strategy
     )
-    model = pupil.model
+    model = trainee.model
     if not model.trainable_weights:
         raise UsageError(f"-s/--student: all layers of {settings.student} are frozen, so it can't learn.")
-    check_size(pupil, settings.student, "-S/--size", settings.student_size)
+    check_size(trainee, settings.student, "-S/--size", settings.student_size)
     teach = _open_teacher(settings, model.input_shape[-1], strategy)
     images, validation, left_out = open_images(
         settings.train,
@@ -183,7 +183,7 @@ def _prepare(settings, means, watch, team, report):
         search.batch,
         f"-l/--log: the batch size 2^{search.batch_power}",
         strategy.num_replicas_in_sync,
-        means,
+        execution,
         None,
         settings.skip_bad,
         report,
@@ -212,7 +212,7 @@ def _prepare(settings, means, watch, team, report):
         return mixed._replace(pixels=_resized(mixed.pixels, settings.student_size), teacher=answers)
 
     try_out(
-        pupil.template,
+        trainee.template,
         f"-s/--student: {settings.student}",
         (settings.student_size, settings.student_size, images.shape[-1]),
     )
@@ -220,7 +220,7 @@ def _prepare(settings, means, watch, team, report):
     task = Task(
         team=team,
         model=model,
-        template=pupil.template,
+        template=trainee.template,
         optimizer=optimizer,
         steps=len(images) // search.batch,
         batch=search.batch,
@@ -240,9 +240,9 @@ def _prepare(settings, means, watch, team, report):
         watch=watch,
         rate_option="learningRate in the log",
         batch_option="batch in the log",
-        **conduct_options(means),
+        **conduct_options(execution),
     )
-    return task, conduct, circumstances(means, strategy, images, validation, left_out)
+    return task, conduct, circumstances(execution, strategy, images, validation, left_out)
 
 
 def _open_teacher(settings, bands, strategy):

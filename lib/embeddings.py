@@ -14,7 +14,7 @@ import numpy as np
 
 from lib.errors import UsageError, WorkError
 from lib.files import open_locked, whole_file
-from lib.outside import check_text, parse_json
+from lib.untrusted import check_text, parse_json
 
 # How a partial file begins, before the settings, so that somebody's own file is not taken for one.
 _JOURNAL_START = b"herbariograph embeddings "
@@ -128,7 +128,9 @@ class Embeddings:
         journal.seek(0)
         first = journal.readline()
         if first and not first.startswith(_JOURNAL_START[: len(first)]):
-            raise UsageError(f"{self._partial} holds no features that were started here; move it, or choose another file.")
+            raise UsageError(
+                f"{self._partial} holds no features that were started here; move it, or choose another file."
+            )
         if overwrite or not first.endswith(b"\n"):
             journal.truncate(0)
             first = _JOURNAL_START + json.dumps(self._settings).encode() + b"\n"

@@ -9,9 +9,9 @@ from lib.contact_sheet import contact_sheet
 from lib.device import select_device
 from lib.errors import UsageError, WorkError
 from lib.files import whole_file
-from lib.outside import json_text
 from lib.parallel import cores
 from lib.uncertainty import calibration, compare, confusion_matrix, intervals, percent
+from lib.untrusted import json_text
 
 SMOOTHING = 0.1  # of the labels, in the test loss
 
@@ -40,7 +40,7 @@ class Answers(NamedTuple):
         return self.logits.argmax(axis=1)
 
     @property
-    def chances(self):
+    def probabilities(self):
         """float64 `(images, classes)`: the softmax of the logits."""
         exponentials = np.exp(self.logits.astype("float64") - self.logits.max(axis=1, keepdims=True))
         return exponentials / exponentials.sum(axis=1, keepdims=True)
@@ -133,8 +133,8 @@ def answer_records(
         wrong = np.flatnonzero(~np.isfinite(logits).all(axis=1))
         if len(wrong):
             raise WorkError(
-                f"{option}: {path} answers {len(wrong):,} of {len(images):,} images with NaN or infinite logits, such as "
-                f"{images.records.name(wrong[0])}."
+                f"{option}: {path} answers {len(wrong):,} of {len(images):,} images with NaN or infinite logits, such "
+                f"as {images.records.name(wrong[0])}."
             )
         found.append(Answers(images, labels, logits, float(penalties(model))))
     return found
@@ -164,7 +164,7 @@ def evaluate(answers, labels, weights=None):
     losses = np.asarray(build_loss("ce", label_smoothing=SMOOTHING)(one_hot, answers.logits))
     counting = None if weights is None else np.asarray(weights, "float32")[answers.labels]
     measured = metrics.summarise(metrics.count(one_hot, answers.logits, losses + answers.penalty, counting))
-    chosen, chances = answers.chosen, answers.chances
+    chosen, probabilities = answers.chosen, answers.probabilities
     of_each = np.ones(len(answers.labels)) if counting is None else counting.astype("float64")
     top3 = (np.argsort(-answers.logits, axis=1, kind="stable")[:, :3] == answers.labels[:, None]).any(axis=1)
     accuracy, f1 = intervals(answers.labels, chosen, classes, weights)
@@ -174,14 +174,14 @@ def evaluate(answers, labels, weights=None):
         accuracy=accuracy,
         f1=f1,
         top3=float(np.average(top3, weights=of_each)),
-        calibration=calibration(chances, answers.labels, of_each),
+        calibration=calibration(probabilities, answers.labels, of_each),
         matrix=confusion_matrix(answers.labels, chosen, classes, weights),
-        rows=_rows(answers.labels, chosen, chances, of_each, labels, there),
+        rows=_rows(answers.labels, chosen, probabilities, of_each, labels, there),
         absent=tuple(label for label, is_there in zip(labels, there) if not is_there),
     )
 
 
-def _rows(true, chosen, chances, of_each, labels, there):
+def _rows(true, chosen, probabilities, of_each, labels, there):
     """A row for each category that the records contain; see `Evaluation`."""
     from sklearn.metrics import average_precision_score, precision_recall_fscore_support
 
@@ -195,7 +195,7 @@ def _rows(true, chosen, chances, of_each, labels, there):
         of_index = true == index
         average = 0.0  # of a category that counts nothing
         if of_each[of_index].any():
-            average = average_precision_score(of_index, chances[:, index], sample_weight=of_each)
+            average = average_precision_score(of_index, probabilities[:, index], sample_weight=of_each)
         rows.append((labels[index], float(precision), float(recall), float(f1), int(support[index]), float(average)))
     return rows
 
@@ -296,14 +296,14 @@ def draw(folder, evaluation, answers, labels, weights=None):
 
     os.makedirs(folder, exist_ok=True)
     draw_confusion(os.path.join(folder, "confusion.png"), evaluation.matrix, labels)
-    chances = answers.chances
+    probabilities = answers.probabilities
     of_each = np.ones(len(answers.labels)) if weights is None else np.asarray(weights, "float64")[answers.labels]
     curves = []
     for row in evaluation.rows:
         index = labels.index(row[0])
         there = answers.labels == index
         if of_each[there].any():
-            precision, recall, _ = precision_recall_curve(there, chances[:, index], sample_weight=of_each)
+            precision, recall, _ = precision_recall_curve(there, probabilities[:, index], sample_weight=of_each)
             curves.append((row[0], recall, precision, row[5]))
     one_hot = np.eye(len(labels), dtype=bool)[answers.labels]
     sigmoids = 1 / (1 + np.exp(-answers.logits.astype("float64").clip(-700, 700)))
@@ -314,14 +314,14 @@ def draw(folder, evaluation, answers, labels, weights=None):
     draw_precision_recall(os.path.join(folder, "precision-recall.png"), curves, overall)
     draw_reliability(os.path.join(folder, "reliability.png"), *evaluation.calibration)
     with whole_file(os.path.join(folder, "mistakes.png"), "wb") as file:
-        contact_sheet(_mistakes(answers, chances, labels)).save(file, "PNG")
+        contact_sheet(_mistakes(answers, probabilities, labels)).save(file, "PNG")
 
 
-def _mistakes(answers, chances, labels):
+def _mistakes(answers, probabilities, labels):
     """Rows of a contact sheet: the most confident mistakes, each under what it was taken for."""
     chosen = answers.chosen
     wrong = np.flatnonzero(chosen != answers.labels)
-    wrong = wrong[np.argsort(-chances[wrong, chosen[wrong]], kind="stable")][:_MISTAKES]
+    wrong = wrong[np.argsort(-probabilities[wrong, chosen[wrong]], kind="stable")][:_MISTAKES]
     if not len(wrong):
         return [("There are no mistakes.", [])]
     pairs = {}
@@ -329,7 +329,7 @@ def _mistakes(answers, chances, labels):
         pair = f"{labels[answers.labels[index]]} taken for {labels[chosen[index]]}"
         (picture,) = answers.images.take(np.array([index]))
         picture = np.repeat(picture, 3, axis=-1) if picture.shape[-1] == 1 else picture
-        pairs.setdefault(pair, []).append((f"{chances[index, chosen[index]]:.2f}", picture))
+        pairs.setdefault(pair, []).append((f"{probabilities[index, chosen[index]]:.2f}", picture))
     rows = []
     for pair, found in pairs.items():
         for start in range(0, len(found), _OF_A_ROW):

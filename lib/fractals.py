@@ -14,10 +14,10 @@ from lib.contact_sheet import contact_sheet
 from lib.errors import UsageError, WorkError
 from lib.files import open_locked, whole_file
 from lib.memory import amount
-from lib.outside import parse_json
 from lib.parallel import cores, in_order
 from lib.progress import progress
 from lib.records import make_record, record_ends
+from lib.untrusted import parse_json
 
 RULES = 1  # another number where the same settings give other pictures
 TEST_VIEW = 0  # of each category; the views from 1 on are for training

@@ -20,7 +20,7 @@ import numpy as np
 from lib import keras_graphs
 from lib.errors import UsageError
 from lib.files import whole_file
-from lib.outside import parse_json
+from lib.untrusted import parse_json
 
 # A member of a file that was shrunk more than this is refused if it is larger than that.
 LARGEST_SHRINKING = 20

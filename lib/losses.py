@@ -123,10 +123,10 @@ def build_loss(
         return tf.add_n([weight * part for weight, part in zip(ccm_weights, parts)])
 
     def fce(labels, logits, batch):
-        log_chances = tf.nn.log_softmax(logits)
+        log_probabilities = tf.nn.log_softmax(logits)
         # Not to 0, where the power's slope is infinite for γ < 1.
-        doubt = tf.maximum(1 - tf.exp(log_chances), _TINY)
-        return tf.reduce_sum(-focal_alpha * doubt**focal_gamma * smoothed(labels) * log_chances, axis=-1)
+        doubt = tf.maximum(1 - tf.exp(log_probabilities), _TINY)
+        return tf.reduce_sum(-focal_alpha * doubt**focal_gamma * smoothed(labels) * log_probabilities, axis=-1)
 
     def bel(labels, logits, batch):
         return cbbs(labels, logits, batch) + lab(labels, logits, batch)

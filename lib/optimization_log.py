@@ -12,7 +12,7 @@ from typing import NamedTuple, Tuple
 
 from lib.errors import UsageError
 from lib.files import check_regular, whole_file
-from lib.outside import parse_json
+from lib.untrusted import parse_json
 
 NAME = "optimization-log.tsv"
 _HEADER = ["ITERATION", "SETTINGS", "F1"]

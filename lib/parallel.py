@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import signal
 
-from lib.apart import follow_parent
+from lib.child_process import follow_parent
 from lib.errors import WorkError
 from lib.signals import postponed
 

@@ -14,7 +14,7 @@ from lib.keras_files import load_model
 from lib.records import check_bands, load_images, open_records, tell_left_out
 
 
-class Pupil(NamedTuple):
+class Trainee(NamedTuple):
     """A model that is to be trained.
 
     Attributes:
@@ -34,7 +34,7 @@ def start_randomness(seed, deterministic):
     randomness.prepare()
 
 
-def open_pupil(option, path, outputs, precision, size, strategy):
+def open_trainee(option, path, outputs, precision, size, strategy):
     """Open a `.keras` file to train it on images of a size.
 
     Args:
@@ -44,7 +44,7 @@ def open_pupil(option, path, outputs, precision, size, strategy):
         strategy: a `tf.distribute.Strategy`.
 
     Returns:
-        A `Pupil`, which records `size` where it is saved.
+        A `Trainee`, which records `size` where it is saved.
 
     Raises:
         UsageError: the file can't be used, or takes images of bands that records don't have.
@@ -55,21 +55,23 @@ def open_pupil(option, path, outputs, precision, size, strategy):
         with strategy.scope():
             model = load_model(path, outputs, precision)
     template.image_size = size
-    return Pupil(model, template)
+    return Trainee(model, template)
 
 
-def check_size(pupil, path, option, size):
+def check_size(trainee, path, option, size):
     """Raise UsageError if the model of a file takes no images of a size, which an option tells.
 
     It is tried out, in the template: what a model learns by that is not to be in the one that is trained.
     """
-    height, width, bands = pupil.template.input_shape[1:]
+    height, width, bands = trainee.template.input_shape[1:]
     if {height, width} - {None, size}:
         raise UsageError(f"{option}: {path} takes {width} x {height} images, not {size} x {size}.")
-    try_out(pupil.template, f"{option}: {path}", (size, size, bands), training=True)
+    try_out(trainee.template, f"{option}: {path}", (size, size, bands), training=True)
 
 
-def open_images(train, validate, outputs, bands, batch, batch_option, replicas, means, number_map, skip_bad, report):
+def open_images(
+    train, validate, outputs, bands, batch, batch_option, replicas, execution, number_map, skip_bad, report
+):
     """Open and decode the records to train on and to validate with.
 
     Args:
@@ -79,7 +81,7 @@ def open_images(train, validate, outputs, bands, batch, batch_option, replicas, 
         batch: how many images a step has.
         batch_option: what says so, for messages.
         replicas: how many devices share it.
-        means: `lib.means.Means`.
+        execution: `lib.execution.Execution`.
         number_map: a dictionary old -> new category; None for none.
         skip_bad: whether bad records are left out.
         report: called with each message for the user.
@@ -100,17 +102,17 @@ def open_images(train, validate, outputs, bands, batch, batch_option, replicas, 
     if batch % replicas:
         raise UsageError(f"{batch_option}: {batch} can't be divided evenly among {replicas} devices.")
     images, validation = (
-        load_images(records, bands, means.cache, means.processors, skip_bad, report) for records in opened
+        load_images(records, bands, execution.cache, execution.processors, skip_bad, report) for records in opened
     )
     if batch > len(images):
         raise UsageError(f"{batch_option}: {batch} is more than the {len(images):,} usable images of -t/--train.")
     return images, validation, tell_left_out((images, validation), report)
 
 
-def circumstances(means, strategy, images, validation, left_out):
+def circumstances(execution, strategy, images, validation, left_out):
     """What is worth recording of how a training is carried out and on what, for JSON."""
     return {
-        "means": dataclasses.asdict(means),
+        "execution": dataclasses.asdict(execution),
         "devices": [device.name for device in tf.config.list_logical_devices()],
         "replicas": strategy.num_replicas_in_sync,
         "versions": {"Python": platform.python_version(), "TensorFlow": tf.__version__, "Keras": keras.__version__},
@@ -120,7 +122,7 @@ def circumstances(means, strategy, images, validation, left_out):
     }
 
 
-def conduct_options(means):
-    """The arguments of `lib.fitting.Conduct` that follow from `Means`."""
+def conduct_options(execution):
+    """The arguments of `lib.fitting.Conduct` that follow from `Execution`."""
     names = ("steps_per_execution", "jit", "tensorboard", "evaluate_first", "fresh")
-    return {name: getattr(means, name) for name in names}
+    return {name: getattr(execution, name) for name in names}

@@ -33,9 +33,9 @@ from lib.errors import UsageError, WorkError
 from lib.files import whole_file
 from lib.images import check_scans
 from lib.memory import amount, free_memory
-from lib.outside import is_whole_number, read_tsv
 from lib.parallel import in_order, reading_threads
 from lib.progress import progress
+from lib.untrusted import is_whole_number, read_tsv
 
 CACHES = ("memory", "disk", "none")
 BANDS = (1, 3)  # grey, or red, green and blue

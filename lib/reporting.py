@@ -209,8 +209,8 @@ def report_answers(page, model, answers, evaluation, labels, most=300, weighted=
         weighted: whether the evaluation's matrix has weights.
         processors: how many cores to use; None for all.
     """
-    true, chosen, chances, records = answers.labels, answers.chosen, answers.chances, answers.images.records
-    certainty = chances.max(axis=1)
+    true, chosen, probabilities, records = answers.labels, answers.chosen, answers.probabilities, answers.images.records
+    certainty = probabilities.max(axis=1)
     indices = [_telling(np.flatnonzero(true == place), true, chosen, certainty, most) for place in range(len(labels))]
     wrong = np.flatnonzero(true != chosen)
     mistakes = wrong[np.argsort(-certainty[wrong], kind="stable")][:_MISTAKES].tolist()
@@ -222,13 +222,13 @@ def report_answers(page, model, answers, evaluation, labels, most=300, weighted=
     )
 
     def card(index, picture):
-        first, second = np.argsort(-chances[index], kind="stable")[:2].tolist()
+        first, second = np.argsort(-probabilities[index], kind="stable")[:2].tolist()
         return Card(
             names[index],
             labels[first],
-            round(float(chances[index, first]), 4),
+            round(float(probabilities[index, first]), 4),
             labels[second],
-            round(float(chances[index, second]), 4),
+            round(float(probabilities[index, second]), 4),
             picture,
             link=link_to(names[index], page) if files and os.path.isfile(unescape_name(names[index])) else "",
             true=labels[true[index]],

@@ -7,14 +7,14 @@ from lib.files import checksum_of
 from lib.runs import complete, find_run, reserved, run_name, write_settings
 
 
-def carry_out(settings, inputs, output, means, prepare, command=(), report=print, tell=print):
+def carry_out(settings, inputs, output, execution, prepare, command=(), report=print, tell=print):
     """Train, go on with it, or find that it is done.
 
     Args:
         settings: a frozen dataclass of all that the result follows from.
         inputs: which of its attributes are a path, a tuple of paths, or None; the run is named after what they contain.
         output: the directory for the run's.
-        means: `lib.means.Means`.
+        execution: `lib.execution.Execution`.
         prepare: called with a `lib.distribution.Team` and `report`; returns a `lib.fitting.Task`, a
             `lib.fitting.Conduct`, and what is worth recording, for JSON.
         command: the command line, to be recorded.
@@ -29,16 +29,16 @@ def carry_out(settings, inputs, output, means, prepare, command=(), report=print
     """
     sums, identity = identify(settings, inputs)
     run = find_run(output, run_name(identity))
-    if not means.fresh and complete(run):
+    if not execution.fresh and complete(run):
         report("The run is already complete.")
         return run.model
 
     from lib.distribution import start_team, together
 
-    team = start_team(means.cpu, means.gpus, means.processors)
+    team = start_team(execution.cpu, execution.gpus, execution.processors)
     if not team.chief:
         report = tell = _nobody
-    with reserved(run, means.fresh) if team.chief else contextlib.nullcontext(), together(team):
+    with reserved(run, execution.fresh) if team.chief else contextlib.nullcontext(), together(team):
         if team.workers == 1 and complete(run):
             report("Another process has just completed the run.")
             return run.model

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from lib.errors import UsageError
 from lib.files import lock, whole_file
-from lib.outside import json_text
+from lib.untrusted import json_text
 
 _LOCK = ".lock"
 

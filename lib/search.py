@@ -90,7 +90,9 @@ def search(folder, iterations, ranges, identity, seed, train, fresh=False, repor
                 drawn = time.monotonic()
         rows = _write_log(optuna, study, ranges, files)
         if not rows:
-            raise WorkError(f"All {done} iterations were pruned or diverged: {files.log} can't be written; give a higher -i.")
+            raise WorkError(
+                f"All {done} iterations were pruned or diverged: {files.log} can't be written; give a higher -i."
+            )
         _draw(optuna, study, rows, files.plot)
     best = best_row(rows)
     report(f"The best of {done} iterations is {best.iteration}, with an F1 of {best.f1:.4f}.")
@@ -100,7 +102,9 @@ def search(folder, iterations, ranges, identity, seed, train, fresh=False, repor
 def _open_study(optuna, files, identity, fresh):
     """The study of a search's storage, a new one if there is none."""
     if os.path.exists(files.log) and not os.path.exists(files.storage):
-        raise UsageError(f"-l/--log: {files.log} exists already and is not from a search started here; choose another -l.")
+        raise UsageError(
+            f"-l/--log: {files.log} exists already and is not from a search started here; choose another -l."
+        )
     with contextlib.suppress(sqlite3.DatabaseError):  # damaged, which is told below
         _check_storage(files.storage)
     if fresh:

@@ -15,11 +15,11 @@ import numpy as np
 from lib.device import enough_memory, select_device
 from lib.errors import UsageError, WorkError
 from lib.files import check_regular, checksum, escape_name
-from lib.outside import parse_json
 from lib.parallel import cores
 from lib.recipes import cover
 from lib.runs import complete, find_run, reserved, run_name, write_settings
 from lib.shards import WHOLE
+from lib.untrusted import parse_json
 
 CROP = 0.875  # the side of each of the five crops of --jcrop
 
@@ -117,18 +117,18 @@ def make_soup(
         return run.model
     if shard is not None:
         os.makedirs(run.best, exist_ok=True)  # not for itself: other parts are at work there
-        kitchen = _Kitchen(settings, weights, prints, batch, cpu, gpu, processors, report, ("validate",))
+        candidates = _Candidates(settings, weights, prints, batch, cpu, gpu, processors, report, ("validate",))
         with enough_memory("give a smaller -b/--batch"):
-            done = _score(kitchen, settings, run, inputs, report, shard)
+            done = _score(candidates, settings, run, inputs, report, shard)
         report(f"Scored the {len(done):,} models of part {shard}.")
         return None
     with reserved(run, fresh):
-        kitchen = _Kitchen(settings, weights, prints, batch, cpu, gpu, processors, report)
+        candidates = _Candidates(settings, weights, prints, batch, cpu, gpu, processors, report)
         with enough_memory("give a smaller -b/--batch"):
-            scores = _rank(kitchen, settings, run, inputs, report)
+            scores = _rank(candidates, settings, run, inputs, report)
             chosen = _good_enough(scores, settings, report)
-            ingredients = _cook(kitchen, settings, run, scores, chosen, report)
-            soup = kitchen.score("validate")
+            ingredients = _mix(candidates, settings, run, scores, chosen, report)
+            soup = candidates.score("validate")
         result = [f"MODEL\t{settings.metric.upper()}"]
         result += [f"{escape_name(path)}\t{score:.4f}" for path, score in scores.items()]
         result.append(f"soup of {len(ingredients)}\t{soup:.4f}")
@@ -136,14 +136,14 @@ def make_soup(
             "command": list(command),
             "settings": dataclasses.asdict(settings),
             "inputs": inputs,
-            "left_out": kitchen.left_out,
+            "left_out": candidates.left_out,
             "ingredients": {path: checksum(path) for path in ingredients},
-            "versions": {"Python": platform.python_version(), **kitchen.versions},
+            "versions": {"Python": platform.python_version(), **candidates.versions},
             "result": result,
         }
         write_settings(run, about)
         _draw(run, settings.metric)
-        kitchen.save(run.model)
+        candidates.save(run.model)
     for line in result:
         tell(line)
     return run.model
@@ -215,7 +215,7 @@ def _of_one_kind(paths, report):
     return most
 
 
-class _Kitchen:
+class _Candidates:
     """The one model that all weights are put into, and the images that it is scored on.
 
     Attributes:
@@ -352,17 +352,17 @@ def _compile(model, shape, settings, named):
     return applied(logits, named, shape)
 
 
-def _rank(kitchen, settings, run, inputs, report):
+def _rank(candidates, settings, run, inputs, report):
     """Score all models on `-v`: path -> score, the best first. What can't be used is named and left out."""
-    scores = _score(kitchen, settings, run, inputs, report)
+    scores = _score(candidates, settings, run, inputs, report)
     if len(scores) < 2:
         raise WorkError(f"-m/--model: {settings.models} has {len(scores)} models that fit; a soup needs two.")
     return dict(sorted(scores.items(), key=lambda item: (-item[1], os.fsencode(item[0]))))
 
 
-def _score(kitchen, settings, run, inputs, report, shard=None):
+def _score(candidates, settings, run, inputs, report, shard=None):
     """Score models on `-v`, all or a part: path -> score. What can't be used is named and left out."""
-    known = _recorded(kitchen.paths, settings, inputs) if not settings.rescore else {}
+    known = _recorded(candidates.paths, settings, inputs) if not settings.rescore else {}
     if known:
         report(f"Using the scores that training recorded for {len(known):,} models.")
     own = run.file("scores.tsv" if shard is None else f"scores-{shard.number:05d}-of-{shard.count:05d}.tsv")
@@ -373,16 +373,16 @@ def _score(kitchen, settings, run, inputs, report, shard=None):
     with _table(own, _SCORES_HEADER) as (rows, append):
         with _whole(own):
             known.update({row["MODEL"]: float(row["SCORE"]) for row in rows})
-        places = (shard or WHOLE).range(len(kitchen.paths))
-        for path in kitchen.paths[places.start : places.stop]:
+        places = (shard or WHOLE).range(len(candidates.paths))
+        for path in candidates.paths[places.start : places.stop]:
             name = _name(path, settings)
             if name not in known:
                 try:
-                    kitchen.load(path)
+                    candidates.load(path)
                 except UsageError as error:
                     report(f"Left out: {error}")
                     continue
-                known[name] = kitchen.score("validate")
+                known[name] = candidates.score("validate")
                 append(name, repr(known[name]))
                 report(f"{path}: {known[name]:.4f}")
             scores[path] = known[name]
@@ -437,7 +437,7 @@ def _good_enough(scores, settings, report):
     return chosen
 
 
-def _cook(kitchen, settings, run, scores, chosen, report):
+def _mix(candidates, settings, run, scores, chosen, report):
     """Take models in, one after the other; the paths of those that were. The model has the soup's weights then.
 
     In memory are the sum of those taken in and the weights of one more, beside the model itself.
@@ -452,19 +452,19 @@ def _cook(kitchen, settings, run, scores, chosen, report):
                 continue
             weights = None  # no more than one model's
             try:
-                kitchen.load(path)
+                candidates.load(path)
             except UsageError as error:
                 report(f"Left out: {error}")
                 continue
-            weights = kitchen.model.get_weights()
+            weights = candidates.model.get_weights()
             score, take = -np.inf, True
             if row is not None:
                 with _whole(run.file("log.tsv")):
                     score = float(row["WITH"] or score)
             elif settings.method == "greedy":
                 if taken:
-                    kitchen.assign((one + other) / (len(taken) + 1) for one, other in zip(total, weights))
-                score = kitchen.score("data")
+                    candidates.assign((one + other) / (len(taken) + 1) for one, other in zip(total, weights))
+                score = candidates.score("data")
                 take = not taken or score > best or (score == best and not settings.strict)
             if row is None:
                 shown = repr(score) if np.isfinite(score) else ""
@@ -481,7 +481,7 @@ def _cook(kitchen, settings, run, scores, chosen, report):
                         values += more
     if not taken:
         raise WorkError("-m/--model: none of the models that are good enough can still be read.")
-    kitchen.assign(values / len(taken) for values in total)
+    candidates.assign(values / len(taken) for values in total)
     return taken
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from lib.errors import WorkError
 from lib.files import whole_file
-from lib.outside import parse_json
+from lib.untrusted import parse_json
 
 _FACTS = "facts"
 

@@ -8,7 +8,7 @@ import os
 
 from lib.errors import UsageError, WorkError
 from lib.files import check_regular, escape_name, open_locked, path_order, unescape_name, whole_file
-from lib.outside import check_text, parse_json
+from lib.untrusted import check_text, parse_json
 
 # How a partial file begins, before the settings, so that somebody's own file is not taken for one.
 _JOURNAL_START = b"herbariograph "

@@ -7,7 +7,7 @@ from typing import Dict, Optional, Tuple
 import numpy as np
 
 from lib.errors import UsageError
-from lib.means import Means
+from lib.execution import Execution
 from lib.recipes import DEFAULT_RECIPE, Recipe, cover
 from lib.resumable import carry_out
 
@@ -71,13 +71,13 @@ class Settings:
     keep: Optional[int] = None
 
 
-def train(settings, output, means=None, command=(), report=print, tell=print):
+def train(settings, output, execution=None, command=(), report=print, tell=print):
     """Train a model, go on with it, or find that it is trained already.
 
     Args:
         settings: `Settings`.
         output: the directory for the run's.
-        means: `Means`.
+        execution: `Execution`.
         command: the command line, to be recorded.
         report: called with each message for the user.
         tell: called with each result for the user.
@@ -89,11 +89,11 @@ def train(settings, output, means=None, command=(), report=print, tell=print):
         UsageError: settings that don't fit the model or the records.
         WorkError: bad records, a damaged state, a loss that is no number, no room.
     """
-    means = means or Means()
+    execution = execution or Execution()
     counts = _covering("-y/--ycount", settings.class_counts, settings.outputs)
     weights = _covering("-w/--weight", settings.class_weights, settings.outputs)
-    prepare = functools.partial(_prepare, settings, means, counts, weights)
-    return carry_out(settings, _INPUTS, output, means, prepare, command, report, tell)
+    prepare = functools.partial(_prepare, settings, execution, counts, weights)
+    return carry_out(settings, _INPUTS, output, execution, prepare, command, report, tell)
 
 
 def _covering(option, numbers, classes):
@@ -109,7 +109,7 @@ def _covering(option, numbers, classes):
     return found
 
 
-def _prepare(settings, means, counts, weights, team, report):
+def _prepare(settings, execution, counts, weights, team, report):
     """Open the model and the records and check that they fit.
 
     Returns:
@@ -123,24 +123,24 @@ def _prepare(settings, means, counts, weights, team, report):
     from lib.inference import try_out
     from lib.losses import build_loss
     from lib.optimizers import build_optimizer
-    from lib.preparation import check_size, circumstances, conduct_options, open_images, open_pupil, start_randomness
+    from lib.preparation import check_size, circumstances, conduct_options, open_images, open_trainee, start_randomness
     from lib.records import read_number_map
     from lib.schedules import CyclicalLearningRate
     from lib.scoring import build_scorer
     from lib.transfer import freeze_before
 
-    start_randomness(settings.seed, means.deterministic)
+    start_randomness(settings.seed, execution.deterministic)
     strategy = team.strategy
-    pupil = open_pupil("-m/--model", settings.model, settings.outputs, settings.precision, settings.size, strategy)
-    model = pupil.model
-    for each in pupil:
+    trainee = open_trainee("-m/--model", settings.model, settings.outputs, settings.precision, settings.size, strategy)
+    model = trainee.model
+    for each in trainee:
         if settings.first is not None:
             freeze_before(each, settings.first)
     if not model.trainable_weights:
         raise UsageError(
             f"-m/--model: all layers of {settings.model} are frozen; name the first layer to train with -s/--smooth."
         )
-    check_size(pupil, settings.model, "-i/--input", settings.size)
+    check_size(trainee, settings.model, "-i/--input", settings.size)
     height, width, bands = model.input_shape[1:]
     images, validation, left_out = open_images(
         settings.train,
@@ -150,7 +150,7 @@ def _prepare(settings, means, counts, weights, team, report):
         settings.batch,
         "-b/--batch",
         strategy.num_replicas_in_sync,
-        means,
+        execution,
         None if settings.number_map is None else read_number_map(settings.number_map),
         settings.skip_bad,
         report,
@@ -160,7 +160,7 @@ def _prepare(settings, means, counts, weights, team, report):
             f"-v/--validate: {settings.model} takes {width} x {height} images, but these are "
             f"{validation.shape[1]} x {validation.shape[0]}."
         )
-    try_out(pupil.template, f"-v/--validate: {settings.model}", validation.shape)
+    try_out(trainee.template, f"-v/--validate: {settings.model}", validation.shape)
 
     there = np.bincount(images.records.category, minlength=settings.outputs).astype("float32")
     counts = there if counts is None else counts
@@ -209,7 +209,7 @@ def _prepare(settings, means, counts, weights, team, report):
     task = Task(
         team=team,
         model=model,
-        template=pupil.template,
+        template=trainee.template,
         optimizer=optimizer,
         steps=len(images) // settings.batch,
         batch=settings.batch,
@@ -225,7 +225,7 @@ def _prepare(settings, means, counts, weights, team, report):
         patience=settings.patience,
         save_epochs=settings.save_epochs,
         keep=settings.keep,
-        **conduct_options(means),
+        **conduct_options(execution),
     )
-    about = circumstances(means, strategy, images, validation, left_out)
+    about = circumstances(execution, strategy, images, validation, left_out)
     return task, conduct, {**about, "class_counts": [float(count) for count in counts]}

@@ -328,8 +328,8 @@ def trainer():
     from toys import SIZE, write_model, write_records
 
     from lib.distribution import start_team
+    from lib.execution import Execution
     from lib.fitting import _Progress, _Trainer
-    from lib.means import Means
     from lib.runs import find_run
     from lib.training import Settings, _prepare
 
@@ -337,7 +337,7 @@ def trainer():
         records = (write_records(Path(folder) / "a.tfr", 6, 1),)
         model = write_model(Path(folder) / "a.keras", noise=0.1)
         settings = Settings(model, 3, records, records, batch=2, epochs=4, size=SIZE)
-        task, conduct, _ = _prepare(settings, Means(cpu=True), None, None, start_team(cpu=True), _nothing)
+        task, conduct, _ = _prepare(settings, Execution(cpu=True), None, None, start_team(cpu=True), _nothing)
         found = _Trainer(task, conduct, find_run(folder, "0123"))
         os.mkdir(os.path.join(folder, "0123-best"))
         names = ("loss", "accuracy", "auc", "f1")

@@ -13,8 +13,8 @@ from lib import distillation, metrics
 from lib.distillation import Settings, distill, distillation_loss
 from lib.distribution import start_team
 from lib.errors import DivergenceError, UsageError, WorkError
+from lib.execution import Execution
 from lib.keras_files import load_model, save_model
-from lib.means import Means
 from lib.optimization_log import Hyperparameters
 from lib.records import load_images, open_records
 
@@ -76,14 +76,14 @@ def settings(files, **others):
 def run(made, folder, **others):
     """Distil; returns the directory of the run, its history and the messages."""
     said = []
-    means = Means(cpu=True, **others)
-    model = distill(made, str(folder), means, report=said.append, tell=said.append)
+    execution = Execution(cpu=True, **others)
+    model = distill(made, str(folder), execution, report=said.append, tell=said.append)
     best = folder / model.split("/")[-2]
     return best, np.load(best / "training-history.npy", allow_pickle=True).item(), said
 
 
 def scores_of(path, files, temperature=4.0):
-    """A student's metrics on the validation records, by other means."""
+    """A student's metrics on the validation records, by other execution."""
     images = load_images(open_records(files["validate"], "-v", 3), report=lambda message: None)
     pixels = images.take(np.arange(len(images))).astype("float32")
     logits = load_model(path)(pixels, training=False).numpy()
@@ -126,7 +126,9 @@ def test_a_step_is_as_the_log_says_and_both_see_the_same(files, tmp_path):
     )
     teacher = write_saved_model(tmp_path / "teacher", first_pixel)
     made = settings(files, search=search, teacher=teacher, teacher_size=SIZE)
-    task, conduct, _ = distillation._prepare(made, Means(cpu=True), None, start_team(cpu=True), lambda message: None)
+    task, conduct, _ = distillation._prepare(
+        made, Execution(cpu=True), None, start_team(cpu=True), lambda message: None
+    )
     assert (task.steps, task.batch, conduct.patience, conduct.epochs, conduct.monitor) == (6, 8, 16, 3, "val_f1")
     assert task.taught and not task.penalised  # the penalties are no part of this loss
     rates = [0.005, 0.02, 0.005, 0.0125]  # half a cycle is 2.5 * 8 steps
@@ -201,10 +203,10 @@ def test_what_watches_is_called_after_each_epoch_and_can_end_it(files, tmp_path)
 
     seen = []
     with pytest.raises(EnoughError):
-        distill(settings(files), str(tmp_path), Means(cpu=True), report=lambda message: None, watch=watch)
+        distill(settings(files), str(tmp_path), Execution(cpu=True), report=lambda message: None, watch=watch)
     assert [len(values) for values in seen] == [1, 2]
     said = []
-    distill(settings(files), str(tmp_path), Means(cpu=True), report=said.append)
+    distill(settings(files), str(tmp_path), Execution(cpu=True), report=said.append)
     assert any(message.startswith("Resuming after 2 of at most 3 epochs.") for message in said)
 
 

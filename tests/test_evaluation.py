@@ -41,7 +41,7 @@ def test_a_category_that_counts_nothing():
     assert [row[0] for row in found.rows] == list(labels) and not found.absent
     assert found.rows[2][1:] == (0.0, 0.0, 0.0, 15, 0.0) and found.matrix[2].sum() == 0
     weights = np.array([1, 2, 0, 1])[given.labels]
-    expected = average_precision_score(given.labels == 1, given.chances[:, 1], sample_weight=weights)
+    expected = average_precision_score(given.labels == 1, given.probabilities[:, 1], sample_weight=weights)
     assert found.rows[1][5] == pytest.approx(expected)
     assert found.accuracy.low < found.metrics["accuracy"] < found.accuracy.high
     with pytest.raises(UsageError, match="-w/--weight: at least one category in the records needs a number above 0"):
@@ -75,12 +75,12 @@ def test_the_pictures(tmp_path, classes, sure, weighted):
 
 def test_mistakes_are_in_short_rows_the_surest_first():
     given = answers(90, 2, sure=-40.0)
-    rows = evaluation._mistakes(given, given.chances, ("a", "b"))
+    rows = evaluation._mistakes(given, given.probabilities, ("a", "b"))
     assert sum(len(pictures) for _, pictures in rows) == 60
     assert all(0 < len(pictures) <= 10 and pictures[0].shape == (8, 8, 3) for _, pictures in rows)
     assert {caption.split(" (")[0] for caption, _ in rows} == {"a taken for b", "b taken for a"}
     none = answers(90, 2, sure=40.0)
-    assert evaluation._mistakes(none, none.chances, ("a", "b")) == [("There are no mistakes.", [])]
+    assert evaluation._mistakes(none, none.probabilities, ("a", "b")) == [("There are no mistakes.", [])]
 
 
 def test_a_contact_sheet_has_room_for_its_captions():

@@ -11,8 +11,8 @@ from conftest import script
 from PIL import Image
 from toys import SIZE, write_model, write_records
 
+from lib.execution import Execution
 from lib.keras_files import load_model, save_model
-from lib.means import Means
 from lib.training import Settings, train
 
 pytestmark = pytest.mark.slow
@@ -36,7 +36,7 @@ def folder(tmp_path_factory):
         save_epochs=True,
     )
     (folder / "runs").mkdir()
-    path = train(settings, str(folder / "runs"), Means(cpu=True), report=lambda message: None)
+    path = train(settings, str(folder / "runs"), Execution(cpu=True), report=lambda message: None)
     good = load_model(path)
     weights = good.get_weights()
     rng = np.random.default_rng(1)

@@ -151,8 +151,10 @@ def test_killed_again_and_again(folder, tmp_path, method, monkeypatch):
     for attempt in range(20):
         with monkeypatch.context() as patch:
             calls = [None] if attempt in (0, 1) else []  # the first two do nothing at all
-            patch.setattr(soup._Kitchen, "score", kill(soup._Kitchen.score, calls))
-            patch.setattr(soup._Kitchen, "load", kill(soup._Kitchen.load, []) if attempt == 2 else soup._Kitchen.load)
+            patch.setattr(soup._Candidates, "score", kill(soup._Candidates.score, calls))
+            patch.setattr(
+                soup._Candidates, "load", kill(soup._Candidates.load, []) if attempt == 2 else soup._Candidates.load
+            )
             try:
                 path, again, _ = make(tmp_path / "killed", settings_of(folder, method=method, rescore=True))
             except Killed:
@@ -308,7 +310,7 @@ def test_what_a_category_counts(folder, tmp_path):
 
 
 def test_models_that_vanish(folder, tmp_path, monkeypatch):
-    def vanished(kitchen, path):
+    def vanished(candidates, path):
         raise UsageError(f"{path} doesn't exist.")
 
     settings = settings_of(folder, rescore=True)
@@ -316,7 +318,7 @@ def test_models_that_vanish(folder, tmp_path, monkeypatch):
         patch.setattr(soup, "_good_enough", lambda scores, settings, report: [])
         with pytest.raises(WorkError, match="can still be read"):
             make(tmp_path, settings)
-    monkeypatch.setattr(soup._Kitchen, "load", vanished)
+    monkeypatch.setattr(soup._Candidates, "load", vanished)
     with pytest.raises(WorkError, match="can still be read"):
         make(tmp_path, settings)
 

@@ -91,8 +91,8 @@ def check_page(page):
         order = re.findall(r"(right|<b>wrong</b>)", group)
         assert order == sorted(order)  # mistakes first
     first = page.split('id="mistakes"')[1].split("</ol>")[0]
-    chances = [float(chance) for chance in re.findall(r'data-p="([\d.]+)"', first)]
-    assert len(chances) == 24 and chances == sorted(chances, reverse=True)
+    probabilities = [float(chance) for chance in re.findall(r'data-p="([\d.]+)"', first)]
+    assert len(probabilities) == 24 and probabilities == sorted(probabilities, reverse=True)
 
 
 @pytest.mark.slow

@@ -12,9 +12,9 @@ from toys import SIZE, write_model, write_records
 
 from lib import metrics, training
 from lib.errors import UsageError, WorkError
+from lib.execution import Execution
 from lib.keras_files import load_model, save_model
 from lib.losses import build_loss
-from lib.means import Means
 from lib.records import load_images, open_records
 from lib.training import Settings, train
 
@@ -37,16 +37,16 @@ def settings(files, **others):
     return Settings(**{**files, "outputs": 3, "batch": 8, "epochs": 3, "size": SIZE, "learning_rate": 0.01, **others})
 
 
-def run(made, folder, **means):
+def run(made, folder, **execution):
     """Train; returns the directory of the run, its history and the messages."""
     said = []
-    model = train(made, str(folder), Means(cpu=True, **means), report=said.append, tell=said.append)
+    model = train(made, str(folder), Execution(cpu=True, **execution), report=said.append, tell=said.append)
     best = folder / model.split("/")[-2]
     return best, np.load(best / "training-history.npy", allow_pickle=True).item(), said
 
 
 def scores_of(path, files, loss="ce", **parameters):
-    """A model's metrics on the validation records, computed at once, by other means."""
+    """A model's metrics on the validation records, computed at once, by other execution."""
     model = load_model(path)
     images = load_images(open_records(files["validate"], "-v", 3), report=lambda message: None)
     labels = np.eye(3, dtype="float32")[images.records.category]
@@ -185,7 +185,7 @@ def test_a_number_map(files, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "means",
+    "execution",
     [
         {"steps_per_execution": 4},
         {"jit": True},
@@ -193,9 +193,9 @@ def test_a_number_map(files, tmp_path):
         {"cache": "disk"},
     ],
 )
-def test_the_way_it_is_done_changes_nothing_but_rounding(files, tmp_path, means):
+def test_the_way_it_is_done_changes_nothing_but_rounding(files, tmp_path, execution):
     _, expected, _ = run(settings(files, epochs=2), tmp_path)
-    _, history, _ = run(settings(files, epochs=2), tmp_path, fresh=True, **means)
+    _, history, _ = run(settings(files, epochs=2), tmp_path, fresh=True, **execution)
     for name, values in expected.items():
         np.testing.assert_allclose(history[name], values, rtol=1e-3, err_msg=name)
 

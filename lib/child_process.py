@@ -12,7 +12,7 @@ from lib.errors import WorkError
 _SENT, _RETURNED, _RAISED = range(3)
 
 
-def call_apart(function, arguments, receive):
+def call_in_child(function, arguments, receive):
     """Call a function in a new process.
 
     Args:

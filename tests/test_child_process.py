@@ -10,7 +10,7 @@ import pytest
 from conftest import ROOT
 
 from lib import signals
-from lib.apart import call_apart
+from lib.child_process import call_in_child
 from lib.errors import DivergenceError, WorkError
 
 
@@ -49,15 +49,15 @@ def stop_well(path, send):
 
 def test_what_is_sent_and_returned():
     seen = []
-    assert call_apart(double, ([1, 2, 3],), seen.append) != os.getpid()
+    assert call_in_child(double, ([1, 2, 3],), seen.append) != os.getpid()
     assert seen == [2, 4, 6]
 
 
 def test_errors_keep_their_kind():
     with pytest.raises(DivergenceError, match="no number"):
-        call_apart(diverge, (), print)
+        call_in_child(diverge, (), print)
     with pytest.raises(WorkError, match="worker process died with status -9"):
-        call_apart(die, (), print)
+        call_in_child(die, (), print)
 
 
 def test_it_is_killed_when_its_messages_are_not_wanted(tmp_path):
@@ -67,7 +67,7 @@ def test_it_is_killed_when_its_messages_are_not_wanted(tmp_path):
 
     found = []
     with pytest.raises(KeyError):
-        call_apart(wait, (str(tmp_path / "stopped"),), refuse)
+        call_in_child(wait, (str(tmp_path / "stopped"),), refuse)
     assert not (tmp_path / "stopped").exists()
     with pytest.raises(ProcessLookupError):
         os.kill(found[0], 0)
@@ -76,9 +76,10 @@ def test_it_is_killed_when_its_messages_are_not_wanted(tmp_path):
 def start(function, path):
     """Start a process, in a group of its own, that calls a function apart; returns it and the other one's number."""
     code = (
-        f"import signal; from lib import cli; from lib.apart import call_apart; from test_apart import {function}\n"
+        "import signal; from lib import cli; from lib.child_process import call_in_child\n"
+        f"from test_child_process import {function}\n"
         "signal.signal(signal.SIGTERM, cli.interrupt)\n"
-        f"call_apart({function}, ({str(path)!r},), lambda process: print(process, flush=True))"
+        f"call_in_child({function}, ({str(path)!r},), lambda process: print(process, flush=True))"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", code],

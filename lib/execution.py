@@ -7,7 +7,7 @@ from lib import cli
 
 
 @dataclasses.dataclass(frozen=True)
-class Means:
+class Execution:
     """How the machine is used; nothing that the result follows from, but for rounding.
 
     Attributes:
@@ -71,9 +71,9 @@ def add_options(options, one_run=True):
     cli.add_device_options(options, several=True)
 
 
-def means_of(arguments):
-    """The `Means` that parsed arguments ask for."""
-    return Means(
+def execution_of(arguments):
+    """The `Execution` that parsed arguments ask for."""
+    return Execution(
         cpu=arguments.cpu,
         gpus=arguments.gpu,
         processors=arguments.processors,
