@@ -1,6 +1,6 @@
 """What the stages of Herbariograph are made of; each script in the folder above is a front door to one of them.
 
-A module may import from lower floors and, up to the parts, from its own; stages don't know each other. From the ground up:
+A module may import from lower floors and, up to the parts, from its own; stages don't know each other.
 
 Ground, which needs little more than Python itself and so starts at once:
     errors, cli, signals, progress - what goes wrong, command lines, how a process ends, the progress bar

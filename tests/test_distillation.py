@@ -216,7 +216,7 @@ def test_what_is_no_number_is_told_with_what_would_help(files, tmp_path):
     model.set_weights([np.full_like(weight, 3e38) for weight in model.get_weights()])
     save_model(model, str(tmp_path / "student.keras"))
     with pytest.raises(
-        DivergenceError, match="no number in epoch 1 at step 1; .*: try a lower learningRate in the log"
+        DivergenceError, match="infinite or NaN in epoch 1 at step 1; .*: try a lower learningRate in the log"
     ):
         run(settings(files, student=str(tmp_path / "student.keras")), tmp_path)
     teacher = write_saved_model(tmp_path / "teacher", lambda pixels: pixels[:, :, 0, 0] * np.nan, 20)

@@ -131,7 +131,7 @@ def test_another_search_is_refused_unless_fresh(tmp_path):
 def test_a_log_of_another_origin_is_left_alone(tmp_path):
     (tmp_path / "optimization-log.tsv").write_text("mine\n")
     for fresh in (False, True):
-        with pytest.raises(UsageError, match="is there already, is not from a search started here; give another -l"):
+        with pytest.raises(UsageError, match="exists already and is not from a search started here; choose another -l"):
             run(tmp_path, fresh=fresh)
     assert (tmp_path / "optimization-log.tsv").read_text() == "mine\n"
     assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "optimization-log.tsv"]

@@ -241,7 +241,7 @@ def test_a_loss_that_is_no_number_stops_it_and_keeps_what_was_good(files, tmp_pa
     weight = model.get_layer("output_dense").trainable_weights[0]
     weight.assign(np.full(weight.shape, 3e38, "float32"))
     save_model(model, tmp_path / "broken.keras")
-    with pytest.raises(WorkError, match="no number in epoch 1 at step 1; no epoch was finished"):
+    with pytest.raises(WorkError, match="infinite or NaN in epoch 1 at step 1; no epoch was finished"):
         run(settings({**files, "model": str(tmp_path / "broken.keras")}), tmp_path)
     assert not list(tmp_path.glob("*/best-model.keras"))
 
@@ -288,7 +288,7 @@ def test_a_full_disk_is_foreseen(files, tmp_path, monkeypatch):
     from lib import fitting
 
     monkeypatch.setattr(fitting.shutil, "disk_usage", lambda path: type("", (), {"free": 30_000_000})())
-    with pytest.raises(WorkError, match=r"models of 4,096 epochs .* 0.0 GB are free; --keep N"):
+    with pytest.raises(WorkError, match=r"models of 4,096 epochs .* 30.0 MB are free; --keep N"):
         run(settings(files, epochs=4096, save_epochs=True), tmp_path)
     run(settings(files, epochs=1, save_epochs=True, keep=3), tmp_path)
 
