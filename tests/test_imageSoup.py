@@ -89,7 +89,7 @@ def test_the_best_mean_is_found(folder, tmp_path):
     with Image.open(path.parent / "soup.png") as picture:
         picture.load()
     again = run(tmp_path, *options(folder))
-    assert (again.returncode, again.stdout) == (0, done.stdout) and "made already" in again.stderr
+    assert (again.returncode, again.stdout) == (0, done.stdout) and "already made" in again.stderr
 
 
 @pytest.mark.once

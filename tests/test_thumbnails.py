@@ -85,4 +85,4 @@ def test_what_cannot_be_read_has_its_reason_in_its_place(picture, tmp_path):
     found = list(read_thumbnails(paths))
     assert opened(found[0]).shape == (149, 224, 3) and found[3] == found[0]
     assert isinstance(found[1], ImageError) and "not an image" in str(found[1])
-    assert isinstance(found[2], ImageError) and "not there" in str(found[2])
+    assert isinstance(found[2], ImageError) and "doesn't exist" in str(found[2])

@@ -991,7 +991,7 @@ def test_a_search_on_a_full_disk_says_so_and_goes_on_later(tmp_path, monkeypatch
 
         monkeypatch.setattr(sqlite3, "connect", connect_to_a_full_disk)
 
-    words = r"optimization-search.sqlite can't be written \(database or disk is full\); the same command goes on"
+    words = r"optimization-search.sqlite can't be written \(database or disk is full\); rerun the same command to resume"
     full(3)
     with pytest.raises(WorkError, match=words):
         search_here(tmp_path)
@@ -1095,7 +1095,7 @@ def test_models_whose_weights_or_answers_are_no_numbers(unfit, tmp_path, capsys)
     out, training = str(tmp_path), ["-t", records, "-v", records, "-b", "2", "-i", "16"]
     for script, status, arguments, words in (
         (testImages, 2, ["-m", paths["nan"], "-t", records, "-a", "3"], "infinite or NaN weights"),
-        (testImages, 1, ["-m", paths["large"], "-t", records, "-a", "3"], "large.keras answers 4 of 4 images with wha"),
+        (testImages, 1, ["-m", paths["large"], "-t", records, "-a", "3"], "large.keras answers 4 of 4 images with NaN or infinite"),
         (trainImagesC, 2, ["-m", paths["nan"], "-o", out, "-a", "3", *training], "weights that are infinite or no n"),
         (convnextClassifier, 2, ["-e", paths["nan"], "-m", whole, "-o", f"{out}/o.keras"], "weights that are infinite"),
     ):
@@ -1137,7 +1137,7 @@ def test_named_pipes_are_not_waited_for(tmp_path, at_once):
 
     path = pipe("models", "a.keras")
     said = []
-    with pytest.raises(WorkError, match="-m/--model: there is no whole .keras file"):
+    with pytest.raises(WorkError, match="-m/--model: there is no complete .keras file"):
         _fingerprints(os.path.dirname(path), said.append)
     assert said == [f"Left out: {path} can't be read (it is not a regular file)."]
     with pytest.raises(argparse.ArgumentTypeError, match="is neither a .keras file nor the directory of a SavedModel"):
@@ -1225,9 +1225,9 @@ def test_reasons_that_would_mislead(tmp_path, monkeypatch):
             records.load_images(found, report=lambda message: None)
 
     for content, words in (
-        (b"a.jpg\r\nb.jpg\r\n", "lists no image .*; its lines end in CR and LF"),
+        (b"a.jpg\r\nb.jpg\r\n", "lists no images .*; its lines end in CR and LF"),
         (b"\xef\xbb\xbfa.jpg\nb.jpg\n", "begins with a byte order mark, which would belong to the first name"),
-        (b"a\nb\n", r"lists no image \(JPEG.*…\)\.$"),
+        (b"a\nb\n", r"lists no images \(JPEG.*…\)\.$"),
     ):
         (tmp_path / "list.txt").write_bytes(content)
         with pytest.raises(UsageError, match=words):
