@@ -121,9 +121,9 @@ def compile_features(model, shape, named="the model"):
         NoFeaturesError: the model has none that are one vector for each image.
         UsageError: see `compile_logits`.
     """
-    named = [layer for layer in model.layers if layer.name == FEATURES]
+    of_features = [layer for layer in model.layers if layer.name == FEATURES]
     try:
-        features = named[0].output if named else model.layers[-1].input
+        features = of_features[0].output if of_features else model.layers[-1].input
     except (AttributeError, ValueError):
         features = None
     if len(getattr(features, "shape", ())) != 2:

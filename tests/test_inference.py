@@ -7,6 +7,7 @@ import tensorflow as tf
 from conftest import FIXTURES
 from make_keras_fixtures import SIZES, smooth_images
 
+from lib.errors import UsageError
 from lib.inference import NoFeaturesError, compile_features, compile_logits
 from lib.keras_files import load_model
 
@@ -83,6 +84,15 @@ def test_a_model_that_is_applied_plainly_has_features_too():
     expected = keras.Model(inputs, pooled)(images)
     np.testing.assert_allclose(features, np.asarray(expected), rtol=1e-5)
     np.testing.assert_allclose(logits, np.asarray(model(images)), rtol=1e-5)
+
+
+def test_a_model_with_features_that_cannot_be_applied_is_called_by_its_name():
+    inputs = keras.Input((8, 8, 3))
+    x = keras.layers.Embedding(10, 4)(keras.layers.Flatten()(inputs))  # of the pixels, which go up to 255
+    x = keras.layers.LayerNormalization(name="output_layerNormalization")(keras.layers.GlobalAveragePooling1D()(x))
+    compute = compile_features(keras.Model(inputs, keras.layers.Dense(3)(x)), (1, 8, 8, 3), "m.keras")
+    with pytest.raises(UsageError, match=r"^m\.keras can't be applied to images of 8 x 8 pixels"):
+        compute(tf.fill((1, 8, 8, 3), 255.0))
 
 
 def test_a_model_without_one_vector_for_each_image_has_none():
