@@ -175,8 +175,9 @@ def _listed(path, wanted):
 def _check_mark(path):
     """Raise UsageError if a list begins with a byte order mark, and not with a file that is called so."""
     with open(path, "rb") as file:
-        first = file.readline().rstrip(b"\n")
-    if first.startswith(b"\xef\xbb\xbf") and not os.path.lexists(first.split(b"\0")[0]):
+        start = file.read(_BLOCK)  # never all: with NULs between its names a list is one line
+    first = start.split(b"\0" if b"\0" in start else b"\n")[0]
+    if first.startswith(b"\xef\xbb\xbf") and not os.path.lexists(first):
         raise UsageError(
             f"--list: {path} begins with a byte order mark, which would belong to the first name; write it without."
         )

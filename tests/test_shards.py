@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+import tracemalloc
 
 import pytest
 from conftest import FIXTURES, script
@@ -259,3 +260,14 @@ def test_a_list_that_is_none(folder, capsys):
     assert "repeats scans/2.jpg" in predict_error(
         capsys, ["--list", "twice.list", "-o", "t.tsv", "-c", "-m", "model.keras"]
     )
+
+
+def test_a_sorted_list_takes_no_memory_whatever_is_between_its_names(tmp_path, monkeypatch):
+    monkeypatch.setattr(shards, "_BLOCK", 1 << 12)
+    for separator in (b"\n", b"\0"):
+        (tmp_path / "list").write_bytes(separator.join(b"scans/%08d.jpg" % number for number in range(100_000)))
+        tracemalloc.start()
+        found = of_file(str(tmp_path / "list"), lambda name: True, Shard(3, 10_000))
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert len(found.paths) == 10 and most < 200_000
