@@ -41,24 +41,33 @@ esac
 # Days may pass before a stage is reached: what it needs should be there now.
 PYTHONPATH=$TOOLKIT${PYTHONPATH:+:$PYTHONPATH} python3 - TEACHER="$TEACHER" OPTIMIZATION_LOG="$OPTIMIZATION_LOG" \
     TEACHER_TRAIN="$TEACHER_TRAIN" TEACHER_VALIDATION="$TEACHER_VALIDATION" TRAIN="$TRAIN" VALIDATION="$VALIDATION" \
-    TEST="$TEST" UNKNOWN="$UNKNOWN" OUTPUT="$OUTPUT" ${REPORT:+REPORT="$REPORT"} << 'PYTHON'
+    TEST="$TEST" UNKNOWN="$UNKNOWN" OUTPUT="$OUTPUT" PREDICTOR="$PREDICTOR" ${REPORT:+REPORT="$REPORT"} << 'PYTHON'
 import argparse
 import sys
 
 from lib import cli
+from lib.errors import UsageError
+from lib.published import check_model_name
+
+
+def predictor(text):
+    if text != "soup":
+        check_model_name(text)
+
 
 kinds = {
     "TEACHER": cli.teacher,
     "OPTIMIZATION_LOG": cli.existing_directory,
     "UNKNOWN": cli.existing_directory,
     "OUTPUT": cli.output_file,
+    "PREDICTOR": predictor,
     "REPORT": cli.output_file,
 }
 for setting in sys.argv[1:]:
     name, _, value = setting.partition("=")
     try:
         kinds.get(name, cli.record_files)(value)
-    except argparse.ArgumentTypeError as error:
+    except (argparse.ArgumentTypeError, UsageError) as error:
         cli.report(f"chain.sh: {name}: {error}")
         sys.exit(2)
 PYTHON

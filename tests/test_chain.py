@@ -292,6 +292,12 @@ def test_what_a_chain_lacks_is_told_before_it_begins(stubs, name):
     assert not (stubs / "calls").exists()
 
 
+def test_a_predictor_that_is_none_is_told_before_it_begins(stubs):
+    assert bash(stubs, "./chain.sh", PREDICTOR="none.keras").wait() == 2
+    assert re.fullmatch(r"chain\.sh: PREDICTOR: .*'none\.keras' is neither .*\n", (stubs / "log").read_text())
+    assert not (stubs / "calls").exists()
+
+
 def test_chain_sh_tells_its_settings_and_takes_no_arguments(stubs):
     assert bash(stubs, "./chain.sh --help").wait() == 0
     told = (stubs / "log").read_text()
