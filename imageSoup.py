@@ -68,7 +68,7 @@ def options():
         type=cli.whole_number(1),
         default=64,
         metavar="PIXELS",
-        help="accepted for compatibility; does nothing here",
+        help=cli.IGNORED,
     )
     add("-j", "--jcrop", action="store_true", help="score the mean over five crops of each image")
     add("-M", "--means", type=cli.parsed(parse_bands), metavar="[…]", help="subtract this from each band")

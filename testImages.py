@@ -37,7 +37,7 @@ def options():
         type=cli.whole_number(1),
         default=64,
         metavar="PIXELS",
-        help="accepted for compatibility; does nothing here",
+        help=cli.IGNORED,
     )
     add("--compare", type=cli.existing_file, metavar="FILE", help="compare with another .keras file on the same images")
     add("--labels", type=cli.existing_file, metavar="FILE", help="a TSV with the categories' INDEX and LABEL")

@@ -12,6 +12,8 @@ import sys
 
 from lib.errors import UsageError, WorkError
 
+IGNORED = "accepted for compatibility; does nothing here"  # the help of an option that other stages have
+
 _JOINERS = "\u200c\u200d"  # which can't be seen, but scripts such as Persian need them within words
 
 
@@ -42,22 +44,21 @@ def add_device_options(options, computes=True, parallel=True, several=False):
         several: whether `-g` may name several GPUs; it gives a tuple then.
     """
     group = options.add_argument_group("device")
-    ignored = "accepted for compatibility; does nothing here"
-    group.add_argument("-c", "--cpu", action="store_true", help="use the CPU only" if computes else ignored)
+    group.add_argument("-c", "--cpu", action="store_true", help="use the CPU only" if computes else IGNORED)
     group.add_argument(
         "-g",
         "--gpu",
         type=whole_numbers if several else whole_number(0),
         default=(0,) if several else 0,
         metavar="INDEX",
-        help=f"the GPU to use, if any{', or several, such as 0,1' if several else ''} (0)" if computes else ignored,
+        help=f"the GPU to use, if any{', or several, such as 0,1' if several else ''} (0)" if computes else IGNORED,
     )
     group.add_argument(
         "-p",
         "--processors",
         type=whole_number(1, 4096),  # more than any machine has, and what TensorFlow still takes
         metavar="COUNT",
-        help="number of CPU cores to use (all)" if parallel else ignored,
+        help="number of CPU cores to use (all)" if parallel else IGNORED,
     )
 
 
@@ -193,7 +194,7 @@ def output_directory(text):
         raise argparse.ArgumentTypeError(f"{text!r} is a file, not a directory")
     folder = os.path.dirname(os.path.abspath(text))
     if not os.path.isdir(folder):
-        raise argparse.ArgumentTypeError(f"{text!r} would lie in {folder!r}, which is not a directory")
+        raise argparse.ArgumentTypeError(f"{text!r} would be in {folder!r}, which is not a directory")
     return text
 
 
@@ -201,7 +202,7 @@ def output_prefix(text):
     """An option's type: how the names of files to be written begin, in a directory that is there."""
     folder = os.path.dirname(text) or "."
     if not os.path.isdir(folder):
-        raise argparse.ArgumentTypeError(f"{text!r} would lie in {folder!r}, which is not a directory")
+        raise argparse.ArgumentTypeError(f"{text!r} would be in {folder!r}, which is not a directory")
     if not os.path.basename(text):
         raise argparse.ArgumentTypeError(f"{text!r} needs a name prefix after the last slash")
     return text

@@ -5,11 +5,10 @@ import math
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+SIDE = 96  # of each picture in a sheet, in pixels
+
 _MARGIN = 4
 _LINE = 12  # pixels of height for a caption
-
-
-SIDE = 96  # of each picture in a sheet, in pixels
 
 
 def contact_sheet(rows, side=SIDE):

@@ -158,7 +158,7 @@ def _restore(model, parts, file, is_hdf5):
         _restore_hdf5(model, file["model_weights"])
     else:
         _restore_parts(parts, file)
-    if not all(np.isfinite(values).all() for values in model.get_weights()):
+    if not all(np.isfinite(weight.numpy()).all() for weight in model.weights):  # one at a time, to save memory
         raise keras_graphs.GraphError("has infinite or NaN weights")
 
 
