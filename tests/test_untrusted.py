@@ -1155,7 +1155,7 @@ def test_named_pipes_are_not_waited_for(tmp_path, at_once):
     table = pipe("done", "t.tsv.settings.json")[: -len(".settings.json")]
     Path(table).write_text("FILE\tPREDICTION\na\tb\n")
     assert settings_of(table) == ({}, {})
-    with pytest.raises(UsageError, match="has no sound t.tsv.settings.json beside it"):
+    with pytest.raises(UsageError, match="has no valid t.tsv.settings.json beside it"):
         ResumableTable(table, ["FILE", "PREDICTION"], {})
     with pytest.raises(UsageError, match="errors.tsv is something else than a table of errors"):
         check_errors_table(pipe("done", "t.tsv.errors.tsv"), "-o/--output")
