@@ -1157,9 +1157,9 @@ def test_named_pipes_are_not_waited_for(tmp_path, at_once):
     assert settings_of(table) == ({}, {})
     with pytest.raises(UsageError, match="has no valid t.tsv.settings.json beside it"):
         ResumableTable(table, ["FILE", "PREDICTION"], {})
-    with pytest.raises(UsageError, match="errors.tsv is something else than a table of errors"):
+    with pytest.raises(UsageError, match="errors.tsv is not a table of errors"):
         check_errors_table(pipe("done", "t.tsv.errors.tsv"), "-o/--output")
-    with pytest.raises(UsageError, match="sorted.tsv was not written here"):
+    with pytest.raises(UsageError, match="sorted.tsv was not written by --sort"):
         sort_images({}, os.path.dirname(pipe("sorted", "sorted.tsv")))
 
 
