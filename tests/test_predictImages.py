@@ -19,7 +19,7 @@ from conftest import FIXTURES, ROOT, script
 from PIL import Image
 
 import predictImages
-from lib import prediction
+from lib import images, prediction
 from lib.categories import LABELS
 
 MODEL = str(FIXTURES / "keras" / "reference-2.13.keras")
@@ -240,6 +240,13 @@ def test_another_model_under_the_same_name_is_refused(folder, capsys):
     save_model(model, "model.keras")
     assert run() == 2
     assert "SHA-256" in capsys.readouterr().err
+
+
+def test_memory_for_decoding_is_by_the_cores_that_are_asked_for(folder, monkeypatch):
+    monkeypatch.setattr(images, "cores", lambda: 8)
+    monkeypatch.setattr(images, "_DECODING", images._Budget(1))
+    assert run("-p", "2") == 0
+    assert images._DECODING.total == 2 * images._DECODING_BYTES
 
 
 def test_names_with_any_bytes(folder):

@@ -1,5 +1,6 @@
 """Training, called without a shell: what is learnt, what is measured, what is saved."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -291,6 +292,19 @@ def test_a_full_disk_is_foreseen(files, tmp_path, monkeypatch):
     with pytest.raises(WorkError, match=r"models of 4,096 epochs .* 30.0 MB are free; --keep N"):
         run(settings(files, epochs=4096, save_epochs=True), tmp_path)
     run(settings(files, epochs=1, save_epochs=True, keep=3), tmp_path)
+
+
+def test_the_disk_must_hold_a_state_beside_the_former_one(files, tmp_path, monkeypatch):
+    from lib import fitting
+
+    weights = sum(weight.nbytes for weight in load_model(files["model"]).get_weights())
+    need = 2 * 4 * weights + weights + (1 << 18)
+    free = []
+    monkeypatch.setattr(fitting.shutil, "disk_usage", lambda path: type("", (), {"free": free[-1]})())
+    for room in (need - 1, need):
+        free.append(room)
+        with pytest.raises(WorkError, match="the training would take") if room < need else contextlib.nullcontext():
+            run(settings(files, epochs=1), tmp_path)
 
 
 def test_a_failed_write_leaves_the_former_state(files, tmp_path, monkeypatch):
