@@ -9,6 +9,7 @@ COPY requirements.txt ./
 RUN python3 -m pip install --no-cache-dir -r requirements.txt
 COPY LICENSE *.py ./
 COPY lib ./lib
+COPY tools ./tools
 
 # Published models are kept beside the data, since what lies in the container goes with it.
 ENV PATH="/opt/herbariograph:${PATH}" \

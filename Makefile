@@ -55,7 +55,7 @@ axe: $(AXE)
 lint: $(LINT_READY)
 	.venv-lint/bin/ruff check
 	.venv-lint/bin/ruff format --check
-	.venv-lint/bin/vermin --quiet --no-tips --eval-annotations --violations --target=3.8- *.py lib tests benchmarks
+	.venv-lint/bin/vermin --quiet --no-tips --eval-annotations --violations --target=3.8- *.py lib tools tests benchmarks
 	.venv-lint/bin/hadolint Dockerfile
 	.venv-lint/bin/shellcheck *.sh slurm/*.sbatch tests/*.sh tests/slurm/*.sh .ci/run
 

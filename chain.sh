@@ -45,9 +45,9 @@ PYTHONPATH=$TOOLKIT${PYTHONPATH:+:$PYTHONPATH} python3 - TEACHER="$TEACHER" OPTI
 import argparse
 import sys
 
-from lib import cli
+from lib.cli import program as cli
 from lib.errors import UsageError
-from lib.published import check_model_name
+from lib.models.published import check_model_name
 
 
 def predictor(text):

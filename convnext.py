@@ -12,7 +12,7 @@ import dataclasses
 import shutil
 import sys
 
-from lib import cli
+from lib.cli import program as cli
 
 MOST_BLOCKS = 120  # with some more Keras, which follows a model from layer to layer, runs into Python's limit
 
@@ -75,13 +75,13 @@ def main(argv=None):
 
 def work(arguments):
     """Do what the command line says."""
-    from lib.device import enough_memory, select_device
+    from lib.system.devices import enough_memory, select_device
 
     select_device(cpu=True)  # a GPU may be busy, and there is nothing to compute
 
-    from lib.architecture import convnext, multiply_adds, summary
-    from lib.files import whole_file
-    from lib.keras_files import save_model
+    from lib.models.convnext import convnext, multiply_adds, summary
+    from lib.models.keras_files import save_model
+    from lib.storage.files import whole_file
 
     side = arguments.input
     with enough_memory("make the model smaller with -a, -b, -e, -n, -p or -x"):
@@ -89,7 +89,7 @@ def work(arguments):
     model.image_size = side
     cli.report(summary(model, side))
     if arguments.plot:
-        from lib.drawing import draw_model
+        from lib.models.diagram import draw_model
 
         picture = draw_model(model, side, arguments.plot[-3:])
     save_model(model, arguments.output)
@@ -103,7 +103,7 @@ def work(arguments):
 
 def settings(arguments):
     """What the command line says of the model: each setting's option has its name as `dest`."""
-    from lib.architecture import Settings
+    from lib.models.convnext import Settings
 
     return Settings(**{field.name: getattr(arguments, field.name) for field in dataclasses.fields(Settings)})
 

@@ -10,7 +10,7 @@ weights and stay trainable.
 
 import sys
 
-from lib import cli
+from lib.cli import program as cli
 
 
 def options():
@@ -55,12 +55,12 @@ def main(argv=None):
 
 def work(arguments):
     """Do what the command line says."""
-    from lib.device import select_device
+    from lib.system.devices import select_device
 
     select_device(cpu=True)  # a GPU may be busy, and there is nothing to compute
 
-    from lib.keras_files import load_model, save_model
-    from lib.transfer import check_transfer, move_weights
+    from lib.models.keras_files import load_model, save_model
+    from lib.models.transfer import check_transfer, move_weights
 
     with cli.naming("-e/--encoder"):
         encoder = load_model(arguments.encoder)

@@ -27,8 +27,8 @@ mkdir -p "$DIR" "$DEMO/teacher"
 . "$TOOLKIT/stages.sh"
 
 say "Pictures of 17 categories, and their records"
-stage python3 -m lib.sample "$DEMO/sample" --count "$PICTURES" --seed 1
-stage python3 -m lib.sample "$DEMO/unknown" --count 6 --seed 2
+stage python3 -m tools.sample "$DEMO/sample" --count "$PICTURES" --seed 1
+stage python3 -m tools.sample "$DEMO/unknown" --count 6 --seed 2
 stage "$TOOLKIT/imagesToTFR.py" -d "$DEMO/sample" -o "$DEMO/sample-$SIZE" -s "$SIZE" --herbariograph --per-class 0.7:0.15:0.15
 
 say "Fractals, and a teacher that can tell them apart"

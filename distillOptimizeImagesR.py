@@ -10,10 +10,10 @@ resume. The last line on stdout is the path of the student with its best weights
 
 import sys
 
-from lib import cli
-from lib.distillation import MONITORS, Settings, distill
-from lib.execution import add_options, execution_of
-from lib.optimization_log import best_row, read_log
+from lib.cli import program as cli
+from lib.cli.execution import add_options, execution_of
+from lib.training.hyperparameters import best_row, read_log
+from lib.training.student import MONITORS, Settings, distill
 
 
 def options():

@@ -9,7 +9,7 @@ arXiv:2307.14710. Run the same command again to resume.
 
 import sys
 
-from lib import cli
+from lib.cli import program as cli
 
 
 def options():
@@ -56,7 +56,7 @@ def main(argv=None):
 
 def work(arguments):
     """Do what the command line says."""
-    from lib.fractals import Settings, draw_sheet, make_fractals
+    from lib.data.fractals import Settings, draw_sheet, make_fractals
 
     settings = Settings(arguments.categories, arguments.size, arguments.views, arguments.quality, arguments.random)
     train, test, made = make_fractals(settings, arguments.output, arguments.processors, cli.report)

@@ -9,9 +9,10 @@ good on -d. Run the same command again to resume.
 
 import sys
 
-from lib import cli, shards
+from lib.cli import program as cli
+from lib.data import shards
 from lib.errors import UsageError
-from lib.recipes import parse_bands, parse_class_numbers, parse_variances
+from lib.measures.recipes import parse_bands, parse_class_numbers, parse_variances
 
 
 def options():

@@ -9,9 +9,10 @@ images are never in different splits. Run the same command again to resume.
 
 import sys
 
-from lib import cli, shards
+from lib.cli import program as cli
+from lib.data import shards
+from lib.data.per_class import parse_per_class
 from lib.errors import UsageError
-from lib.per_class import parse_per_class
 
 
 def options():
@@ -70,8 +71,8 @@ def main(argv=None):
 
 def work(arguments):
     """Do what the command line says."""
-    from lib.conversion import convert, items_of_folder, items_of_table, read_part
-    from lib.splits import SPLITS
+    from lib.data.conversion import convert, items_of_folder, items_of_table, read_part
+    from lib.data.splits import SPLITS
 
     if arguments.shard and arguments.merge:
         raise UsageError("--merge: can't be combined with --shard; use it once all parts are read.")

@@ -12,10 +12,10 @@ import dataclasses
 import os
 import sys
 
-from lib import cli
-from lib.distillation import INPUTS, Settings, distill_telling, fitting_ranges
-from lib.execution import add_options, execution_of
-from lib.optimization_log import ranges_of
+from lib.cli import program as cli
+from lib.cli.execution import add_options, execution_of
+from lib.training.hyperparameters import ranges_of
+from lib.training.student import INPUTS, Settings, distill_telling, fitting_ranges
 
 
 def options():
@@ -65,9 +65,9 @@ def main(argv=None):
 
 def work(arguments):
     """Do what the command line says."""
-    from lib.child_process import call_in_child
-    from lib.resumable import identify
-    from lib.search import search
+    from lib.system.processes import call_in_child
+    from lib.training.run import identify
+    from lib.training.search import search
 
     settings = Settings(
         student=arguments.student,

@@ -9,7 +9,9 @@ reason in OUTPUT.errors.tsv, never in the table.
 
 import sys
 
-from lib import cli, shards, views
+from lib.cli import program as cli
+from lib.data import shards
+from lib.prediction import views
 
 
 def options():
@@ -67,7 +69,7 @@ def work(arguments):
     """Do what the command line says."""
     predicting = views.check(arguments)
     if predicting or arguments.similar:
-        from lib.published import check_model_name
+        from lib.models.published import check_model_name
 
         check_model_name(arguments.model, arguments.models)
     errors = predict(arguments) if predicting else ()
@@ -77,16 +79,16 @@ def work(arguments):
         done, errors = shards.merge_tables(table, parts, arguments.overwrite)
         cli.report(views.summary(done, errors, table))
     if arguments.report:
-        from lib.reporting import report_table
+        from lib.prediction.reporting import report_table
 
         report_table(table, arguments.report, arguments.report_images, arguments.labels, *limits, report=cli.report)
     if arguments.sort:
-        from lib.reporting import sort_table
+        from lib.prediction.reporting import sort_table
 
         kind = "copy" if arguments.copy else "hardlink" if arguments.hardlink else "link"
         sort_table(table, arguments.sort, kind, report=cli.report)
     if arguments.similar:
-        from lib.prediction import similar_images
+        from lib.prediction.predict import similar_images
 
         which = arguments.similar, arguments.embeddings, arguments.top or 10, arguments.model, arguments.models
         found = similar_images(*which, arguments.max_pixels, arguments.cpu, arguments.gpu)
@@ -96,7 +98,7 @@ def work(arguments):
 
 def predict(arguments):
     """Categorise the images; returns the errors."""
-    from lib import prediction
+    from lib.prediction import predict as prediction
 
     done, errors = prediction.predict(
         arguments.data,

@@ -4,7 +4,7 @@
 # stage COMMAND…: run it, with a line in $DIR/chain.tsv of its time and memory; a signal to this shell ends it, too
 stage() {
     local child told='' status=0
-    PYTHONPATH=$TOOLKIT${PYTHONPATH:+:$PYTHONPATH} python3 -m lib.stage_log "$DIR/chain.tsv" "$@" &
+    PYTHONPATH=$TOOLKIT${PYTHONPATH:+:$PYTHONPATH} python3 -m tools.stage_log "$DIR/chain.tsv" "$@" &
     child=$!
     # Bash lets no trap act before a command in the foreground has ended, which may take days: hence the background.
     trap 'told=143; kill -TERM "$child" 2> /dev/null' TERM

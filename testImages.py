@@ -8,9 +8,10 @@ Four lines go to stdout; confidence intervals and per-category metrics go to std
 
 import sys
 
-from lib import cli, views
+from lib.cli import program as cli
 from lib.errors import UsageError
-from lib.recipes import cover, parse_class_numbers
+from lib.measures.recipes import cover, parse_class_numbers
+from lib.prediction import views
 
 
 def options():
@@ -61,8 +62,8 @@ def main(argv=None):
 
 def work(arguments):
     """Do what the command line says."""
-    from lib import evaluation
-    from lib.categories import labels_of_outputs
+    from lib.data.categories import labels_of_outputs
+    from lib.evaluation import evaluate as evaluation
 
     weights = None
     if arguments.weight is not None:
@@ -109,7 +110,7 @@ def work(arguments):
     if arguments.figures:
         evaluation.draw(arguments.figures, found, answers[0], labels, weights)
     if arguments.report:
-        from lib.reporting import report_answers
+        from lib.prediction.reporting import report_answers
 
         more = arguments.report_images, weights is not None, arguments.processors
         report_answers(arguments.report, arguments.model, answers[0], found, labels, *more)

@@ -11,10 +11,10 @@ improvement.
 
 import sys
 
-from lib import cli
+from lib.cli import program as cli
+from lib.cli.execution import add_options, execution_of
 from lib.errors import UsageError
-from lib.execution import add_options, execution_of
-from lib.recipes import parse_class_numbers, parse_recipe, parse_weights
+from lib.measures.recipes import parse_class_numbers, parse_recipe, parse_weights
 
 PATIENCE = 256  # epochs
 
@@ -80,7 +80,7 @@ def main(argv=None, documentation=__doc__, patience=PATIENCE):
 
 def work(arguments, patience):
     """Do what the command line says."""
-    from lib.training import Settings, train
+    from lib.training.classifier import Settings, train
 
     if arguments.keep is not None and not arguments.quantity:
         raise UsageError("--keep: it needs -Q/--quantity.")

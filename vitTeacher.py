@@ -8,7 +8,7 @@ The SavedModel is for distillOptimizeImagesR.py -m. The checkpoint is read witho
 
 import sys
 
-from lib import cli
+from lib.cli import program as cli
 
 
 def options():
@@ -43,7 +43,7 @@ def main(argv=None):
 
 def work(arguments):
     """Do what the command line says."""
-    from lib.porting import port
+    from lib.models.porting import port
 
     made = port(
         arguments.checkpoint,

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from PIL import Image
 
-from lib.images import SHORTER_SIDE
+from lib.data.images import SHORTER_SIDE
 
 
 def decode(path):

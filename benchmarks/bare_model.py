@@ -10,8 +10,8 @@ import time
 
 import numpy as np
 
-from lib.device import select_device
-from lib.parallel import STEP, cores, in_order
+from lib.system.devices import select_device
+from lib.system.parallel import STEP, cores, in_order
 
 BATCHES, TIMES = 32, 4
 
@@ -22,8 +22,8 @@ def main(result, path, size):
 
     import tensorflow as tf
 
-    from lib.inference import compile_logits
-    from lib.keras_files import load_model
+    from lib.models.inference import compile_logits
+    from lib.models.keras_files import load_model
 
     model, shape = load_model(path), (STEP, int(size), int(size), 3)
     pixels = tf.constant(np.random.default_rng(1).integers(0, 256, shape).astype("float32"))

@@ -20,7 +20,7 @@ from benchmarks.train import CLASSES, child, make_model, prepare, rates
 
 EXPORT = """
 import sys, tensorflow as tf
-from lib.keras_files import load_model
+from lib.models.keras_files import load_model
 module = tf.Module()
 module.model = load_model(sys.argv[1])
 @tf.function(input_signature=[tf.TensorSpec((None, 3, 96, 96), tf.float32, name="input")])

@@ -13,10 +13,10 @@ import numpy as np
 
 from benchmarks.common import child_arguments
 from benchmarks.our_train import input_seconds
-from lib.augmentation import CHANGES
-from lib.distillation import Settings, distill
-from lib.execution import Execution
-from lib.optimization_log import Hyperparameters
+from lib.cli.execution import Execution
+from lib.training.augmentation import CHANGES
+from lib.training.hyperparameters import Hyperparameters
+from lib.training.student import Settings, distill
 
 
 def main():

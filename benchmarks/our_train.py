@@ -14,11 +14,11 @@ import numpy as np
 import tensorflow as tf
 
 from benchmarks.common import child_arguments
-from lib import training
-from lib.augmentation import draw, epoch_order
-from lib.batches import feeds, mixed_examples, stacked, training_feed
-from lib.execution import Execution
-from lib.records import load_images, open_records
+from lib.cli.execution import Execution
+from lib.data.records import load_images, open_records
+from lib.training import classifier as training
+from lib.training.augmentation import draw, epoch_order
+from lib.training.batches import feeds, mixed_examples, stacked, training_feed
 
 
 def input_seconds(path, size, batch, seed, classes, search=None):

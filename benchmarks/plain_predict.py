@@ -10,8 +10,8 @@ import sys
 
 import tensorflow as tf
 
-from lib.categories import LABELS
-from lib.keras_files import load_model
+from lib.data.categories import LABELS
+from lib.models.keras_files import load_model
 
 
 def main(model_path, folder, output):

@@ -14,8 +14,8 @@ import keras
 import tensorflow as tf
 
 from benchmarks.common import child_arguments
-from lib.keras_files import load_model
-from lib.schedules import CyclicalLearningRate
+from lib.models.keras_files import load_model
+from lib.training.schedules import CyclicalLearningRate
 
 FEATURES = {"category": tf.io.FixedLenFeature([], tf.int64), "image": tf.io.FixedLenFeature([], tf.string)}
 

@@ -18,7 +18,7 @@ from PIL import Image, ImageFilter
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from benchmarks.common import ROOT, hand_over, machine, measure, print_table
-from lib.published import find_model
+from lib.models.published import find_model
 
 
 def draw(path, width, height, seed):

@@ -18,7 +18,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from benchmarks.common import ROOT, hand_over, machine, measure, print_table
 from benchmarks.predict import folder_of
-from lib.duplicates import near_groups
+from lib.data.duplicates import near_groups
 
 
 def conversions(scratch, share):

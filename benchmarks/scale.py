@@ -24,9 +24,9 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 from benchmarks.common import ROOT, hand_over, machine, measure, print_table
 from benchmarks.predict import draw
 from benchmarks.train import CLASSES, make_model
-from lib.categories import LABELS
-from lib.records import make_record
-from lib.sample import draw as draw_sample
+from lib.data.categories import LABELS
+from lib.data.records import make_record
+from tools.sample import draw as draw_sample
 
 DIFFERENT = 20
 IN_A_FOLDER = 1000

@@ -16,7 +16,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from benchmarks.common import ROOT, hand_over, machine, measure, print_table
 from benchmarks.predict import folder_of
-from lib.shards import Shard, of_file
+from lib.data.shards import Shard, of_file
 
 SCANS, LISTED = 1200, 10_000_000
 COUNTS = (1, 2, 4, 8)
@@ -89,7 +89,7 @@ def main():
         listing = os.path.join(scratch, "all.list")
         write_list(listing, (f"scans/{number // 1000:05d}/{number:08d}.jpg" for number in range(count)))
         code = (
-            "import sys; from lib.images import is_image_name; from lib.shards import Shard, of_file; "
+            "import sys; from lib.data.images import is_image_name; from lib.data.shards import Shard, of_file; "
             "of_file(sys.argv[1], is_image_name, Shard(50, 100))"
         )
         read = measure([sys.executable, "-c", code, listing])
@@ -101,10 +101,10 @@ def main():
 
 def merge_of(scratch, listing, count, parts=100):
     """Write the tables of so many parts of a list, as predictImages.py would, and measure their merge."""
-    from lib.prediction import columns_of
-    from lib.shards import LISTED as OF
-    from lib.shards import SHARD
-    from lib.tables import ResumableTable
+    from lib.data.shards import LISTED as OF
+    from lib.data.shards import SHARD
+    from lib.prediction.predict import columns_of
+    from lib.storage.tables import ResumableTable
 
     tables, about = [], of_file(listing, bool).about
     for number in range(1, parts + 1):

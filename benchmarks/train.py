@@ -26,7 +26,7 @@ def prepare(scratch, name, count, size, *more):
     folder, prefix = os.path.join(scratch, name), os.path.join(scratch, f"{name}-{size}")
     environment = dict(os.environ, PYTHONPATH=ROOT)
     for command in (
-        [sys.executable, "-m", "lib.sample", folder, "--count", str(count), "--seed", "1"],
+        [sys.executable, "-m", "tools.sample", folder, "--count", str(count), "--seed", "1"],
         [sys.executable, os.path.join(ROOT, "imagesToTFR.py"), "-d", folder, "-o", prefix, "-s", str(size), *more],
     ):
         subprocess.run(command, check=True, stdout=sys.stderr, env=environment)

@@ -12,14 +12,14 @@ from typing import Dict, Optional, Tuple
 
 import numpy as np
 
-from lib.device import enough_memory, select_device
+from lib.data.shards import WHOLE
 from lib.errors import UsageError, WorkError
-from lib.files import check_regular, checksum, escape_name
-from lib.parallel import cores
-from lib.recipes import cover
-from lib.runs import complete, find_run, reserved, run_name, write_settings
-from lib.shards import WHOLE
-from lib.untrusted import parse_json
+from lib.measures.recipes import cover
+from lib.storage.files import check_regular, checksum, escape_name
+from lib.storage.runs import complete, find_run, reserved, run_name, write_settings
+from lib.storage.untrusted import parse_json
+from lib.system.devices import enough_memory, select_device
+from lib.system.parallel import cores
 
 CROP = 0.875  # the side of each of the five crops of --jcrop
 
@@ -87,11 +87,12 @@ def make_soup(
         output: the directory for the run's.
         fresh: whether to forget an earlier run.
         batch: at most how many images a model is given at once.
-        cpu, gpu, processors: see `lib.device.select_device`.
+        cpu, gpu, processors: see `lib.system.devices.select_device`.
         command: the command line, to be recorded.
         report: called with each message for the user.
         tell: called with each line of the result.
-        shard: only score this `lib.shards.Shard` of the models, for a later call that makes the soup; None for all.
+        shard: only score this `lib.data.shards.Shard` of the models, for a later call that makes the soup; None for
+            all.
 
     Returns:
         The path of the soup; None of a part.
@@ -198,7 +199,7 @@ def _identity(settings, inputs, prints):
 
 def _of_one_kind(paths, report):
     """Those of some models that have the architecture that most of them have; the others are named and left out."""
-    from lib.keras_files import read_outline
+    from lib.models.keras_files import read_outline
 
     kinds = {}
     for path in paths:
@@ -232,10 +233,10 @@ class _Candidates:
         import keras
         import tensorflow as tf
 
-        from lib import cli
-        from lib.keras_files import check_outputs
-        from lib.records import check_bands, load_images, open_records, read_number_map, tell_left_out
-        from lib.scoring import check_size, side_by_side
+        from lib.cli import program as cli
+        from lib.data.records import check_bands, load_images, open_records, read_number_map, tell_left_out
+        from lib.models.keras_files import check_outputs
+        from lib.training.validation import check_size, side_by_side
 
         self._settings, self._weights = settings, weights
         self.versions = {"TensorFlow": tf.__version__, "Keras": keras.__version__}
@@ -271,7 +272,7 @@ class _Candidates:
 
     def _open_first(self, report):
         """Build the model from the first file that can be read; those before it are named and left out."""
-        from lib.keras_files import open_model
+        from lib.models.keras_files import open_model
 
         while self.paths:
             try:
@@ -283,7 +284,7 @@ class _Candidates:
 
     def load(self, path):
         """Put a file's weights into the model. UsageError if they can't be used."""
-        from lib.keras_files import load_weights
+        from lib.models.keras_files import load_weights
 
         if path != self._loaded:
             self._loaded = None
@@ -300,8 +301,8 @@ class _Candidates:
 
     def score(self, name):
         """The score, a float, of the weights that the model has now on `data` or on `validate`."""
-        from lib import metrics
-        from lib.scoring import answer
+        from lib.measures import metrics
+        from lib.training.validation import answer
 
         images, classes = self._images[name], self._settings.outputs
         counts, start = metrics.no_counts(classes), 0
@@ -316,7 +317,7 @@ class _Candidates:
 
     def save(self, path):
         """Write the model with the weights that it has now."""
-        from lib.keras_files import save_model
+        from lib.models.keras_files import save_model
 
         save_model(self.model, path)
 
@@ -329,7 +330,7 @@ def _compile(model, shape, settings, named):
     """
     import tensorflow as tf
 
-    from lib.inference import applied, compile_logits
+    from lib.models.inference import applied, compile_logits
 
     height, width = shape[1:3]
     inner = max(1, round(height * CROP)), max(1, round(width * CROP))
@@ -527,7 +528,7 @@ def _whole(path):
 
 def _draw(run, metric):
     """Draw `soup.png`: the score with each candidate."""
-    from lib.figures import new_figure, save_figure
+    from lib.display.figures import new_figure, save_figure
 
     rows = _read_rows(run.file("log.tsv"), _LOG_HEADER)
     numbers = np.arange(1, len(rows) + 1)

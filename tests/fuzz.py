@@ -123,7 +123,7 @@ def _pictures(folder):
 
 
 def _use_picture(path):
-    from lib.images import read_image, read_thumbnail
+    from lib.data.images import read_image, read_thumbnail
 
     pixels = read_image(path, 24, max_pixels=10_000_000)
     assert pixels.shape == (24, 24, 3) and np.isfinite(pixels).all() and pixels.min() >= 0 and pixels.max() <= 255.01
@@ -131,7 +131,7 @@ def _use_picture(path):
 
 
 def _use_exact_picture(path):
-    from lib.images import read_image
+    from lib.data.images import read_image
 
     assert read_image(path, 24, exact=True, max_pixels=10_000_000).shape == (24, 24, 3)
 
@@ -143,7 +143,7 @@ def _records(folder):
 
 
 def _use_records(path):
-    from lib.records import load_images, open_records
+    from lib.data.records import load_images, open_records
 
     for skip_bad in (False, True):
         records = open_records([path], "-t/--train", 3, skip_bad=skip_bad)
@@ -162,7 +162,7 @@ def _keras(folder):
 
 def _use_keras(path):
     from lib.errors import UsageError
-    from lib.keras_files import load_model, read_outline
+    from lib.models.keras_files import load_model, read_outline
 
     with contextlib.suppress(UsageError):
         read_outline(path)
@@ -178,7 +178,7 @@ def _use_weights(path):
     """Read all that is in HDF5 as a model's reader does, though no model is built, which takes long."""
     import h5py
 
-    from lib import keras_files
+    from lib.models import keras_files
 
     def look(group, depth=0):
         for name in list(group)[:20]:
@@ -202,7 +202,7 @@ def _checkpoints(folder):
 
 
 def _use_checkpoint(path):
-    from lib.checkpoints import read_arrays
+    from lib.models.torch_files import read_arrays
 
     if Path(path).read_bytes()[8:9] == b"{":
         path = shutil.copy(path, path + ".safetensors")
@@ -215,26 +215,26 @@ def _log(folder):
 
 
 def _use_log(path):
-    from lib.optimization_log import best_row, read_log
+    from lib.training.hyperparameters import best_row, read_log
 
     shutil.copy(path, os.path.join(os.path.dirname(path), "optimization-log.tsv"))
     assert best_row(read_log(os.path.dirname(path))).settings.batch >= 1
 
 
 def _use_number_map(path):
-    from lib.records import read_number_map
+    from lib.data.records import read_number_map
 
     assert all(type(number) is int for pair in read_number_map(path).items() for number in pair)
 
 
 def _use_labels(path):
-    from lib.categories import read_categories, read_labels
+    from lib.data.categories import read_categories, read_labels
 
     assert all(read_labels(path)) and read_categories(path)
 
 
 def _use_class_numbers(path):
-    from lib.recipes import cover, parse_bands, parse_class_numbers, parse_weights
+    from lib.measures.recipes import cover, parse_bands, parse_class_numbers, parse_weights
 
     text = Path(path).read_bytes().decode(errors="replace")
     for parse in (parse_class_numbers, parse_weights, parse_bands):
@@ -245,7 +245,7 @@ def _use_class_numbers(path):
 
 def _predictions(ending):
     def seeds(folder):
-        from lib.tables import ResumableTable
+        from lib.storage.tables import ResumableTable
 
         path = folder / f"a.{ending}"
         with ResumableTable(str(path), _COLUMNS, _SETTINGS) as table:
@@ -261,7 +261,7 @@ _SETTINGS = {"-m/--model": "N", "-d/--data": "d/", "--top": 1}
 
 
 def _use_predictions(path):
-    from lib.reporting import report_table, sort_table
+    from lib.prediction.reporting import report_table, sort_table
 
     page = os.path.join(os.path.dirname(path), "page.html")
     report_table(path, page, processors=1, report=_nothing)
@@ -279,8 +279,8 @@ def _collection(folder):
 
 
 def _use_collection(path):
-    from lib.conversion import convert, items_of_table
-    from lib.per_class import PerClass
+    from lib.data.conversion import convert, items_of_table
+    from lib.data.per_class import PerClass
 
     items = items_of_table(path)
     convert(
@@ -295,7 +295,7 @@ def _use_collection(path):
 
 def _partials(ending):
     def seeds(folder):
-        from lib.tables import ResumableTable
+        from lib.storage.tables import ResumableTable
 
         path = folder / f"a.{ending}"
         table = ResumableTable(str(path), _COLUMNS, _SETTINGS)
@@ -308,7 +308,7 @@ def _partials(ending):
 
 def _use_partial(ending):
     def use(path):
-        from lib.tables import ResumableTable, read_table
+        from lib.storage.tables import ResumableTable, read_table
 
         table_path = os.path.join(os.path.dirname(path), f"a.{ending}")
         shutil.copy(path, table_path + ".partial")
@@ -327,11 +327,11 @@ def trainer():
     """A training at work, of a tiny model that draws at random, and the bytes of states that it wrote."""
     from toys import SIZE, write_model, write_records
 
-    from lib.distribution import start_team
-    from lib.execution import Execution
-    from lib.fitting import _Progress, _Trainer
-    from lib.runs import find_run
-    from lib.training import Settings, _prepare
+    from lib.cli.execution import Execution
+    from lib.storage.runs import find_run
+    from lib.system.distribution import start_team
+    from lib.training.classifier import Settings, _prepare
+    from lib.training.loop import _Progress, _Trainer
 
     with tempfile.TemporaryDirectory() as folder:
         records = (write_records(Path(folder) / "a.tfr", 6, 1),)
@@ -351,7 +351,7 @@ def trainer():
 
 
 def _use_state(path):
-    from lib.runs import find_run
+    from lib.storage.runs import find_run
 
     found, _ = trainer()
     found._run = find_run(os.path.dirname(path), "0123")
@@ -364,7 +364,7 @@ def _use_state(path):
 
 
 def _features(folder):
-    from lib.embeddings import Embeddings
+    from lib.data.embeddings import Embeddings
 
     with Embeddings(str(folder / "a.npz"), {"-m/--model": "m"}) as rows:
         rows.append(["a.jpg", "b.jpg"], np.arange(10, dtype="float32").reshape(2, 5))
@@ -373,7 +373,7 @@ def _features(folder):
 
 
 def _use_features(path):
-    from lib.embeddings import Embeddings, load, nearest
+    from lib.data.embeddings import Embeddings, load, nearest
 
     stored = load(path)
     nearest(stored, np.ones(stored.embeddings.shape[1]), 3)
@@ -383,7 +383,7 @@ def _use_features(path):
 
 
 def _partial_features(folder):
-    from lib.embeddings import Embeddings
+    from lib.data.embeddings import Embeddings
 
     with Embeddings(str(folder / "a.npz"), {"-m/--model": "m"}) as rows:
         rows.append(["a.jpg", "b.jpg"], np.arange(10, dtype="float32").reshape(2, 5))
@@ -391,7 +391,7 @@ def _partial_features(folder):
 
 
 def _use_partial_features(path):
-    from lib.embeddings import Embeddings, load
+    from lib.data.embeddings import Embeddings, load
 
     whole = os.path.join(os.path.dirname(path), "a.npz")
     shutil.copy(path, whole + ".partial")
@@ -402,7 +402,7 @@ def _use_partial_features(path):
 
 
 def _spools(folder):
-    from lib.spool import Spool, Spooled
+    from lib.storage.spool import Spool, Spooled
 
     with Spool(str(folder / "a.sqlite"), {"size": 96}) as spool:
         for name in ("a", "b"):
@@ -411,7 +411,7 @@ def _spools(folder):
 
 
 def _use_spool(path):
-    from lib.spool import Spool
+    from lib.storage.spool import Spool
 
     with Spool(path, {"size": 96}) as spool:
         for name in spool.known():
@@ -512,7 +512,7 @@ def _spoilt_zip(content, rng):
 
 
 def _spoilt_record(content, rng):
-    from lib import records
+    from lib.data import records
 
     length = struct.unpack("<Q", content[:8])[0]
     inside = _spoilt(content[12 : 12 + length], [content], rng)
@@ -559,8 +559,8 @@ def check(kind, content, folder):
     Raises:
         AssertionError, or whatever else is not right.
     """
+    from lib.data.images import ImageError
     from lib.errors import UsageError, WorkError
-    from lib.images import ImageError
 
     path = os.path.join(folder, kind.name)
     Path(path).write_bytes(content)

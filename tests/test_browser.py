@@ -10,11 +10,12 @@ from browser import Browser
 from PIL import Image
 
 import imagesToTFR
-from lib import pages, reporting
-from lib.categories import CATEGORIES
-from lib.files import escape_name, unescape_name
-from lib.tables import read_table
-from lib.thumbnails import allowance, encode
+from lib.data.categories import CATEGORIES
+from lib.data.thumbnails import allowance, encode
+from lib.display import pages
+from lib.prediction import reporting
+from lib.storage.files import escape_name, unescape_name
+from lib.storage.tables import read_table
 
 pytestmark = [
     pytest.mark.slow,

@@ -15,7 +15,7 @@ import pytest
 from conftest import ROOT, script
 from documents import commands
 
-from lib.keras_files import load_model
+from lib.models.keras_files import load_model
 
 CHAIN = "The whole chain"
 KILLS = 10
@@ -90,14 +90,14 @@ def finish(folder, text):
 def link_toolkit(folder):
     """Put the toolkit into a folder, as links."""
     folder.mkdir()
-    for path in [*ROOT.glob("*.py"), *ROOT.glob("*.sh"), ROOT / "lib", ROOT / "manual"]:
+    for path in [*ROOT.glob("*.py"), *ROOT.glob("*.sh"), ROOT / "lib", ROOT / "tools", ROOT / "manual"]:
         (folder / path.name).symlink_to(path)
 
 
 def make_data(folder):
     """Small data under the names that `smaller` puts into the chain."""
     for command in (
-        [sys.executable, "-m", "lib.sample", "pictures", "--count", "6", "--seed", "1"],
+        [sys.executable, "-m", "tools.sample", "pictures", "--count", "6", "--seed", "1"],
         [*script("imagesToTFR.py"), "-d", "pictures", "-o", "sample", "-s", "32", "--herbariograph"],
         [*script("fractals.py"), "-n", "8", "-s", "32", "--views", "8", "-o", "fractals"],
         [*script("convnext.py"), "-a", "8", "-i", "32", "-n", "1:1:1:1", "-x", "8", "-r", "5", "-o", "teacher.keras"],
@@ -211,7 +211,7 @@ def stubs(tmp_path):
     for path in ROOT.glob("*.py"):
         (tmp_path / path.name).write_text(STUB)
         (tmp_path / path.name).chmod(0o755)
-    for name in ("lib", "manual"):
+    for name in ("lib", "tools", "manual"):
         (tmp_path / name).symlink_to(ROOT / name)
     for name in ("chain.sh", "stages.sh"):
         shutil.copy(ROOT / name, tmp_path)

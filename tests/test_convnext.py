@@ -6,7 +6,7 @@ import subprocess
 import pytest
 from conftest import script
 
-from lib.keras_files import load_model
+from lib.models.keras_files import load_model
 
 TINY = ["-a", "5", "-n", "1:1:1:1", "-x", "8", "-i", "32"]
 
@@ -113,8 +113,8 @@ def test_a_graphviz_that_fails_is_one_line_and_leaves_nothing(tmp_path, environm
 
 
 def test_a_full_disk_is_one_line_and_leaves_the_former_model(tmp_path, environment, monkeypatch):
-    from lib import keras_files
-    from lib.architecture import Settings, convnext
+    from lib.models import keras_files
+    from lib.models.convnext import Settings, convnext
 
     model = convnext(Settings(outputs=5, filters=8, blocks=(1, 1, 1, 1)))
     (tmp_path / "a.keras").write_bytes(b"former")

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from conftest import FIXTURES, script
 
-from lib.architecture import Settings, convnext
-from lib.keras_files import load_model, save_model
+from lib.models.convnext import Settings, convnext
+from lib.models.keras_files import load_model, save_model
 
 TINY = {"filters": 4, "blocks": (1, 1, 1, 1), "expansion": 2}
 

@@ -10,7 +10,7 @@ import trainings
 from conftest import ROOT
 from toys import SIZE, linear_teacher, write_model, write_records, write_saved_model
 
-from lib.optimization_log import Hyperparameters, Row, write_log
+from lib.training.hyperparameters import Hyperparameters, Row, write_log
 
 NAME = "distillOptimizeImagesR.py"
 NOISY = dict.fromkeys(("left_right", "rotate_one", "shear_x", "translate_y", "gaussian_noise", "solarize_add"), 0.4)

@@ -14,9 +14,9 @@ from conftest import ROOT
 from documents import commands
 from vits import take_arrays
 
-from lib import vit
-from lib.porting import NORMALIZATIONS
-from lib.records import load_images, open_records
+from lib.data.records import load_images, open_records
+from lib.models import vit
+from lib.models.porting import NORMALIZATIONS
 
 CLASSES, SIZE = 20, 32
 
@@ -52,7 +52,7 @@ def train_vit(path, epochs=12):
 def test_fractals_teacher_student(tmp_path):
     for script in ROOT.glob("*.py"):
         (tmp_path / script.name).symlink_to(script)
-    for name in ("lib", "manual"):
+    for name in ("lib", "tools", "manual"):
         (tmp_path / name).symlink_to(ROOT / name)
     environment = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "HOME": str(tmp_path)}
 

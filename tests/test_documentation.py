@@ -9,12 +9,12 @@ import pytest
 from conftest import ROOT
 from documents import PAGES, anchors, blocks, commands, links, option_rows, prose, text_of
 
-from lib import cli
-from lib.categories import CATEGORIES
+from lib.cli import program as cli
+from lib.data.categories import CATEGORIES
 
 SCRIPTS = sorted(path.name for path in ROOT.glob("*.py"))
-MODULES = {"lib.sample": "sample.md", "lib.records": "imagesToTFR.md"}  # those that are called by `python -m`
-HEADINGS = {"lib.records": "A look at records"}
+MODULES = {"tools.sample": "sample.md", "lib.data.records": "imagesToTFR.md"}  # those that are called by `python -m`
+HEADINGS = {"lib.data.records": "A look at records"}
 PATHS = ("FILE", "FILES", "DIR", "PREFIX")
 
 # What is required is said by the table though not by the parser, which leaves it to other options or to a group.

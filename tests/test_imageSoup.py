@@ -11,9 +11,9 @@ from conftest import script
 from PIL import Image
 from toys import SIZE, write_model, write_records
 
-from lib.execution import Execution
-from lib.keras_files import load_model, save_model
-from lib.training import Settings, train
+from lib.cli.execution import Execution
+from lib.models.keras_files import load_model, save_model
+from lib.training.classifier import Settings, train
 
 pytestmark = pytest.mark.slow
 

@@ -12,13 +12,13 @@ import tensorflow as tf
 from conftest import script
 from PIL import Image
 
-from lib import sample
-from lib.conversion import Item, convert
+from lib.data.conversion import Item, convert
+from lib.data.images import read_image
+from lib.data.per_class import parse_per_class
+from lib.data.records import decode, open_records, read_jpeg
 from lib.errors import UsageError
-from lib.images import read_image
-from lib.per_class import parse_per_class
-from lib.records import decode, open_records, read_jpeg
-from lib.spool import Spool, Spooled
+from lib.storage.spool import Spool, Spooled
+from tools import sample
 
 LABELS = ("Animal", "Live", "Text")
 
@@ -345,7 +345,7 @@ def test_drafts_of_a_run_that_was_killed_while_writing_are_removed(here):
 
 
 def test_two_runs_at_once_are_refused(here):
-    from lib.spool import Spool
+    from lib.storage.spool import Spool
 
     with Spool(str(here / "r-partial.sqlite"), {"size": 96, "quality": 94}) as spool:
         spool.save()
@@ -458,7 +458,7 @@ def test_parts_that_do_not_fit_are_refused(here):
 
 
 def test_a_part_that_was_killed_is_not_finished(here):
-    from lib.spool import Spool
+    from lib.storage.spool import Spool
 
     with Spool(str(here / "r-part-00001-of-00001.sqlite"), {"size": 96, "quality": 94, "max_pixels": 500_000_000}):
         pass

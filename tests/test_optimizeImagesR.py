@@ -7,7 +7,7 @@ import pytest
 import trainings
 from toys import SIZE, linear_teacher, write_model, write_records, write_saved_model
 
-from lib.optimization_log import best_row, read_log
+from lib.training.hyperparameters import best_row, read_log
 
 NAME = "optimizeImagesR.py"
 

@@ -19,8 +19,9 @@ from conftest import FIXTURES, ROOT, script
 from PIL import Image
 
 import predictImages
-from lib import images, prediction
-from lib.categories import LABELS
+from lib.data import images
+from lib.data.categories import LABELS
+from lib.prediction import predict as prediction
 
 MODEL = str(FIXTURES / "keras" / "reference-2.13.keras")
 FIVE = "CATEGORY\tINDEX\tLABEL\n" + "".join(f"{name}\t{index}\t{name}\n" for index, name in enumerate("ABCDE"))
@@ -70,8 +71,8 @@ def test_a_folder_becomes_a_table(folder, capsys):
 
 
 def test_each_file_has_its_own_answer(folder):
-    from lib.images import read_image
-    from lib.keras_files import load_model
+    from lib.data.images import read_image
+    from lib.models.keras_files import load_model
 
     (folder / "scans" / "33b.jpg").write_bytes(b"broken")
     run("--probabilities")
@@ -167,7 +168,7 @@ def test_somebody_elses_files_are_not_overwritten(folder, capsys):
 
 
 def test_an_answer_that_is_no_number_is_an_error(folder):
-    from lib.keras_files import load_model, save_model
+    from lib.models.keras_files import load_model, save_model
 
     model = load_model("model.keras")
     model.set_weights([np.full_like(weight, 3e38) for weight in model.get_weights()])
@@ -233,7 +234,7 @@ def test_another_call_over_the_same_table_is_refused(folder, capsys, more):
 
 def test_another_model_under_the_same_name_is_refused(folder, capsys):
     run()
-    from lib.keras_files import load_model, save_model
+    from lib.models.keras_files import load_model, save_model
 
     model = load_model("model.keras")
     model.set_weights([weight * 0.5 for weight in model.get_weights()])
@@ -258,7 +259,7 @@ def test_names_with_any_bytes(folder):
         os.rename(b"first.jpg", b"scans/" + name)
     for output in ("t.tsv", "t.csv", "t.jsonl"):
         assert run("-o", output) == 0
-    from lib.files import unescape_name
+    from lib.storage.files import unescape_name
 
     files = [row["FILE"] for row in table("t.tsv")]
     assert [os.fsencode(unescape_name(file)) for file in files] == sorted(b"scans/" + name for name in names)
@@ -335,8 +336,8 @@ def test_sorted_into_folders(folder, capsys):
 
 
 def test_features_are_those_of_the_model_and_change_no_label(folder, capsys):
-    from lib.images import read_image
-    from lib.keras_files import load_model
+    from lib.data.images import read_image
+    from lib.models.keras_files import load_model
 
     (folder / "scans" / "33b.jpg").write_bytes(b"broken")
     run("--probabilities")

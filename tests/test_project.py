@@ -9,15 +9,16 @@ import sys
 import pytest
 from conftest import ROOT, script
 
-import lib
-
 SCRIPTS = sorted(path.name for path in ROOT.glob("*.py"))
 
-# What `lib`'s docstring says: floor -> modules, from the ground up.
-FLOORS = {
-    floor.lower(): re.findall(r"\w+", " ".join(re.findall(r"^    ([\w, ]+?)(?: - |$)", text, re.MULTILINE)))
-    for floor, text in re.findall(r"^(Ground|Parts|Stages)\b.*:\n((?:    .*\n)+)", lib.__doc__, re.MULTILINE)
-}
+# The order in which the parts of `lib` import each other: each from those before it only.
+ORDER = (
+    *("errors", "system", "storage", "measures", "display", "cli", "models", "data", "training"),
+    *("soup", "evaluation", "prediction"),
+)
+STAGES = ("training", "soup", "evaluation", "prediction")
+WITHOUT_TENSORFLOW = ("errors", "storage", "display", "cli")
+MODULES = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "lib").rglob("*.py"))
 
 
 def imports_of(path):
@@ -27,31 +28,39 @@ def imports_of(path):
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            found.update([node.module] if node.module != "lib" else [f"lib.{alias.name}" for alias in node.names])
+            found.add(node.module)
+            found.update(f"{node.module}.{alias.name}" for alias in node.names)
     return found
 
 
-def test_every_module_has_a_floor():
-    modules = {path.stem for path in (ROOT / "lib").glob("*.py")} - {"__init__"}
-    assert list(FLOORS) == ["ground", "parts", "stages"]
-    assert sorted(modules) == sorted(name for floor in FLOORS.values() for name in floor)
+def part_of(name):
+    """The part of `lib` that a dotted name or a path belongs to; None for what is not of it."""
+    parts = re.split(r"[./]", re.sub(r"\.py$", "", name))
+    return parts[1] if parts[0] == "lib" and len(parts) > 1 else None
 
 
-def test_imports_go_down_only():
-    floors = list(FLOORS)
-    for height, floor in enumerate(floors):
-        above = {f"lib.{name}" for higher in floors[height + 1 :] for name in FLOORS[higher]}
-        for name in FLOORS[floor]:
-            imported = imports_of(ROOT / "lib" / f"{name}.py")
-            assert not imported & above, name
-            if floor == "stages":  # which don't know each other
-                assert not imported & {f"lib.{other}" for other in FLOORS["stages"]}, name
-            if floor == "ground":
-                assert not {package.split(".")[0] for package in imported} & {"tensorflow", "keras", "numpy", "PIL"}
+def test_every_part_has_its_place_in_the_order():
+    assert {part_of(name) for name in MODULES} == {*ORDER, "__init__"}
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if part_of(name) != "__init__"])
+def test_imports_go_down_only(name):
+    part = part_of(name)
+    imported = imports_of(ROOT / name)
+    for other in {part_of(each) for each in imported if part_of(each)}:
+        assert ORDER.index(other) <= ORDER.index(part), other
+    assert "tools" not in {each.split(".")[0] for each in imported}
+    if part in WITHOUT_TENSORFLOW:
+        assert not {each.split(".")[0] for each in imported} & {"tensorflow", "keras"}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "lib").rglob("__init__.py")), ids=str)
+def test_packages_are_empty(path):
+    assert path.read_text() == ""
 
 
 def test_nothing_in_lib_ends_the_process_or_reads_its_arguments():
-    for path in (ROOT / "lib").glob("*.py"):
+    for path in (ROOT / "lib").rglob("*.py"):
         assert not re.search(r"sys\.(exit|argv)", path.read_text()), path.name
 
 

@@ -12,7 +12,7 @@ from documents import blocks
 from slurm_cluster import wait_for
 from toys import SIZE, linear_teacher, write_model, write_records, write_saved_model
 
-from lib.optimization_log import Hyperparameters, Row, write_log
+from lib.training.hyperparameters import Hyperparameters, Row, write_log
 
 pytestmark = [pytest.mark.slow, pytest.mark.once]
 
@@ -62,7 +62,7 @@ def begun(here, task):
 
 
 def test_two_tasks_whose_job_is_begun_again_train_as_one_machine_does(cluster, tmp_path):
-    cluster.call(tmp_path, sys.executable, "-m", "lib.sample", "sample", "--count", "48", "--seed", "1")
+    cluster.call(tmp_path, sys.executable, "-m", "tools.sample", "sample", "--count", "48", "--seed", "1")
     cluster.call(tmp_path, *script("imagesToTFR.py"), "-d", "sample", "-o", "s", "-s", "32", "--herbariograph")
     cluster.call(tmp_path, *script("convnext.py"), "-a", "17", "-i", "32", "-n", "1:1:1:1", "-x", "8", "-o", "m.keras")
     for folder in ("one", "two"):
@@ -170,7 +170,7 @@ def logs(here):
 
 
 def test_records_in_an_array_are_those_of_one_machine(cluster, tmp_path):
-    cluster.call(tmp_path, sys.executable, "-m", "lib.sample", "sample", "--count", "4", "--seed", "1")
+    cluster.call(tmp_path, sys.executable, "-m", "tools.sample", "sample", "--count", "4", "--seed", "1")
     for folder in ("one", "parts"):
         (tmp_path / folder).mkdir()
     records = ["imagesToTFR.py", "-d", "sample", "-s", "32", "--herbariograph", "-o"]

@@ -13,11 +13,11 @@ import pytest
 from toys import write_model, write_records
 
 from lib import soup
+from lib.data.shards import Shard
 from lib.errors import UsageError, WorkError
-from lib.files import checksum
-from lib.keras_files import load_model, save_model
-from lib.shards import Shard
+from lib.models.keras_files import load_model, save_model
 from lib.soup import Settings, make_soup
+from lib.storage.files import checksum
 
 
 def nothing(message):

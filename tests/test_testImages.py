@@ -12,7 +12,7 @@ from PIL import Image
 from sklearn.metrics import average_precision_score, classification_report, f1_score
 from toys import write_model, write_records
 
-from lib.uncertainty import confusion_matrix
+from lib.measures.uncertainty import confusion_matrix
 
 
 @pytest.fixture(scope="module")

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from conftest import FIXTURES, script
 
-from lib import porting
-from lib.checkpoints import Tensor, read_arrays
 from lib.errors import UsageError, WorkError
-from lib.teachers import open_teacher
+from lib.models import porting
+from lib.models.teacher_files import open_teacher
+from lib.models.torch_files import Tensor, read_arrays
 
 VIT = FIXTURES / "vit"
 

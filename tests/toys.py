@@ -5,7 +5,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from lib.records import make_record
+from lib.data.records import make_record
 
 SIZE = 16
 
@@ -40,7 +40,7 @@ def write_model(path, outputs=3, noise=0.0, bands=3):
     """
     import keras
 
-    from lib.keras_files import save_model
+    from lib.models.keras_files import save_model
 
     def start(seed):
         return keras.initializers.GlorotUniform(seed=seed)

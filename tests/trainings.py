@@ -8,7 +8,7 @@ import time
 import numpy as np
 from conftest import script
 
-from lib.keras_files import load_model
+from lib.models.keras_files import load_model
 
 
 def run(name, here, *arguments):

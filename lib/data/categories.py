@@ -1,0 +1,152 @@
+"""The 17 categories of the published models, and the labels of anybody else's."""
+
+import os
+import re
+from typing import NamedTuple
+
+from lib.errors import UsageError
+from lib.storage.files import whole_file
+from lib.storage.untrusted import is_whole_number, read_tsv
+
+
+class Category(NamedTuple):
+    """A category: the model's output (0-based), the short label that predictions print, the full name."""
+
+    index: int
+    label: str
+    name: str
+
+
+CATEGORIES = tuple(
+    Category(index, label, name)
+    for index, (label, name) in enumerate(
+        (
+            ("Animal", "Animal specimens"),
+            ("Biocultural", "Biocultural specimens"),
+            ("Corrupted", "Corrupted images"),
+            ("Fragmentary", "Fragmentary pressed specimens"),
+            ("Color", "Illustrations color"),
+            ("Grayscale", "Illustrations gray"),
+            ("Live", "Live plants"),
+            ("EM", "Micrographs electron"),
+            ("RLM", "Micrographs reflected light"),
+            ("TLM", "Micrographs transmission light"),
+            ("Slide", "Microscope slides"),
+            ("Mixed", "Mixed pressed specimens"),
+            ("Occluded", "Occluded specimens"),
+            ("Ordinary", "Ordinary pressed specimens"),
+            ("Reproduction", "Specimen reproductions"),
+            ("Text", "Text focused"),
+            ("Unpressed", "Unpressed specimens"),
+        )
+    )
+)
+
+LABELS = tuple(category.label for category in CATEGORIES)
+
+
+def read_labels(path):
+    """Read the labels of a model's outputs from a table.
+
+    Args:
+        path: a TSV file in UTF-8 with a header that names the columns `INDEX` (0-based) and `LABEL`, others ignored.
+
+    Returns:
+        The labels in the order of the outputs.
+
+    Raises:
+        UsageError: no such file or columns, no text, or indices that don't run from 0 without gaps or repeats.
+    """
+    rows = read_tsv(path)
+    header = rows[0][1] if rows else ()
+    if "INDEX" not in header or "LABEL" not in header:
+        raise UsageError(f"{path} needs a header with the columns INDEX and LABEL, separated by tabs.")
+    index, label = header.index("INDEX"), header.index("LABEL")
+    labels = {}
+    for number, row in rows[1:]:
+        if len(row) <= max(index, label) or not is_whole_number(row[index]) or not row[label]:
+            raise UsageError(f"{path} line {number} needs a whole number as INDEX and a LABEL.")
+        if int(row[index]) in labels:
+            raise UsageError(f"{path} line {number} repeats the INDEX {row[index]}.")
+        labels[int(row[index])] = row[label]
+    if sorted(labels) != list(range(len(labels))) or not labels:
+        raise UsageError(f"{path} needs every INDEX from 0 to one less than the number of categories.")
+    if len(set(labels.values())) < len(labels):
+        raise UsageError(f"{path} gives two categories the same LABEL.")
+    return tuple(labels[index] for index in range(len(labels)))
+
+
+def labels_of_outputs(outputs, model, given=None):
+    """The labels of a model's outputs.
+
+    Args:
+        outputs: how many there are.
+        model: the path of its file, beside which a `categories.tsv` may lie.
+        given: a table of labels to read instead.
+
+    Returns:
+        The labels: of the table, else the 17 of the published models if there are as many, else their numbers.
+
+    Raises:
+        UsageError: the table can't be read, or has another number of labels.
+    """
+    beside = os.path.join(os.path.dirname(model), "categories.tsv")
+    path = given or (beside if os.path.isfile(beside) else None)
+    if path is not None:
+        labels = read_labels(path)
+        if len(labels) != outputs:
+            raise UsageError(f"{path} has {len(labels)} labels, but {outputs} are needed.")
+        return labels
+    return LABELS if outputs == len(LABELS) else tuple(f"category {index}" for index in range(outputs))
+
+
+def read_categories(path):
+    """Read a table of categories as `write_categories` writes it.
+
+    Args:
+        path: a TSV file as of `read_labels`; a further column `CATEGORY` has the names, the labels by default.
+
+    Returns:
+        A tuple of `Category`.
+
+    Raises:
+        UsageError: as of `read_labels`, or a name twice.
+    """
+    labels = read_labels(path)
+    (_, header), *rows = read_tsv(path)
+    column = header.index("CATEGORY" if "CATEGORY" in header else "LABEL")
+    names = {int(row[header.index("INDEX")]): row[column] if column < len(row) else "" for _, row in rows}
+    if len({*names.values()} - {""}) < len(labels):
+        raise UsageError(f"{path} needs a different CATEGORY on each line.")
+    return tuple(Category(index, label, names[index]) for index, label in enumerate(labels))
+
+
+def write_categories(path, categories):
+    """Write a table `CATEGORY INDEX LABEL`, which appears whole or not at all."""
+    with whole_file(path) as file:
+        file.write("CATEGORY\tINDEX\tLABEL\n")
+        for category in categories:
+            file.write(f"{category.name}\t{category.index}\t{category.label}\n")
+
+
+def find_category(text, categories):
+    """The category that a text means: by its name or label or, of the 17, by its words in any order.
+
+    So `color_illustration` is the category `Illustrations color`. Categories of one's own are taken as they are
+    written: a hybrid may differ from a species by a sign.
+
+    Returns:
+        A `Category`, None if the text means none.
+    """
+    for category in categories:
+        if text in (category.name, category.label):
+            return category
+    if categories != CATEGORIES or not _words(text):
+        return None
+    meant = [one for one in categories if _words(text) in (_words(one.name), _words(one.label))]
+    return meant[0] if len(meant) == 1 else None
+
+
+def _words(text):
+    """The words of a name in lower case and in the singular."""
+    return frozenset(word[:-1] if word.endswith("s") else word for word in re.findall(r"[^\W_]+", text.lower()))

@@ -1,0 +1,430 @@
+"""How a picture becomes pixels. Every stage that reads an image file reads it here.
+
+What is read is decided by a file's content, never by its name. See `read_image` for what happens to the pixels.
+"""
+
+import collections
+import contextlib
+import functools
+import os
+import stat
+import threading
+
+import numpy as np
+import simplejpeg
+from PIL import Image, UnidentifiedImageError
+
+from lib.system.parallel import cores
+
+# Names that end like this, in any case, are taken for images.
+# fmt: off
+ENDINGS = frozenset([
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".bmp", ".dib", ".gif", ".tif", ".tiff", ".webp",
+    ".jp2", ".j2k", ".jpf", ".jpx", ".j2c", ".jpc",
+])
+# fmt: on
+
+# Pillow's names of what is read. An MPO is opened as the JPEG that it begins with. What else Pillow can open is left
+# out: nobody's scans, and some of it runs other programs.
+FORMATS = ("JPEG", "PNG", "BMP", "DIB", "GIF", "TIFF", "WEBP", "JPEG2000")
+
+MAX_PIXELS = 500_000_000
+_MOST_VISITS = 1000  # to one directory, by links
+
+# A JPEG is shrunk in its decoder as long as its shorter side keeps this many pixels: on labelled scans the shrunken
+# picture is categorised as well as the whole one, and a scan of 24 megapixels costs a third less time.
+SHORTER_SIDE = 512
+
+# From this many pixels on, rows are fetched one by one rather than copying the whole picture out of the decoder.
+ROWWISE_PIXELS = 3_000_000
+
+# What decoding may take at once for each core that reads: a picture that would exceed it waits until others are read.
+_DECODING_BYTES = 200_000_000
+
+# Pillow's own guard refuses from 179 million pixels on; `max_pixels` is the guard here, and it can be set.
+Image.MAX_IMAGE_PIXELS = None
+
+# Scans of a JPEG.
+_MOST_SCANS = 500
+
+# Each pixel of a thumbnail is made of so many rows and columns of unfiltered ones.
+_OVERSAMPLING = 3
+
+_TIFF_BITS_PER_SAMPLE, _TIFF_PHOTOMETRIC = 258, 262
+
+# Otherwise Pillow imports its decoders when the first file is opened, and threads that import at once can lock up.
+Image.init()
+
+
+class ImageError(Exception):
+    """One file is no picture that can be read whole; the message is the reason, without the file's name."""
+
+
+class _Budget:
+    """Memory that threads share: who needs more than is left waits, unless nobody has any."""
+
+    def __init__(self, total):
+        self.total, self._used = total, 0
+        self._changed = threading.Condition()
+
+    @contextlib.contextmanager
+    def use(self, amount):
+        with self._changed:
+            self._changed.wait_for(lambda: self._used == 0 or self._used + amount <= self.total)
+            self._used += amount
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._used -= amount
+                self._changed.notify_all()
+
+
+_DECODING = _Budget(_DECODING_BYTES * cores())
+
+
+def limit_memory(processors=None):
+    """Let decoding take as much memory at once as so many cores may; None for all that this process may use."""
+    _DECODING.total = _DECODING_BYTES * min(processors or cores(), cores())
+
+
+def is_image_name(name):
+    """Whether a file's name, or path, ends like an image's, in any case."""
+    # What os.path.splitext says, but in half the time, which counts with a list of millions.
+    stem, dot, ending = name.rpartition(".")
+    if dot + ending.lower() not in ENDINGS:
+        return False
+    return stem[-1:] not in ("", "/", ".") or os.path.splitext(name)[1] != ""
+
+
+def list_images(directory):
+    """Find the images below a directory, by the endings of their names, symbolic links followed.
+
+    Returns:
+        The paths, each `directory` as given joined with the path below it, sorted byte by byte; and a dictionary of
+        what can't be listed: path -> reason. A directory whose name ends like an image's is both listed (it will fail
+        to be read) and descended into; one that is linked from very many places only so often.
+    """
+    paths, problems, visits = [], {}, collections.Counter()
+    status = os.stat(directory)
+    waiting = [(directory, ((status.st_dev, status.st_ino),))]
+    while waiting:
+        folder, ancestors = waiting.pop()
+        try:
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    if is_image_name(entry.name):
+                        paths.append(entry.path)
+                    try:
+                        if not entry.is_dir():
+                            continue
+                        status = entry.stat()
+                    except OSError as error:  # such as a link to itself
+                        if not is_image_name(entry.name):
+                            problems[entry.path] = f"can't be looked at: {error.strerror}"
+                        continue
+                    identity = (status.st_dev, status.st_ino)
+                    if identity in ancestors:  # a link in a circle
+                        continue
+                    # Of folders that are linked with each other there are more paths than can ever be followed.
+                    visits[identity] += 1
+                    if visits[identity] <= _MOST_VISITS:
+                        waiting.append((entry.path, (*ancestors, identity)))
+                    elif visits[identity] == _MOST_VISITS + 1:
+                        problems[entry.path] = (
+                            f"the directory is linked from more than {_MOST_VISITS:,} places, of which the others are "
+                            "left out"
+                        )
+        except OSError as error:
+            problems[folder] = f"the directory can't be listed: {error.strerror}"
+    return sorted(paths, key=os.fsencode), problems
+
+
+def read_image(path, size, exact=False, max_pixels=MAX_PIXELS):
+    """Read an image file as the pixels that a model is given.
+
+    The picture is turned as its EXIF orientation says; a JPEG is shrunk inside the decoder to the smallest of 1/1,
+    1/2, 1/4 and 1/8 of its size whose shorter side is at least 512 pixels; 16 bits are scaled to 0-255, transparent
+    pixels lie on white, of an animation or a multi-page file the first picture counts. Then comes bilinear resizing
+    without antialiasing, the aspect not kept: the published models were trained on such pixels, and antialiased ones
+    ruin their answers.
+
+    Args:
+        path: the file.
+        size: height and width of the result in pixels.
+        exact: the published pipeline's pixels instead: TensorFlow's decoder at full size, EXIF orientation and
+            transparency ignored. What that decoder does not know is read by Pillow, at full size.
+        max_pixels: a picture with more pixels than this is refused before it is decoded.
+
+    Returns:
+        float32 `(size, size, 3)`, red, green and blue, 0-255.
+
+    Raises:
+        ImageError: not a regular file, no image, cut short, too large, or anything else that keeps it from being
+            read whole.
+    """
+
+    def pixels(file, image):
+        if exact:
+            with _DECODING.use(4 * image.width * image.height):
+                return _exact_pixels(file, image, size)
+        return _square_pixels(file, image, size)[0]
+
+    return _with_opened(path, max_pixels, pixels)
+
+
+def read_thumbnail(path, side, max_pixels=MAX_PIXELS):
+    """Read an image file as a small picture for people: decoded and turned as by `read_image`, but antialiased and
+    with its aspect kept.
+
+    Args:
+        path: the file.
+        side: the longer side of the result in pixels; a smaller picture keeps its size.
+        max_pixels: see `read_image`.
+
+    Returns:
+        uint8 `(height, width, 3)`.
+
+    Raises:
+        ImageError: as of `read_image`.
+    """
+
+    def pixels(file, image):
+        width, height = image.size  # before the decoder is told to shrink it
+        square, orientation = _square_pixels(file, image, _OVERSAMPLING * side)
+        if orientation in (5, 6, 7, 8):
+            width, height = height, width
+        scale = min(1, side / max(width, height))
+        shape = max(1, round(scale * width)), max(1, round(scale * height))
+        return np.asarray(Image.fromarray(np.rint(square).astype("uint8")).resize(shape, Image.LANCZOS))
+
+    return _with_opened(path, max_pixels, pixels)
+
+
+def check_scans(jpeg):
+    """Raise ValueError if a JPEG is made to take for ever.
+
+    The decoder goes over the whole picture for each of its scans, of which a few bytes make one and ten are usual.
+
+    Args:
+        jpeg: its bytes.
+    """
+    scans = jpeg.count(b"\xff\xda")
+    if scans > _MOST_SCANS:
+        raise ValueError(f"it has {scans:,} scans")
+
+
+def _with_opened(path, max_pixels, use):
+    """Open an image file and call `use` with the file and the Pillow image, which is not decoded yet.
+
+    Returns:
+        What `use` does.
+
+    Raises:
+        ImageError: see `read_image`. Whatever `use` raises becomes one.
+    """
+    try:
+        status = os.stat(path)
+        if stat.S_ISDIR(status.st_mode):
+            raise ImageError("a directory, not a file")
+        if not stat.S_ISREG(status.st_mode):
+            raise ImageError("not a regular file")
+        if status.st_size == 0:
+            raise ImageError("an empty file")
+        with open(path, "rb") as file:
+            image = Image.open(file, formats=FORMATS)
+            if image.width * image.height > max_pixels:
+                raise ImageError(
+                    f"{image.width} x {image.height} pixels are more than the {max_pixels} allowed (--max-pixels)"
+                )
+            if image.info.get("progressive"):
+                file.seek(0)
+                check_scans(file.read())
+            return use(file, image)
+    except ImageError:
+        raise
+    except FileNotFoundError:
+        link = os.path.islink(path)
+        raise ImageError("a link to a file that doesn't exist" if link else "the file doesn't exist") from None
+    except UnidentifiedImageError:
+        raise ImageError("not an image that can be read (JPEG, PNG, BMP, GIF, TIFF, WebP or JPEG 2000)") from None
+    except MemoryError:
+        raise ImageError("more memory needed than there is") from None
+    except OSError as error:  # whose text may name the file, which is named beside the reason
+        raise ImageError(f"can't be read whole: {error.strerror or error}") from error
+    except Exception as error:  # Decoders raise what they like on a bad file: struct.error, KeyError, SyntaxError, …
+        raise ImageError(f"can't be read whole: {str(error) or type(error).__name__}") from error
+
+
+def _square_pixels(file, image, size):
+    """Decode an open file, whose header Pillow has read as `image`.
+
+    Returns:
+        float32 `(size, size, 3)`, 0-255, turned as its EXIF orientation says; and that orientation, 1-8.
+    """
+    with _DECODING.use(_decoding_bytes(image)):
+        decoded = _decode_jpeg(file, image)
+        if decoded is None:
+            image.draft(None, (SHORTER_SIDE, SHORTER_SIDE))
+            image.load()
+            decoded = image
+        orientation = _orientation(image)
+        return _turn(_resize(decoded, size), orientation), orientation
+
+
+def _shrinking(image):
+    """By how much a JPEG is shrunk in its decoder: 1, 2, 4 or 8."""
+    most = min(image.width, image.height) // SHORTER_SIDE
+    return next(factor for factor in (8, 4, 2, 1) if most >= factor or factor == 1)
+
+
+def _decoding_bytes(image):
+    """About how much memory decoding a Pillow image takes."""
+    pixels = image.width * image.height
+    if image.format in ("JPEG", "MPO"):
+        # A progressive JPEG is held whole as coefficients of 2 bytes, whatever it is shrunk to.
+        return 4 * pixels // _shrinking(image) ** 2 + (6 * pixels if image.info.get("progressive") else 0)
+    return (4 if image.format in ("PNG", "BMP", "DIB") else 8) * pixels
+
+
+def _decode_jpeg(file, image):
+    """Decode an ordinary JPEG, whose header Pillow has read as `image`, faster than Pillow does and with equal pixels.
+
+    Returns:
+        uint8 `(height, width, 3)`, shrunk; None for what is not an ordinary JPEG or not whole: Pillow decides on it.
+    """
+    if image.format not in ("JPEG", "MPO") or image.mode not in ("L", "RGB"):
+        return None
+    factor = _shrinking(image)
+    width, height = -(-image.width // factor), -(-image.height // factor)
+    file.seek(0)
+    try:
+        pixels = simplejpeg.decode_jpeg(file.read(), "RGB", min_height=height, min_width=width, strict=True)
+    except (ValueError, KeyError):
+        return None
+    return pixels if pixels.shape == (height, width, 3) else None
+
+
+def _resize(decoded, size):
+    """Decoded Pillow image or uint8 `(height, width, 3)` -> float32 `(size, size, 3)`, 0-255.
+
+    Bilinear, without antialiasing, the aspect not kept.
+    """
+    whole = isinstance(decoded, np.ndarray)
+    height, width = decoded.shape[:2] if whole else (decoded.height, decoded.width)
+    rows, row_weights = _lattice(height, size)
+    columns, column_weights = _lattice(width, size)
+    if whole:
+        corners = decoded.take(rows, axis=0).take(columns, axis=1).astype("float32")
+    else:
+        corners = _rgb(_pick(decoded, rows, columns), decoded)
+    corners = corners.reshape(2 * size, 6 * size)
+    # First along the rows, then along the columns, as TensorFlow does; in place and flat, since that is twice as fast.
+    before, behind = corners[:, : 3 * size], corners[:, 3 * size :]
+    lines = behind - before
+    lines *= np.repeat(column_weights, 3)
+    lines += before
+    before, behind = lines[:size], lines[size:]
+    pixels = behind - before
+    pixels *= row_weights[:, None]
+    pixels += before
+    return pixels.reshape(size, size, 3)
+
+
+@functools.lru_cache(maxsize=4096)
+def _lattice(length, size):
+    """Where bilinear resizing with half-pixel centres looks along one axis of `length` pixels, in float32 as
+    TensorFlow computes it.
+
+    Returns:
+        int64 `(2 * size,)`: for each output pixel the input pixel before it, then for each the one behind it; and
+        float32 `(size,)`: the weight of the one behind.
+    """
+    scale = np.float32(length) / np.float32(size)
+    position = (np.arange(size, dtype="float32") + np.float32(0.5)) * scale - np.float32(0.5)
+    before = np.floor(position)
+    behind = np.minimum(np.ceil(position), length - 1).astype("int64")
+    return np.concatenate([np.minimum(np.maximum(before.astype("int64"), 0), behind), behind]), position - before
+
+
+def _pick(image, rows, columns):
+    """The pixels of a Pillow image where `rows` and `columns` cross, in the image's own mode, as an array."""
+    if image.mode == "1":
+        image = image.convert("L")
+    if image.width * image.height < ROWWISE_PIXELS:
+        return np.asarray(image).take(rows, axis=0).take(columns, axis=1)
+    lines = {}
+    for row in rows.tolist():
+        if row not in lines:
+            lines[row] = np.asarray(image.crop((0, row, image.width, row + 1)))[0].take(columns, axis=0)
+    return np.stack([lines[row] for row in rows.tolist()])
+
+
+def _rgb(pixels, image):
+    """Pixels in the mode of the Pillow image they were picked from -> float32 RGB, 0-255, on white."""
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return pixels.astype("float32")
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
+        tags = getattr(image, "tag_v2", {})
+        bits = max(tags.get(_TIFF_BITS_PER_SAMPLE, (16,)))
+        grey = pixels.astype("float32") * np.float32(255 / (2**bits - 1))
+        if tags.get(_TIFF_PHOTOMETRIC) == 0:  # white is zero, which Pillow heeds up to 8 bits only
+            grey = 255 - grey
+        return np.repeat(grey[:, :, None], 3, axis=2)
+    if image.mode in ("I", "F"):
+        # 32 bits have no agreed range: the picture's own darkest and brightest pixel become 0 and 255. What is no
+        # number, as where nothing was measured, is dark.
+        whole = np.asarray(image)
+        numbers = whole[np.isfinite(whole)]
+        if not numbers.size:
+            raise ImageError("no pixel is a number")
+        darkest, brightest = float(numbers.min()), float(numbers.max())
+        values = np.where(np.isfinite(pixels), pixels, darkest).astype("float64")
+        grey = (values - darkest) * (255 / ((brightest - darkest) or 1))
+        return np.repeat(grey.astype("float32")[:, :, None], 3, axis=2)
+    mode = "L" if image.mode == "1" else image.mode
+    part = Image.frombytes(mode, pixels.shape[1::-1], np.ascontiguousarray(pixels).tobytes())
+    if image.palette is not None and mode in ("P", "PA"):
+        part.putpalette(image.palette)
+    if "transparency" in image.info:
+        part.info["transparency"] = image.info["transparency"]
+    if mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in part.info:
+        part = part.convert("LA") if mode == "La" else part
+        colours = np.asarray(part.convert("RGBA"), dtype="float32")
+        return 255 + (colours[:, :, :3] - 255) * (colours[:, :, 3:] / 255)
+    return np.asarray(part.convert("RGB"), dtype="float32")
+
+
+def _orientation(image):
+    """The EXIF orientation of a loaded Pillow image, 1-8; 1 where there is none or it can't be read."""
+    try:
+        # After `load`, since newer Pillows turn a TIFF by themselves while loading and then drop the tag.
+        return image.getexif().get(0x0112, 1)
+    except Exception:  # A broken EXIF block is no reason to refuse a picture.
+        return 1
+
+
+def _turn(pixels, orientation):
+    """Turn square pixels `(size, size, 3)` as the EXIF orientation says. Resizing to a square commutes with it."""
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.transpose(1, 0, 2)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return np.ascontiguousarray(pixels)
+
+
+def _exact_pixels(file, image, size):
+    """The published pipeline's pixels of an open file, whose header Pillow has read as `image`."""
+    import tensorflow as tf  # Here, since nothing else of this module needs it.
+
+    if image.format in ("JPEG", "MPO", "PNG", "BMP", "DIB", "GIF"):
+        file.seek(0)
+        try:
+            decoded = tf.io.decode_image(file.read(), channels=3, expand_animations=False)
+            return tf.image.resize(decoded, (size, size)).numpy()
+        except tf.errors.InvalidArgumentError:
+            pass  # Such as a JPEG in CMYK. If the file is cut short, Pillow says so in the next line, too.
+    image.load()
+    return _resize(image, size)

@@ -1,0 +1,252 @@
+"""Pages to look at in a browser: one file each, that holds all it shows and asks nothing of anybody.
+
+They are made of plain data; what comes from file names is escaped by the templates in `lib/display/templates`.
+"""
+
+import base64
+import hashlib
+import os
+import time
+import unicodedata
+from typing import NamedTuple, Optional, Sequence
+from urllib.parse import quote
+
+import jinja2
+from markupsafe import Markup
+
+from lib.storage.files import unescape_name, whole_file
+
+MOST_ERRORS = 2_000  # that a page lists
+
+_TEMPLATES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "templates")
+_JOINERS = "\u200c\u200d"  # which scripts such as Persian need within words
+
+
+class Card(NamedTuple):
+    """An image on a page.
+
+    Attributes:
+        name: as in the tables, see `lib.storage.files.escape_name`.
+        answer: what it was taken for.
+        probability: of the answer, 0-1; None if that is not known.
+        second, second_probability: the runner-up, empty and None if that is not known.
+        picture: the bytes of a WebP; None for no thumbnail.
+        problem: why there is none.
+        link: where the picture leads to, see `link_to`; empty for nowhere.
+        true: its true category, if that is known.
+    """
+
+    name: str
+    answer: str
+    probability: Optional[float]
+    second: str = ""
+    second_probability: Optional[float] = None
+    picture: Optional[bytes] = None
+    problem: str = ""
+    link: str = ""
+    true: str = ""
+
+
+class Group(NamedTuple):
+    """A category on a page: its label, how many images it has, and the `Card`s of those that are shown."""
+
+    label: str
+    count: int
+    cards: Sequence[Card]
+
+
+class Cell(NamedTuple):
+    """A cell of a confusion matrix: how many images, as a shade of 0 to 4, and as text."""
+
+    count: int
+    shade: int
+    text: str
+
+
+def write_prediction_page(path, title, facts, groups, errors, labels, names=None, identity="", moment=None):
+    """Write the page of a folder's predictions.
+
+    Args:
+        path: the `.html` file, which appears whole or not at all.
+        title: its title.
+        facts: pairs of text: how the predictions were made.
+        groups: a `Group` for each category, also for those without images.
+        errors: pairs of a name and the reason why the file could not be read.
+        labels: what an image can be corrected to.
+        names: a dictionary of label -> full name, of those that have one.
+        identity: what tells this page from others, so that a browser can keep its corrections.
+        moment: when it was made, as of `time.localtime`; None for now.
+    """
+    filled = [group.label for group in groups if group.count]
+    _write(
+        path,
+        "prediction.html",
+        title,
+        facts,
+        labels,
+        names or {},
+        identity,
+        moment,
+        groups=groups,
+        errors=list(errors),
+        most_errors=MOST_ERRORS,
+        places={label: place for place, label in enumerate(filled)},
+        total=sum(group.count for group in groups),
+    )
+
+
+def write_evaluation_page(
+    path,
+    title,
+    facts,
+    groups,
+    labels,
+    figures,
+    matrix,
+    rows,
+    bins,
+    mistakes,
+    absent=(),
+    weighted=False,
+    corrected=False,
+    identity="",
+    moment=None,
+):
+    """Write the page of a model's answers to labelled records.
+
+    Args:
+        path, title, facts, labels, identity, moment: see `write_prediction_page`.
+        groups: a `Group` for each true category.
+        figures: pairs of text: a figure's name and its value.
+        matrix: for each true category, for each answer, a `Cell`.
+        rows: for each category that there is: label, precision, recall, F1, images, average precision.
+        bins: the calibration error, and for each step of certainty that has images a dictionary of `left`, `width`,
+            `certainty`, `right` and `share`, all in percent.
+        mistakes: `Card`s.
+        absent: labels of categories without images.
+        weighted: whether the matrix has weights.
+        corrected: whether the cards' names are those of files, so that they can be corrected.
+    """
+    _write(
+        path,
+        "evaluation.html",
+        title,
+        facts,
+        labels,
+        {},
+        identity,
+        moment,
+        groups=groups,
+        figures=figures,
+        matrix=matrix,
+        rows=rows,
+        calibration={"error": bins[0], "bins": bins[1]},
+        mistakes=mistakes,
+        absent=absent,
+        weighted=weighted,
+        corrected=corrected,
+        total=sum(group.count for group in groups),
+    )
+
+
+def _write(path, template, title, facts, labels, names, identity, moment, **content):
+    style, script = (_read(name) for name in ("page.css", "page.js"))
+    # Nothing but these two and the pictures: whatever a file name holds, a browser will not run it.
+    policy = (
+        f"default-src 'none'; img-src data:; style-src '{_hash_of(style)}'; script-src '{_hash_of(script)}'; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    choices = [{"value": label, "text": shown(label)} for label in labels]
+    pictures = {}  # as text -> which one; filled while the page is made
+    environment = _environment()
+    environment.filters["kept"] = lambda data: pictures.setdefault(base64.b64encode(data).decode(), len(pictures))
+    page = environment.get_template(template)
+    parts = page.generate(
+        title=title,
+        facts=facts,
+        labels=labels,
+        index={label: place for place, label in enumerate(labels)},
+        choices=choices,
+        names=names,
+        prefix=common_folder(card.name for group in content["groups"] for card in group.cards),
+        identity=hashlib.sha256(identity.encode()).hexdigest()[:16],
+        date=time.strftime("%Y-%m-%d %H:%M", moment or time.localtime()),
+        style=Markup(style),
+        script=Markup(script),
+        policy=policy,
+        pictures=pictures,
+        **content,
+    )
+    with whole_file(path) as file:
+        file.writelines(parts)
+
+
+def _environment():
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        base=lambda name: name[name.rfind("/") + 1 :],
+        folder=lambda name, prefix: name[: name.rfind("/") + 1][len(prefix) if name.startswith(prefix) else 0 :],
+        counted=counted,
+        percent=lambda share: f"{100 * share:.1f}\u00a0%",
+        shown=shown,
+    )
+    return environment
+
+
+def _read(name):
+    with open(os.path.join(_TEMPLATES, name), encoding="utf-8") as file:
+        return file.read()
+
+
+def _hash_of(text):
+    """A text's checksum as a content security policy has it."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def shown(text):
+    """A text for people: characters that can't be seen, or that turn the direction of others, become their numbers.
+
+    Such as `‹U+202E›`, after which `gnp.exe` would read `exe.png`. Bytes that are not UTF-8 become `\\x` and two
+    hexadecimal digits, unless `lib.storage.files.escape_name` has done so already.
+    """
+    return "".join(map(_shown, text))
+
+
+def _shown(character):
+    category = unicodedata.category(character)
+    if category == "Cs" and 0xDC80 <= ord(character) <= 0xDCFF:
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    hidden = category in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp") and character not in _JOINERS
+    return f"‹U+{ord(character):04X}›" if hidden else character
+
+
+def counted(number, noun, plural=None):
+    """A number of things in words: `1 image`, `2,000 images`."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def link_to(name, page):
+    """The address of an image, by its name as in tables, relative to a page that lies at `page`."""
+    source = unescape_name(name)
+    parent = os.path.realpath(os.path.dirname(source) or ".")
+    here = os.path.realpath(os.path.dirname(page) or ".")
+    relative = os.path.relpath(os.path.join(parent, os.path.basename(source)), here)
+    return "./" + quote(os.fsencode(relative))
+
+
+def common_folder(names):
+    """The folder that all names begin with, and its slash; empty if there is none."""
+    names = list(names)
+    if not names:
+        return ""
+    first, last = min(names), max(names)  # what these begin with, all do
+    same = next(
+        (place for place, pair in enumerate(zip(first, last)) if len(set(pair)) > 1), min(len(first), len(last))
+    )
+    return first[: first.rfind("/", 0, same) + 1]

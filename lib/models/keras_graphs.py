@@ -1,0 +1,505 @@
+"""From the description of a model in a `.keras` file, by any Keras since 2.12, to a model of the Keras that runs.
+
+Only plain layers are built: those of Keras that hold no code and read no files, and this project's own. The graph is
+rebuilt here, layer by layer, rather than by Keras, whose versions refuse each other's descriptions and which would
+look up any class that a file names.
+"""
+
+import collections
+import contextlib
+import functools
+import inspect
+import math
+import re
+from typing import Any, List, NamedTuple, Optional
+
+import keras
+import numpy as np
+
+from lib.models.layers import LayerScale, RandomCrop
+
+# Layers of Keras that run code from the file or read other files.
+REFUSED = frozenset(
+    [
+        "Lambda",
+        "TFSMLayer",
+        "TorchModuleWrapper",
+        "JaxLayer",
+        "FlaxLayer",
+        "StringLookup",
+        "IntegerLookup",
+        "TextVectorization",
+    ]
+)
+
+# Settings that some Kerases write and others don't know, with the value that means what the others do anyway. None
+# and False mean that of every setting.
+NEUTRAL = {
+    "autocast": True,
+    "data_format": "channels_last",
+    "fill_mode": "constant",
+    "fill_value": 0.0,
+    "groups": 1,
+    "implementation": 2,
+}
+
+# Settings that say what the graph says as well, or nothing about results.
+REDUNDANT = frozenset(["batch_input_shape", "build_input_shape", "dynamic", "key_shape", "query_shape", "value_shape"])
+
+# The same setting under the name that Keras 3 gave it.
+RENAMED = {("LeakyReLU", "alpha"): "negative_slope", ("LeakyReLU", "negative_slope"): "alpha"}
+
+# Operators between tensors, as Keras 2 and Keras 3 write them, to what they do; see `_operation`.
+OPERATIONS = {
+    "__operators__.add": "add",
+    "math.add": "add",
+    "Add": "add",
+    "math.multiply": "multiply",
+    "Multiply": "multiply",
+    "math.subtract": "subtract",
+    "Subtract": "subtract",
+}
+
+
+# What arrays in a description may hold.
+NUMBERS = ("float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "bool")
+
+MOST_LAYERS = 10_000  # in one model
+
+
+class Part(NamedTuple):
+    """A layer of a rebuilt model: its class in the file, the live layer, the parts of a model in a model."""
+
+    class_name: str
+    layer: Any
+    parts: Optional[List["Part"]]
+
+
+class Reference(NamedTuple):
+    """A tensor in a file's graph: which output of which call of which layer."""
+
+    layer: str
+    node: int
+    tensor: int
+
+
+class GraphError(ValueError):
+    """The description names what can't be built here; the message is a clause to follow a file's name."""
+
+
+if keras.__version__.startswith("2."):
+    PlainModel = keras.Model
+else:
+
+    class PlainModel(keras.Model):
+        """A functional model whose loss has the penalties of frozen weights, too, as it has on Keras 2."""
+
+        @property
+        def losses(self):
+            frozen = [weight.regularizer(weight) for weight in self.non_trainable_weights if weight.regularizer]
+            return super().losses + frozen
+
+
+def build_model(description, most=math.inf):
+    """Build the model that a file describes, its weights still at random.
+
+    Args:
+        description: the content of `config.json` (or of an HDF5 file's `model_config`), parsed.
+        most: how many numbers its weights may have: a few bytes can describe a model that no memory holds.
+
+    Returns:
+        A functional Keras model and the list of its `Part`s in the file's order.
+
+    Raises:
+        GraphError: it holds something other than plain layers, or settings that mean nothing to the running Keras.
+    """
+    try:
+        with _counted_weights(most):
+            model, parts = _build(description, PlainModel)
+    except (GraphError, MemoryError):
+        raise
+    except Exception as error:  # A description by nobody's Keras makes the running one raise whatever it likes.
+        reason = f"without {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
+        raise GraphError(f"describes its model in a way that no Keras does ({reason})") from error
+    return model, parts
+
+
+@contextlib.contextmanager
+def _counted_weights(most):
+    """Raise GraphError within the block before layers make weights of more than so many numbers together."""
+    plain, counted = keras.layers.Layer.add_weight, 0
+    signature = inspect.signature(plain)
+
+    @functools.wraps(plain)
+    def add_weight(*arguments, **options):
+        nonlocal counted
+        shape = signature.bind(*arguments, **options).arguments.get("shape")
+        sides = (shape,) if isinstance(shape, int) else tuple(shape or ())
+        counted += math.prod(int(side) for side in sides if side is not None)
+        if counted > most:
+            raise GraphError(f"describes {counted:,} weights, far more than it holds")
+        return plain(*arguments, **options)
+
+    keras.layers.Layer.add_weight = add_weight
+    try:
+        yield
+    finally:
+        keras.layers.Layer.add_weight = plain
+
+
+def plain_description(description):
+    """A description as the running Keras writes it -> the same with this project's stand-ins named as in Keras.
+
+    So a file can be opened by a Keras that doesn't know this project.
+    """
+    if isinstance(description, (list, tuple)):
+        return [plain_description(item) for item in description]
+    if not isinstance(description, dict):
+        return description
+    plain = {key: plain_description(value) for key, value in description.items() if key != "compile_config"}
+    if plain.get("class_name") == RandomCrop.__name__:
+        plain.update(module="keras.layers", registered_name=None)
+    elif plain.get("class_name") == LayerScale.__name__:
+        plain.update(module=None, registered_name="LayerScale")
+    elif plain.get("class_name") == "PlainModel":
+        plain.update(module="keras.src.models.functional", class_name="Functional", registered_name="Functional")
+    return plain
+
+
+def outline(description):
+    """What a description says about the model's function, the same for every Keras, to compare two by."""
+    config = description["config"]
+    layers = config["layers"] if isinstance(config, dict) else config
+    found = []
+    for entry in layers:
+        kind, settings = entry["class_name"], entry["config"]
+        if kind in ("Functional", "Sequential", "Model"):
+            found.append((kind, outline(entry)))
+        elif kind != "InputLayer":
+            told = [(key, _told(settings[key])) for key in _FUNCTIONAL_SETTINGS if key in settings]
+            found.append((kind, settings.get("name", entry.get("name")), told))
+    return found
+
+
+# The settings by which layers of the same class and of weights of the same shapes differ in what they do.
+_FUNCTIONAL_SETTINGS = (
+    *("filters", "units", "kernel_size", "strides", "padding", "pool_size", "dilation_rate"),
+    *("activation", "epsilon", "scale", "offset", "height", "width", "target_shape", "function"),
+)
+
+
+def _told(value):
+    """A setting as text that every Keras writes alike."""
+    if isinstance(value, dict):
+        value = value.get("config") if isinstance(value.get("config"), str) else value.get("class_name")
+    return [_told(item) for item in value] if isinstance(value, (list, tuple)) else str(value)
+
+
+_ALWAYS_FLOAT32 = ("InputLayer", "Rescaling", "LayerNormalization", "BatchNormalization", "GroupNormalization")
+
+
+def with_precision(description, policy):
+    """A description -> the same with a dtype policy of Keras, such as `mixed_float16`, for the layers in between.
+
+    What scales the pixels, what normalizes and what gives the logits stays as it is, float32: means and variances need
+    the digits, and TensorFlow 2.13 has no fused normalization in bfloat16 for processors without such arithmetic.
+    """
+    config = description["config"]
+    layers = config["layers"] if isinstance(config, dict) else config
+    if "output_layers" in config:
+        outputs = {reference.layer for reference in _references(config["output_layers"])}
+    else:
+        outputs = {layers[-1]["config"].get("name")}
+    changed = []
+    for entry in layers:
+        if entry["class_name"] in ("Functional", "Sequential", "Model"):
+            entry = with_precision(entry, policy)
+        elif entry["class_name"] not in _ALWAYS_FLOAT32 and entry["config"].get("name") not in outputs:
+            entry = dict(entry, config=dict(entry["config"], dtype=policy))
+        changed.append(entry)
+    return dict(description, config=dict(config, layers=changed) if isinstance(config, dict) else changed)
+
+
+def _build(description, model_class):
+    """Build a Functional or Sequential model: the model and its parts."""
+    kind, config = description["class_name"], description["config"]
+    if kind == "Sequential":
+        config = _as_functional(config, description.get("build_config"))
+    elif kind not in ("Functional", "Model"):
+        raise GraphError(f"is a {kind}, not a model of plain layers (Functional or Sequential)")
+    parts, waiting = [], []
+    tensors = {}
+    if len(config["layers"]) > MOST_LAYERS:
+        raise GraphError(f"describes {len(config['layers']):,} layers, more than {MOST_LAYERS:,}")
+    for entry in config["layers"]:
+        name = entry.get("name", entry["config"].get("name"))
+        if entry["class_name"] == "InputLayer":
+            tensors[Reference(name, 0, 0)] = _input(entry["config"])
+            continue
+        part = _part(entry, name)
+        parts.append(part)
+        for index, node in enumerate(entry["inbound_nodes"]):
+            waiting.append((name, index, part, _call(node)))
+    outputs = _references(config["output_layers"])
+    shifts = _shifts(parts, waiting, outputs)
+    while waiting:
+        later = []
+        for name, index, part, (arguments, options) in waiting:
+            if not all(reference in tensors for reference in _named(arguments) + _named(options)):
+                later.append((name, index, part, (arguments, options)))
+                continue
+            results = part.layer(*_fill(arguments, tensors), **_fill(options, tensors))
+            for position, tensor in enumerate(results if isinstance(results, (list, tuple)) else [results]):
+                tensors[Reference(name, index + shifts[name], position)] = tensor
+        if len(later) == len(waiting):
+            raise GraphError(f"has a layer {later[0][0]!r} whose input comes from nowhere")
+        waiting = later
+    ends = []
+    for references in (_references(config["input_layers"]), outputs):
+        found = [tensors[reference] for reference in references]
+        ends.append(found[0] if len(found) == 1 else found)
+    model = model_class(ends[0], ends[1], name=config.get("name"))
+    if config.get("trainable") is False:
+        model.trainable = False
+    return model, parts
+
+
+def _as_functional(config, build_config):
+    """The configuration of a Sequential model as that of a Functional one."""
+    layers = config["layers"] if isinstance(config, dict) else config
+    if layers[0]["class_name"] != "InputLayer":
+        shape = layers[0]["config"].get("batch_input_shape") or (build_config or config).get("input_shape")
+        shape = shape or config.get("build_input_shape")
+        if shape is None:
+            raise GraphError("holds a Sequential model that was saved before its input's shape was known")
+        layers = [{"class_name": "InputLayer", "config": {"batch_shape": shape, "name": "sequential_input"}}, *layers]
+    chained, before = [], None
+    for layer in layers:
+        name = layer["config"].get("name") or layer.get("name")
+        inbound = [] if before is None else [[[before, 0, 0, {}]]]
+        chained.append(dict(layer, name=name, inbound_nodes=inbound))
+        before = name
+    return {
+        "name": config.get("name") if isinstance(config, dict) else None,
+        "trainable": config.get("trainable") if isinstance(config, dict) else None,
+        "layers": chained,
+        "input_layers": [[chained[0]["name"], 0, 0]],
+        "output_layers": [[before, 0, 0]],
+    }
+
+
+def _input(config):
+    shape = config.get("batch_shape") or config.get("batch_input_shape")
+    return keras.Input(batch_shape=tuple(shape), dtype=_dtype(config.get("dtype")), name=config.get("name"))
+
+
+def _part(entry, name):
+    """The live layer for one entry of a model's layers."""
+    kind, config = entry["class_name"], entry["config"]
+    module = entry.get("module")
+    if kind in ("Functional", "Sequential", "Model"):
+        model, parts = _build(entry, keras.Model)
+        return Part(kind, model, parts)
+    if kind == "TFOpLambda":
+        return Part(kind, _operation(config["function"], name), None)
+    if module and module.startswith("keras.src.ops"):
+        return Part(kind, _operation(kind, name), None)
+    layer_class = _layer_class(entry)
+    options = _options(layer_class, config, name)
+    try:
+        return Part(kind, layer_class(**options), None)
+    except (TypeError, ValueError) as error:
+        raise GraphError(f"has a layer {name!r} that this Keras can't build: {error}") from error
+
+
+def _layer_class(entry):
+    kind = entry["class_name"]
+    # Keras writes the module None for a class that is not its own; versions before 2.13 write no module at all.
+    foreign = entry.get("module", "keras") is None or not _of_keras(entry.get("module", "keras"))
+    if kind == "LayerScale":
+        return LayerScale
+    if kind == "RandomCrop" and not foreign:
+        return RandomCrop
+    found = getattr(keras.layers, kind, None)
+    if foreign or kind in REFUSED or not (inspect.isclass(found) and issubclass(found, keras.layers.Layer)):
+        raise GraphError(
+            "holds a layer {!r} of the class {}, which is not one of Keras's plain layers".format(
+                entry["config"].get("name"), kind
+            )
+        )
+    return found
+
+
+def _of_keras(module):
+    return module.split(".")[0] in ("keras", "tf_keras")
+
+
+def _options(built_class, config, name):
+    """The settings of a layer, initializer, regularizer or constraint, as the running Keras wants them."""
+    accepted = {"name", "trainable", "dtype"} if issubclass(built_class, keras.layers.Layer) else set()
+    for ancestor in built_class.__mro__:
+        if "__init__" in vars(ancestor):
+            accepted.update(inspect.signature(ancestor.__init__).parameters)
+    options = {}
+    for key, value in config.items():
+        if key == "axis" and built_class is keras.layers.BatchNormalization and isinstance(value, list):
+            value = value[0]  # Keras 2 writes its one axis as a list
+        if key not in accepted and RENAMED.get((built_class.__name__, key)) in accepted:
+            key = RENAMED[built_class.__name__, key]
+        if key == "dtype":
+            options[key] = _dtype(value)
+        elif key in accepted:
+            options[key] = _value(value, name)
+        elif not _means_nothing(key, value):
+            raise GraphError(
+                f"has a layer {name!r} with the setting {key}={value!r}, which Keras {keras.__version__} does not know"
+            )
+    return options
+
+
+def _means_nothing(key, value):
+    """Whether a setting that the running Keras does not know can be left out."""
+    if key in REDUNDANT or key.endswith("_initializer"):  # the weights come from the file
+        return True
+    return value is None or value is False or (key in NEUTRAL and NEUTRAL[key] == value)
+
+
+def _dtype(value):
+    """A dtype or dtype policy as its name."""
+    if isinstance(value, dict):
+        return value["config"]["name"]
+    return value
+
+
+def _value(value, name):
+    """A setting's value: numbers and strings as they are, what is described as an object as the object."""
+    if isinstance(value, list):
+        return [_value(item, name) for item in value]
+    if not isinstance(value, dict):
+        return value
+    kind = value.get("class_name")
+    if kind is None:
+        return {key: _value(item, name) for key, item in value.items()}
+    if kind == "__tuple__":
+        return tuple(_value(item, name) for item in value["items"])
+    if kind in ("__numpy__", "__tensor__"):
+        if value["config"]["dtype"] not in NUMBERS:
+            raise GraphError(f"has a layer {name!r} with an array of {value['config']['dtype']!r}")
+        return np.array(value["config"]["value"], dtype=value["config"]["dtype"])
+    module, config = value.get("module", "keras"), value["config"]
+    if kind == "function":
+        if isinstance(config, str) and callable(getattr(keras.activations, config, None)):
+            return config
+    elif module is not None and _of_keras(module):
+        for namespace in (keras.initializers, keras.regularizers, keras.constraints):
+            found = getattr(namespace, kind, None)
+            if inspect.isclass(found):
+                return found(**_options(found, config, name))
+        if hasattr(keras.layers, kind):
+            return _part(value, config.get("name")).layer
+    raise GraphError(f"has a layer {name!r} that uses {kind}, which is not a plain part of Keras")
+
+
+def _operation(operation, name):
+    """A callable that does with layers what an operator between tensors did."""
+    kind = OPERATIONS.get(operation)
+    if kind is None:
+        raise GraphError(f"holds the operation {name!r} ({operation}), which no plain layer stands for")
+    pairwise = {"add": keras.layers.Add, "multiply": keras.layers.Multiply, "subtract": keras.layers.Subtract}[kind]
+
+    def apply(x, y, **options):
+        if any(value is not None for value in options.values()):
+            raise GraphError(f"holds the operation {name!r} with unknown settings")
+        if keras.backend.is_keras_tensor(x) and keras.backend.is_keras_tensor(y):
+            return pairwise(name=name)([x, y])
+        tensor, number = (x, y) if keras.backend.is_keras_tensor(x) else (y, x)
+        if np.ndim(number) or (kind == "subtract" and tensor is y):
+            raise GraphError(f"holds the operation {name!r} with a constant that no plain layer stands for")
+        scale, offset = {"add": (1, number), "subtract": (1, -number), "multiply": (number, 0)}[kind]
+        return keras.layers.Rescaling(scale, offset=offset, name=name)(tensor)
+
+    return apply
+
+
+def _call(node):
+    """One call of a layer in a file's graph -> its positional and named arguments, tensors as `Reference`s."""
+    if isinstance(node, dict):  # Keras 3
+        # `training` is there as the default that it had when the model was made; it is set anew at each call.
+        options = {key: _argument(item) for key, item in node["kwargs"].items() if key != "training"}
+        return [_argument(item) for item in node["args"]], {k: v for k, v in options.items() if v is not None}
+    if isinstance(node[0], str):  # Keras 2, an operator
+        return [_old_reference(node)], {key: _argument(item) for key, item in node[3].items()}
+    options = {key: _argument(item) for item in node for key, item in (item[3] if len(item) > 3 else {}).items()}
+    inputs = [_old_reference(item) for item in node]
+    return [inputs[0] if len(inputs) == 1 else inputs], options
+
+
+def _argument(value):
+    if isinstance(value, dict):
+        if value.get("class_name") == "__keras_tensor__":
+            return Reference(*value["config"]["keras_history"])
+        return _value(value, None) if "class_name" in value else {key: _argument(v) for key, v in value.items()}
+    if isinstance(value, list):
+        if len(value) == 3 and isinstance(value[0], str) and isinstance(value[1], int):
+            return _old_reference(value)
+        return [_argument(item) for item in value]
+    return value
+
+
+def _old_reference(item):
+    return item[2] if item[0] == "_CONSTANT_VALUE" else Reference(*item[:3])
+
+
+def _references(ends):
+    """The inputs or outputs of a model: `[name, 0, 0]` or a list of such."""
+    return [Reference(*ends)] if isinstance(ends[0], str) else [Reference(*end) for end in ends]
+
+
+def _named(value):
+    """All references in nested lists and dictionaries."""
+    if isinstance(value, Reference):
+        return [value]
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        return [reference for item in value for reference in _named(item)]
+    return []
+
+
+def _fill(value, tensors):
+    """Nested lists and dictionaries with the references replaced by tensors."""
+    if isinstance(value, Reference):
+        return tensors[value]
+    if isinstance(value, dict):
+        return {key: _fill(item, tensors) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_fill(item, tensors) for item in value]
+    return value
+
+
+def _shifts(parts, waiting, outputs):
+    """For each layer's name, at which number its calls start to be counted.
+
+    Keras 2 counts the call that makes a model as the first of a model in a model: its calls in the graph start at 1.
+    Every call that a file lists leads to an output, so one whose result nobody uses tells of a graph that was written
+    wrongly, and Keras 3.2 does that to layers that are called twice.
+    """
+    calls = collections.Counter(name for name, _, _, _ in waiting)
+    used = collections.defaultdict(set)
+    for reference in outputs + [one for _, _, _, call in waiting for one in _named(list(call))]:
+        used[reference.layer].add(reference.node)
+    models = {part.layer.name for part in parts if part.parts is not None}
+    shifts = {name: int(name in models and max(used[name], default=0) == count) for name, count in calls.items()}
+    for name, count in calls.items():
+        if used[name] != set(range(shifts[name], shifts[name] + count)):
+            raise GraphError(
+                f"calls the layer {name!r} {count} times without saying which result goes where, as Keras 3.2 does; "
+                "save the model with another Keras"
+            )
+    return shifts
+
+
+def snake_case(class_name):
+    """A class's name as Keras spells it in the weights' paths: `DepthwiseConv2D` is `depthwise_conv2d`."""
+    spaced = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", class_name)
+    return re.sub(r"([a-z])([A-Z])", r"\1_\2", spaced).lower()

@@ -1,0 +1,110 @@
+"""The published models: what their files are called, and where they are kept and come from."""
+
+import hashlib
+import http.client
+import os
+import urllib.error
+import urllib.request
+from typing import NamedTuple, Optional
+
+from lib.errors import UsageError, WorkError
+from lib.storage.files import checksum, whole_file
+
+
+class Published(NamedTuple):
+    """A published model: its file's name; where it is fetched from, its size and its SHA-256 (None where it can't be
+    fetched); and what to do where it is missing."""
+
+    file: str
+    url: Optional[str]
+    bytes: Optional[int]
+    sha256: Optional[str]
+    advice: str
+
+
+MODELS = {
+    "ConvNeXt-N": Published(
+        file="ConvNeXt-distilled.keras",
+        url="https://github.com/dpl10/herbariograph/raw/refs/heads/main/ConvNeXt-distilled.keras",
+        bytes=4152516,
+        sha256="d987950a01fee8978a6b7708571d37020b9b84e64db9b9819575cef2f9040fa3",
+        advice="download it from {url} with a browser and put it there",
+    ),
+    "ConvNeXt-T": Published(
+        file="ConvNeXt-T.keras",
+        url=None,
+        bytes=None,
+        sha256=None,
+        advice="its authors share it as https://drive.google.com/file/d/1j7GQTc1TrOvXmBRjeAJjGq799uuGnqDC "
+        "(106 MB), which only a browser can download; put it there under that name",
+    ),
+}
+
+TIMEOUT_SECONDS = 30
+
+
+def model_directory(given=None):
+    """Where published models are kept: as given, else $HERBARIOGRAPH_MODELS, else ~/.cache/herbariograph."""
+    return given or os.environ.get("HERBARIOGRAPH_MODELS") or os.path.expanduser("~/.cache/herbariograph")
+
+
+def check_model_name(model, directory=None):
+    """Raise UsageError unless `model` can be found or fetched: a published model's name or an existing file."""
+    published = MODELS.get(model)
+    if published is None:
+        if not os.path.isfile(model):
+            raise UsageError(
+                "-m/--model: {!r} is neither {} nor an existing .keras file.".format(model, " nor ".join(MODELS))
+            )
+    elif published.url is None:
+        path = os.path.join(model_directory(directory), published.file)
+        if not os.path.isfile(path):
+            raise UsageError(f"-m/--model: {path} does not exist; {published.advice}.")
+
+
+def find_model(model, directory=None):
+    """The file of a model, fetched into the model directory where it is a published one that is missing.
+
+    Args:
+        model: a published model's name or the path of a `.keras` file.
+        directory: where published models are kept; None for the default.
+
+    Raises:
+        UsageError: no such model, or the file in the model directory is not the published one.
+        WorkError: it could not be fetched; the message says where to put the file.
+    """
+    check_model_name(model, directory)
+    published = MODELS.get(model)
+    if published is None:
+        return model
+    path = os.path.join(model_directory(directory), published.file)
+    if not os.path.exists(path):
+        _fetch(published, path)
+    elif published.sha256 and checksum(path) != published.sha256:
+        raise UsageError(
+            f"{path} is not the published {model} (its SHA-256 differs); remove it, or pass its path to -m."
+        )
+    return path
+
+
+def _fetch(published, path):
+    """Download a published model; it appears under its name only when size and SHA-256 are right."""
+    advice = published.advice.format(url=published.url)
+    try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with urllib.request.urlopen(published.url, timeout=TIMEOUT_SECONDS) as response, whole_file(path, "wb") as file:
+            digest, size = hashlib.sha256(), 0
+            for block in iter(lambda: response.read(1 << 16), b""):
+                digest.update(block)
+                size += len(block)
+                if size > published.bytes:
+                    break
+                file.write(block)
+            if size != published.bytes or digest.hexdigest() != published.sha256:
+                raise WorkError(
+                    f"the download from {published.url} is not the published file; {path} is still missing: {advice}."
+                )
+    except (OSError, http.client.HTTPException) as error:  # urllib.error.URLError is an OSError, too
+        cause = error.reason if isinstance(getattr(error, "reason", None), OSError) else error
+        reason = getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
+        raise WorkError(f"{path} is missing and can't be downloaded ({reason}); {advice}.") from error

@@ -1,0 +1,290 @@
+"""The vision transformer (arXiv:2010.11929) in Keras, with the weights that timm and DeiT (arXiv:2012.12877) train."""
+
+import dataclasses
+import math
+import re
+
+import keras
+import numpy as np
+
+from lib.errors import UsageError, WorkError
+from lib.models.layers import LayerScale
+
+EPSILON = 1e-6  # of the layer normalisations
+HEAD_WIDTH = 64  # of an attention's head, unless told otherwise
+
+
+@dataclasses.dataclass(frozen=True)
+class Design:
+    """What a vision transformer is made of.
+
+    Attributes:
+        size: height and width of its images, in pixels.
+        patch: those of the squares that the image is cut into.
+        bands: channels of the images.
+        width: how many numbers stand for a square.
+        depth: how many blocks there are.
+        heads: how many heads each block's attention has.
+        hidden: the width inside of a block's dense layers.
+        outputs: how many logits it gives.
+        class_token: whether there is a token beside those of the squares.
+        token_position: whether that one has an embedding of its position, too.
+        mean: whether the logits follow from the mean over the squares; else from the class token.
+        last: which layer normalisation there is, `norm` before that choice or `fc_norm` after it.
+        query_bias: whether queries, keys and values have a bias.
+        layer_scale: whether a block's branches end in a factor for each number (arXiv:2103.17239).
+    """
+
+    size: int
+    patch: int
+    bands: int
+    width: int
+    depth: int
+    heads: int
+    hidden: int
+    outputs: int
+    class_token: bool = True
+    token_position: bool = True
+    mean: bool = False
+    last: str = "norm"
+    query_bias: bool = True
+    layer_scale: bool = False
+
+
+def design_of(shapes, heads=None):
+    """The design that a checkpoint's arrays have.
+
+    Args:
+        shapes: a dictionary, name in timm's naming -> shape.
+        heads: how many heads each attention has, which no shape tells; None for one for each 64 numbers of the width.
+
+    Returns:
+        A `Design`.
+
+    Raises:
+        WorkError: arrays are missing or left over; the message names them.
+        UsageError: so many heads can't share the width, or it doesn't tell how many there are.
+    """
+    needed = ("patch_embed.proj.weight", "pos_embed", "head.weight", "blocks.0.mlp.fc1.weight")
+    missing = [name for name in needed if name not in shapes]
+    if missing:
+        raise WorkError(f"{_names(missing)} missing: it holds no vision transformer classifier with timm's names.")
+    ranks = dict(zip(needed, (4, 3, 2, 2)))
+    for name, rank in ranks.items():
+        if len(shapes[name]) != rank:
+            raise WorkError(f"{name} has the shape {tuple(shapes[name])}, but needs {rank} dimensions.")
+        if 0 in shapes[name]:
+            raise WorkError(f"{name} has the shape {tuple(shapes[name])}, so it is empty.")
+    width, bands, patch, _ = shapes["patch_embed.proj.weight"]
+    blocks = {int(match.group(1)) for match in (re.match(r"blocks\.([0-9]{1,6})\.", name) for name in shapes) if match}
+    if heads is None and width % HEAD_WIDTH:
+        raise UsageError(f"--heads: the number of attention heads can't be inferred from a width of {width}; give it.")
+    heads = heads or width // HEAD_WIDTH
+    if width % heads:
+        raise UsageError(f"--heads: a width of {width} can't be divided evenly among {heads} heads.")
+    positions, class_token = shapes["pos_embed"][1], "cls_token" in shapes
+    side = math.isqrt(positions)
+    token_position = class_token and side * side != positions
+    if token_position:
+        side = math.isqrt(positions - 1)
+    if side * side != positions - token_position:
+        raise WorkError(f"pos_embed has {positions} positions, which don't form a square of patches.")
+    last = "fc_norm" if "fc_norm.weight" in shapes else "norm"
+    return Design(
+        size=side * patch,
+        patch=patch,
+        bands=bands,
+        width=width,
+        depth=len(blocks),
+        heads=heads,
+        hidden=shapes["blocks.0.mlp.fc1.weight"][0],
+        outputs=shapes["head.weight"][0],
+        class_token=class_token,
+        token_position=token_position,
+        mean=last == "fc_norm" or not class_token,
+        last=last,
+        query_bias="blocks.0.attn.qkv.bias" in shapes,
+        layer_scale="blocks.0.ls1.gamma" in shapes,
+    )
+
+
+def array_shapes(design):
+    """The arrays that a checkpoint of a design has: name in timm's naming -> shape."""
+    width, hidden = design.width, design.hidden
+    patches = (design.size // design.patch) ** 2
+    shapes = {
+        "patch_embed.proj.weight": (width, design.bands, design.patch, design.patch),
+        "patch_embed.proj.bias": (width,),
+        "pos_embed": (1, patches + design.token_position, width),
+        f"{design.last}.weight": (width,),
+        f"{design.last}.bias": (width,),
+        "head.weight": (design.outputs, width),
+        "head.bias": (design.outputs,),
+    }
+    if design.class_token:
+        shapes["cls_token"] = (1, 1, width)
+    for number in range(design.depth):
+        block = {
+            **{f"norm{place}.{kind}": (width,) for place in (1, 2) for kind in ("weight", "bias")},
+            "attn.qkv.weight": (3 * width, width),
+            "attn.proj.weight": (width, width),
+            "attn.proj.bias": (width,),
+            "mlp.fc1.weight": (hidden, width),
+            "mlp.fc1.bias": (hidden,),
+            "mlp.fc2.weight": (width, hidden),
+            "mlp.fc2.bias": (width,),
+        }
+        if design.query_bias:
+            block["attn.qkv.bias"] = (3 * width,)
+        if design.layer_scale:
+            block.update({"ls1.gamma": (width,), "ls2.gamma": (width,)})
+        shapes.update({f"blocks.{number}.{name}": shape for name, shape in block.items()})
+    return shapes
+
+
+def check_arrays(shapes, design):
+    """Raise WorkError unless a checkpoint has exactly the arrays of a design.
+
+    Args:
+        shapes: see `design_of`.
+        design: a `Design`.
+    """
+    expected = array_shapes(design)
+    missing = sorted(set(expected) - set(shapes))
+    surplus = sorted(set(shapes) - set(expected))
+    wrong = [name for name in expected if name in shapes and tuple(shapes[name]) != expected[name]]
+    if missing:
+        raise WorkError(f"{_names(missing)} missing.")
+    if surplus:
+        raise WorkError(f"{_names(surplus)} left over: this is another kind of vision transformer.")
+    if wrong:
+        name = wrong[0]
+        raise WorkError(f"{name} has the shape {tuple(shapes[name])}, but needs {expected[name]}.")
+
+
+def _names(names):
+    shown = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+    return f"{shown} {'is' if len(names) == 1 else 'are'}"
+
+
+class Tokens(keras.layers.Layer):
+    """Puts a class token before those of the squares, if there is one, and adds the embedding of each one's position.
+
+    In: float `(batch, squares, width)`; out: the same with one more token or without. Weights: `positions`,
+    `(tokens, width)`, and `class_token`, `(1, width)`.
+
+    Args:
+        class_token: whether there is one.
+    """
+
+    def __init__(self, class_token=True, **options):
+        super().__init__(**options)
+        self.has_class_token = class_token
+
+    def build(self, input_shape):
+        squares, width = input_shape[-2:]
+        self.positions = self.add_weight(name="positions", shape=(squares + self.has_class_token, width))
+        if self.has_class_token:
+            self.class_token = self.add_weight(name="class_token", shape=(1, width))
+        super().build(input_shape)
+
+    def call(self, inputs):
+        if not self.has_class_token:
+            return inputs + self.positions
+        # The same token for each image: times 1 in the shape that the images give.
+        token = inputs[:, :1] * 0 + self.class_token
+        return keras.layers.concatenate([token, inputs], axis=1) + self.positions
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0], input_shape[1] + self.has_class_token, input_shape[2])
+
+    def get_config(self):
+        return dict(super().get_config(), class_token=self.has_class_token)
+
+
+def build_vit(design):
+    """Build a vision transformer with fresh weights.
+
+    Returns:
+        A functional Keras model: float32 `(batch, size, size, bands)`, normalised as its training's images were, to
+        float32 logits `(batch, outputs)`.
+    """
+    inputs = keras.Input((design.size, design.size, design.bands), name="input")
+    x = keras.layers.Conv2D(design.width, design.patch, design.patch, name="patch_embed")(inputs)
+    x = keras.layers.Reshape(((design.size // design.patch) ** 2, design.width), name="squares")(x)
+    x = Tokens(design.class_token, name="tokens")(x)
+    for number in range(design.depth):
+        x = _block(x, f"block{number}", design)
+    if design.last == "norm":
+        x = _normalization(x, "norm")
+    if design.mean:
+        if design.class_token:
+            x = keras.layers.Cropping1D((1, 0), name="without_class_token")(x)
+        x = keras.layers.GlobalAveragePooling1D(name="pool")(x)
+    else:
+        others = (design.size // design.patch) ** 2
+        x = keras.layers.Cropping1D((0, others), name="class_token")(x)
+        x = keras.layers.Reshape((design.width,), name="pool")(x)
+    if design.last == "fc_norm":
+        x = _normalization(x, "fc_norm")
+    logits = keras.layers.Dense(design.outputs, name="head")(x)
+    return keras.Model(inputs, logits, name="vit")
+
+
+def _block(x, prefix, design):
+    """Attention and dense layers, each a residual branch."""
+    y = _normalization(x, f"{prefix}_norm1")
+    y = keras.layers.MultiHeadAttention(design.heads, design.width // design.heads, name=f"{prefix}_attention")(y, y)
+    if design.layer_scale:
+        y = LayerScale(name=f"{prefix}_scale1")(y)
+    x = keras.layers.Add(name=f"{prefix}_add1")([x, y])
+    y = _normalization(x, f"{prefix}_norm2")
+    y = keras.layers.Dense(design.hidden, activation="gelu", name=f"{prefix}_dense1")(y)
+    y = keras.layers.Dense(design.width, name=f"{prefix}_dense2")(y)
+    if design.layer_scale:
+        y = LayerScale(name=f"{prefix}_scale2")(y)
+    return keras.layers.Add(name=f"{prefix}_add2")([x, y])
+
+
+def _normalization(x, name):
+    return keras.layers.LayerNormalization(epsilon=EPSILON, name=name)(x)
+
+
+def put_arrays(model, design, read):
+    """Give a model of `build_vit` the arrays of a checkpoint.
+
+    Args:
+        model: the model, changed in place.
+        design: its `Design`.
+        read: called with a name of `array_shapes`; returns that array.
+    """
+    width, heads = design.width, design.heads
+    each = width // heads
+
+    def kernel(name):
+        return read(f"{name}.weight").T
+
+    def put(layer, *values):
+        model.get_layer(layer).set_weights([np.asarray(value, "float32") for value in values])
+
+    put("patch_embed", read("patch_embed.proj.weight").transpose(2, 3, 1, 0), read("patch_embed.proj.bias"))
+    positions = read("pos_embed")[0]
+    if design.class_token and not design.token_position:
+        positions = np.concatenate([np.zeros((1, width), "float32"), positions])
+    put("tokens", positions, *([read("cls_token")[0]] if design.class_token else []))
+    for number in range(design.depth):
+        names, layers = f"blocks.{number}", f"block{number}"
+        for place in (1, 2):
+            put(f"{layers}_norm{place}", read(f"{names}.norm{place}.weight"), read(f"{names}.norm{place}.bias"))
+            put(f"{layers}_dense{place}", kernel(f"{names}.mlp.fc{place}"), read(f"{names}.mlp.fc{place}.bias"))
+            if design.layer_scale:
+                put(f"{layers}_scale{place}", read(f"{names}.ls{place}.gamma"))
+        kernels = np.split(kernel(f"{names}.attn.qkv"), 3, axis=1)
+        biases = np.split(read(f"{names}.attn.qkv.bias") if design.query_bias else np.zeros(3 * width), 3)
+        parts = []
+        for values, bias in zip(kernels, biases):
+            parts += [values.reshape(width, heads, each), bias.reshape(heads, each)]
+        last = kernel(f"{names}.attn.proj").reshape(heads, each, width)
+        put(f"{layers}_attention", *parts, last, read(f"{names}.attn.proj.bias"))
+    put(design.last, read(f"{design.last}.weight"), read(f"{design.last}.bias"))
+    put("head", kernel("head"), read("head.bias"))

@@ -1,0 +1,96 @@
+"""Work on several cores, its results in order, with bounded memory."""
+
+import collections
+import concurrent.futures
+import contextlib
+import multiprocessing
+import os
+import signal
+
+from lib.errors import WorkError
+from lib.system.processes import follow_parent
+from lib.system.signals import postponed
+
+# How many images a model is given at once on a CPU, several such steps side by side: with more, caches overflow.
+STEP = 32
+
+
+def cores():
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def reading_threads(processors=None):
+    """How many threads to read images with on so many cores; None for all."""
+    threads = min(processors or cores(), cores())
+    return threads + 2 if threads == cores() else threads  # since some always wait for Python's lock
+
+
+def in_order(work, items, threads, ahead, stopped=None, processes=False):
+    """Call `work` with each item on several threads, or in several processes.
+
+    With threads, all that the work imports has to be imported before: threads that import modules at once can wait for
+    each other for ever. When the caller stops, by an error or an interruption, what has not been started never is.
+
+    Args:
+        work: called with one item; releases Python's lock for most of its time. For processes: a function of a module,
+            perhaps a `functools.partial` of one.
+        items: what to call it with.
+        threads: how many.
+        ahead: how many items may be in work, or done and not yet taken.
+        stopped: a `threading.Event` that is set at the end, for work that takes long to look at.
+        processes: take processes, for work that keeps Python's lock; they end with this one, whatever ends it.
+
+    Yields:
+        Pairs of an item and its result, in the order of the items. What `work` raises is raised here.
+
+    Raises:
+        WorkError: a process was killed.
+    """
+    waiting = iter(items)
+    running = collections.deque()
+    if processes:
+        # Anew, rather than as copies of this process, of whose threads only one would be copied.
+        context = multiprocessing.get_context("spawn")
+        pool = concurrent.futures.ProcessPoolExecutor(threads, context, follow_parent)
+    else:
+        pool = concurrent.futures.ThreadPoolExecutor(threads)
+    with pool:
+
+        def start():
+            while len(running) < ahead:
+                for item in waiting:
+                    with _without_interrupts() if processes else contextlib.nullcontext():
+                        running.append((item, pool.submit(work, item)))
+                    break
+                else:
+                    return
+
+        try:
+            start()
+            while running:
+                item, future = running.popleft()
+                result = future.result()
+                start()
+                yield item, result
+        except concurrent.futures.BrokenExecutor as error:
+            raise WorkError(
+                "a worker process was killed, perhaps for lack of memory; fewer -p/--processors need less."
+            ) from error
+        finally:
+            if stopped is not None:
+                stopped.set()
+            for _, future in running:
+                future.cancel()
+
+
+@contextlib.contextmanager
+def _without_interrupts():
+    """Start processes that Ctrl-C on the terminal doesn't reach, since this one ends them; here it acts afterwards."""
+    # The mask is for them, who inherit it; here another thread, which has none, would take the signal.
+    former = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        with postponed():
+            yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, former)

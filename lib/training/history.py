@@ -1,0 +1,84 @@
+"""The metrics of a run's epochs as files: for programs, for people, and as a picture."""
+
+import numpy as np
+
+from lib.display.figures import new_figure, save_figure
+from lib.storage.files import whole_file
+
+
+def write_history(run, history):
+    """Write `history.npy` and `history.tsv` of a run.
+
+    Args:
+        run: a `lib.storage.runs.Run`.
+        history: metric -> list of its values, one for each epoch.
+    """
+    with whole_file(run.file("history.npy"), "wb") as file:
+        np.save(file, history, allow_pickle=True)
+    with whole_file(run.file("history.tsv")) as file:
+        _write_table(file, ["EPOCH", *history], enumerate(zip(*history.values()), start=1))
+
+
+def read_history(path):
+    """The metrics of a run's `history.tsv`, as of `write_history`."""
+    with open(path, encoding="utf-8") as file:
+        names, *rows = (line.rstrip("\n").split("\t") for line in file)
+    return {name.lower(): [float(row[place]) for row in rows] for place, name in enumerate(names) if place}
+
+
+def write_epochs(path, history, files):
+    """Write the table of the epochs whose models are kept.
+
+    Args:
+        path: where to.
+        history: see `write_history`.
+        files: epoch from 1 -> its model's file name; epochs without one are listed with none.
+    """
+    rows = ((epoch, [files.get(epoch, ""), *values]) for epoch, values in enumerate(zip(*history.values()), start=1))
+    with whole_file(path) as file:
+        _write_table(file, ["EPOCH", "FILE", *history], rows)
+
+
+def _write_table(file, columns, rows):
+    file.write("\t".join(column.upper() for column in columns) + "\n")
+    for epoch, values in rows:
+        file.write("\t".join([str(epoch), *map(_text, values)]) + "\n")
+
+
+def _text(value):
+    return value if isinstance(value, str) else f"{value:.9g}"
+
+
+def goodness(monitor, value):
+    """A metric's value such that more is better."""
+    return -value if monitor.endswith("loss") else value
+
+
+def draw_history(run, history, monitor="val_f1"):
+    """Draw `history.png` of a run: loss, F1, perhaps the agreement with a teacher, and learning rate over the epochs.
+
+    Args:
+        run, history: as of `write_history`.
+        monitor: the metric whose best epoch is marked.
+    """
+    epochs = np.arange(1, len(next(iter(history.values()))) + 1)
+    shown = [("loss", "loss"), ("f1", "macro F1"), ("agreement", "agreement with the teacher")]
+    shown = [*((name, title) for name, title in shown if name in history), ("learning_rate", "learning rate")]
+    figure, all_axes = new_figure((8, 3 * len(shown)), len(shown), 1, sharex=True)
+    for axes, (name, title) in zip(all_axes, shown):
+        for key, label in ((name, "training"), (f"val_{name}", "validation")):
+            if key in history:
+                axes.plot(epochs, history[key], marker="." if len(epochs) < 50 else None, label=label)
+        axes.set_ylabel(title)
+        axes.grid(alpha=0.3)
+        if f"val_{name}" in history:
+            axes.legend()
+        else:
+            axes.set_ylim(bottom=0)
+        if monitor == f"val_{name}":
+            best = int(np.argmax([goodness(monitor, value) for value in history[monitor]]))
+            axes.axvline(epochs[best], color="black", linestyle=":", linewidth=1)
+            axes.set_title(f"best: {history[monitor][best]:.4f} in epoch {best + 1}", fontsize=10)
+    axes.set_xlabel("epoch")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    save_figure(figure, run.file("history.png"))

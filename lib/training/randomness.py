@@ -1,0 +1,39 @@
+"""What a model's layers draw at random while it is trained, such as noise: set by seed and epoch, so that a resumed
+training draws the same.
+"""
+
+import keras
+import numpy as np
+
+_LAYERS = 2  # a stream of its own, beside those of `lib.training.augmentation`
+
+
+def prepare():
+    """Have layers that are built from now on draw from variables, which can be set, rather than from hidden states."""
+    if keras.__version__.startswith("2."):
+        keras.backend.experimental.enable_tf_random_generator()
+
+
+def states(model):
+    """The variables that the model's layers draw from, in the layers' order."""
+    return [generator.state for generator in _generators(model)]
+
+
+def reseed(model, seed, epoch):
+    """Set them for an epoch."""
+    for number, generator in enumerate(_generators(model)):
+        words = np.random.SeedSequence([seed, _LAYERS, epoch, number]).generate_state(2)
+        if hasattr(generator, "reset_from_seed"):  # TensorFlow's, as Keras 2 has it
+            generator.reset_from_seed(int(words[0]))
+        else:
+            generator.state.assign(words.astype(generator.state.dtype))
+
+
+def _generators(model):
+    found = []
+    for layer in model._flatten_layers():
+        found.extend(getattr(layer, "_seed_generators", ()))  # Keras 3
+        generator = getattr(getattr(layer, "_random_generator", None), "_generator", None)  # Keras 2
+        if generator is not None:
+            found.append(generator)
+    return found

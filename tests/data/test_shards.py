@@ -1,0 +1,274 @@
+"""Parts of a prediction: what they are made of, and that together they are the whole."""
+
+import os
+import re
+import shutil
+import subprocess
+import tracemalloc
+
+import pytest
+from conftest import FIXTURES, script
+from test_predictImages import FIVE, draw
+
+import predictImages
+from lib.data import shards
+from lib.data.shards import Shard, of_file, of_folder, parse_shard
+from lib.prediction import predict as prediction
+
+MODEL = str(FIXTURES / "keras" / "reference-2.13.keras")
+BESIDE = ("", ".errors.tsv", ".settings.json")  # the endings of a table's files
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A folder with 70 images, some files that are none, and the table of one call for all."""
+    parent = tmp_path_factory.mktemp("parts")
+    (parent / "scans" / "below").mkdir(parents=True)
+    for number in range(70):
+        draw(parent / "scans" / f"{['', 'below/'][number % 2]}{number:02d}.{['jpg', 'PNG'][number % 2]}", number)
+    for name in ("00b.jpg", "below/99.png", "~.jpg"):
+        (parent / "scans" / name).write_text("no picture")
+    (parent / "scans" / "circle").symlink_to("circle")
+    (parent / "scans" / "notes.txt").write_text("not mentioned")
+    shutil.copy(MODEL, parent / "model.keras")
+    (parent / "categories.tsv").write_text(FIVE)
+    here = os.getcwd()
+    os.chdir(parent)
+    try:
+        assert run("-d", "scans", "-o", "whole.tsv") == 0
+        with open("all.list", "wb") as file:
+            names = [os.path.join(folder, name) for folder, _, files in os.walk("scans") for name in files]
+            file.write(b"".join(os.fsencode(name) + b"\n" for name in sorted(names, reverse=True)))
+        assert run("--list", "all.list", "-o", "listed.tsv") == 0
+    finally:
+        os.chdir(here)
+    return parent
+
+
+@pytest.fixture
+def folder(made, tmp_path, monkeypatch):
+    """A copy of it to work in."""
+    shutil.copytree(made, tmp_path / "work", symlinks=True)
+    monkeypatch.chdir(tmp_path / "work")
+    return tmp_path / "work"
+
+
+def run(*arguments):
+    return predictImages.main(["-c", "-m", "model.keras", *arguments])
+
+
+def parts(count, *arguments, ending="tsv"):
+    names = [f"part{number}.{ending}" for number in range(1, count + 1)]
+    for number, name in enumerate(names, start=1):
+        assert run("--shard", f"{number}/{count}", "-o", name, *arguments) == 0
+    return names
+
+
+def content(path):
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def bytes_of(name):
+    return [content(name + ending) for ending in BESIDE]
+
+
+@pytest.mark.parametrize("total", [0, 1, 7, 100])
+@pytest.mark.parametrize("count", [1, 3, 8])
+def test_parts_are_in_order_and_differ_by_one_at_most(total, count):
+    ranges = [Shard(number, count).range(total) for number in range(1, count + 1)]
+    assert [place for part in ranges for place in part] == list(range(total))
+    assert max(map(len, ranges)) - min(map(len, ranges)) <= 1
+
+
+@pytest.mark.parametrize("text", ["0/4", "5/4", "1", "1/0", "-1/4", "1/4/8", "1/9999999", "a/b", ""])
+def test_what_is_no_part(text):
+    with pytest.raises(ValueError, match="such as 1/8"):
+        parse_shard(text)
+
+
+@pytest.mark.parametrize("count", [1, 4])
+@pytest.mark.slow
+def test_a_folders_parts_merged_are_the_whole(folder, capsys, count):
+    names = parts(count, "-d", "scans")
+    capsys.readouterr()
+    assert predictImages.main(["--merge", "merged.tsv", *reversed(names)]) == 0
+    assert bytes_of("merged.tsv") == bytes_of("whole.tsv")
+    assert capsys.readouterr().err == "70 images categorised, 4 errors, listed in merged.tsv.errors.tsv.\n"
+    assert predictImages.main(["--merge", "merged.tsv", *names]) == 0  # again, as a job that was requeued
+    assert run("-d", "scans", "-o", "merged.tsv") == 0  # which can be gone on with
+
+
+@pytest.mark.once
+@pytest.mark.slow
+@pytest.mark.parametrize("ending", ["csv", "jsonl"])
+def test_other_tables_and_the_report(folder, ending):
+    more = ["--top", "2", "--probabilities"]
+    assert run("-d", "scans", "-o", f"whole.{ending}", *more, "--report", "whole.html") == 0
+    names = parts(3, "-d", "scans", *more, ending=ending)
+    merged = f"merged.{ending}"
+    assert predictImages.main(["--merge", merged, *names, "--report", "merged.html"]) == 0
+    assert bytes_of(merged) == bytes_of(f"whole.{ending}")
+    own = re.compile(rb"Made [-0-9]+ [0-9:]+\.|(merged|whole)\.\w+")
+    page, whole = (own.sub(b"", content(f"{name}.html")) for name in ("merged", "whole"))
+    assert page == whole
+
+
+@pytest.mark.once
+@pytest.mark.slow
+def test_a_lists_parts_merged_are_the_whole_whatever_its_order(folder):
+    assert content("listed.tsv") == content("whole.tsv")
+    names = parts(4, "--list", "all.list")
+    assert predictImages.main(["--merge", "merged.tsv", *names]) == 0
+    assert bytes_of("merged.tsv") == bytes_of("listed.tsv")
+    lines = sorted(content("all.list").splitlines())
+    (folder / "all.list").write_bytes(b"\0".join(lines))
+    assert run("--list", "all.list", "--shard", "2/4", "-o", "part2.tsv") == 0  # the same list, so it is done already
+    assert parts(4, "--list", "all.list", "--overwrite") == names
+    assert predictImages.main(["--merge", "merged.tsv", *names]) == 0
+    assert bytes_of("merged.tsv") == bytes_of("listed.tsv")
+
+
+@pytest.mark.parametrize("block", [7, 64, 1 << 20])
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_a_list_gives_each_path_to_one_part(tmp_path, monkeypatch, shuffled, block):
+    monkeypatch.setattr(shards, "_BLOCK", block)
+    names = [b"s/%03d.jpg" % number for number in range(50)] + [b"s/caf\xe9.jpg", b"s/a b\t.TIF"]
+    lines = sorted([*names, b"s/notes.txt"], key=(lambda name: name[::-1]) if shuffled else None)
+    (tmp_path / "list").write_bytes(b"\n".join(lines) + b"\n\n")
+    found = [of_file(str(tmp_path / "list"), lambda name: not name.endswith("txt"), Shard(k, 5)) for k in range(1, 6)]
+    assert [os.fsencode(path) for part in found for path in part.paths] == sorted(names)
+    assert [part.first for part in found] == [0, 10, 20, 31, 41]
+    assert len({str(part.about) for part in found}) == 1
+    assert found[0].about == of_folder([os.fsdecode(name) for name in sorted(names)], {}).about
+
+
+def test_what_can_not_be_used_belongs_to_one_part():
+    paths, problems = ["a.jpg", "c.jpg", "d.jpg", "folder.jpg"], {"b": "no", "folder.jpg": "no", "x": "no"}
+    found = [of_folder(paths, problems, Shard(number, 3)) for number in (1, 2, 3)]
+    assert [part.paths for part in found] == [["a.jpg"], ["c.jpg", "d.jpg"], ["folder.jpg"]]
+    assert [list(part.errors) for part in found] == [["b"], [], ["folder.jpg", "x"]]
+    assert [part.first for part in found] == [0, 1, 3]
+
+
+@pytest.mark.slow
+def test_parts_are_answered_at_the_same_places_as_the_whole(folder, monkeypatch):
+    places = {}
+    reader = prediction._Reader.__call__
+
+    def note(self, numbers, step):
+        places.update({self._paths[number]: (self._first + number) % step for number in numbers})
+        return reader(self, numbers, step)
+
+    monkeypatch.setattr(prediction._Reader, "__call__", note)
+    assert run("-d", "scans", "-o", "again.tsv", "--overwrite") == 0
+    whole = dict(places)
+    places.clear()
+    parts(3, "-d", "scans")
+    assert places == whole and len(whole) == 73
+
+
+def test_a_part_without_images_and_one_that_is_stopped(folder, capsys):
+    os.makedirs("few")
+    for name in ("1.jpg", "2.jpg"):
+        shutil.copy("scans/00.jpg", f"few/{name}")
+    names = parts(3, "-d", "few")
+    assert run("-d", "few", "-o", "few.tsv") == 0
+    assert predictImages.main(["--merge", "merged.tsv", *names]) == 0
+    assert content("merged.tsv") == content("few.tsv")
+    (folder / "part2.tsv.partial").write_text("rows")
+    assert predictImages.main(["--merge", "merged.tsv", *names]) == 2
+    assert "part2.tsv is incomplete" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_parts_that_do_not_fit(folder, capsys):
+    names = parts(3, "-d", "scans")
+
+    def refused(*arguments):
+        capsys.readouterr()
+        assert predictImages.main(["--merge", "merged.tsv", *arguments]) == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1 and not os.path.exists("merged.tsv")
+        return error
+
+    assert "of 3 parts, 1 are missing: 2" in refused(names[0], names[2])
+    assert "both part 1/3" in refused(names[0], *names)
+    assert "missing.tsv does not exist" in refused(*names, "missing.tsv")
+    assert "whole.tsv is not a part" in refused("whole.tsv", *names)
+    assert "have different endings" in predict_error(capsys, ["--merge", "merged.csv", *names])
+    assert run("-d", "scans", "--shard", "1/4", "-o", "other.tsv") == 0
+    assert "is part 1/3" in refused(names[0], "other.tsv")
+    assert run("-d", "scans", "--shard", "2/3", "-o", "other.tsv", "--exact", "--overwrite") == 0
+    assert "was made with --exact" in refused(names[0], "other.tsv", names[2])
+    draw("scans/new.jpg", 1)
+    assert run("-d", "scans", "--shard", "2/3", "-o", "other.tsv", "--overwrite") == 0
+    assert "a different list of images" in refused(names[0], "other.tsv", names[2])
+    assert "the list" in predict_error(
+        capsys, ["-c", "-m", "model.keras", "-d", "scans", "--shard", "2/3", "-o", names[1]]
+    )
+    lines = (folder / names[1]).read_text().splitlines(keepends=True)
+    (folder / names[1]).write_text("".join(lines[:-1]))
+    assert re.search(r"part2.tsv and its errors have \d+ of its \d+ images", refused(*names))
+    (folder / names[1]).write_text("".join([*lines[:-1], lines[-2]]))
+    assert "the tables were changed" in refused(*names)
+    (folder / names[1]).write_text("".join([*lines[:-1], lines[-1][:-1]]))
+    assert "part2.tsv can't be read as a table" in refused(*names)
+    assert os.listdir(".") == [name for name in os.listdir(".") if not name.endswith(".tmp")]
+
+
+def test_a_part_is_not_gone_on_with_as_the_whole(folder, capsys):
+    assert run("-d", "scans", "--shard", "1/2", "-o", "t.tsv") == 0
+    for arguments in (["-d", "scans"], ["-d", "scans", "--shard", "2/2"], ["--list", "all.list"]):
+        assert "was begun with" in predict_error(capsys, ["-c", "-m", "model.keras", *arguments, "-o", "t.tsv"])
+    assert "was made with other settings" in predict_error(capsys, ["--merge", "listed.tsv", *parts(2, "-d", "scans")])
+
+
+def predict_error(capsys, arguments):
+    capsys.readouterr()
+    assert predictImages.main(arguments) == 2
+    return capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["-d", "scans", "-o", "t.tsv", "--shard", "5/4"], "--shard"),
+        (["-d", "scans", "--list", "all.list", "-o", "t.tsv"], "--list: it replaces -d"),
+        (["--list", "none", "-o", "t.tsv"], "'none' is not an existing file"),
+        (["-d", "scans", "-o", "t.tsv", "--shard", "1/2", "--report", "t.html"], "--report: can't be made for a part"),
+        (["-d", "scans", "-o", "t.tsv", "--shard", "1/2", "--sort", "x"], "--sort: can't be made for a part"),
+        (["--merge", "t.tsv"], "--merge: give the table"),
+        (["--merge", "t.tsv", "u.tsv", "-d", "scans"], "-d/--data: can't be combined with --merge"),
+        (["--merge", "t.tsv", "u.tsv", "--list", "all.list"], "--list: can't be combined with --merge"),
+        (["--merge", "t.tsv", "u.tsv"], "u.tsv does not exist"),
+    ],
+)
+def test_wrong_calls(folder, environment, arguments, words):
+    done = subprocess.run(
+        [*script("predictImages.py"), *arguments], capture_output=True, text=True, env=environment, check=False
+    )
+    assert done.returncode == 2 and words in done.stderr and done.stderr.count("\n") == 1, done.stderr
+    assert not os.path.exists("t.tsv")
+
+
+def test_a_list_that_is_none(folder, capsys):
+    (folder / "empty.list").write_text("scans/notes.txt\n")
+    assert "--list: empty.list lists no image" in predict_error(
+        capsys, ["--list", "empty.list", "-o", "t.tsv", "-c", "-m", "model.keras"]
+    )
+    (folder / "twice.list").write_text("scans/2.jpg\nscans/1.jpg\nscans/2.jpg\n")
+    assert "repeats scans/2.jpg" in predict_error(
+        capsys, ["--list", "twice.list", "-o", "t.tsv", "-c", "-m", "model.keras"]
+    )
+
+
+def test_a_sorted_list_takes_no_memory_whatever_is_between_its_names(tmp_path, monkeypatch):
+    monkeypatch.setattr(shards, "_BLOCK", 1 << 12)
+    for separator in (b"\n", b"\0"):
+        (tmp_path / "list").write_bytes(separator.join(b"scans/%08d.jpg" % number for number in range(100_000)))
+        tracemalloc.start()
+        found = of_file(str(tmp_path / "list"), lambda name: True, Shard(3, 10_000))
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert len(found.paths) == 10 and most < 200_000

@@ -1,0 +1,88 @@
+"""Small pictures for pages."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lib.data.images import ImageError, read_thumbnail
+from lib.data.thumbnails import PAGE_BYTES, allowance, encode, read_thumbnails
+
+
+def opened(data):
+    with Image.open(io.BytesIO(data)) as picture:
+        assert picture.format == "WEBP"
+        return np.asarray(picture.convert("RGB")).astype("float32")
+
+
+@pytest.fixture
+def picture(tmp_path):
+    """A picture of 300 x 200 pixels, red at its left, blue at its right."""
+    pixels = np.zeros((200, 300, 3), "uint8")
+    pixels[:, :150, 0] = pixels[:, 150:, 2] = 255
+    path = tmp_path / "picture.png"
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def test_the_aspect_is_kept_and_a_small_picture_its_size(picture):
+    pixels = read_thumbnail(picture, 120)
+    assert pixels.shape == (80, 120, 3) and pixels.dtype == "uint8"
+    assert (pixels[:, 10] == (255, 0, 0)).all() and (pixels[:, -10] == (0, 0, 255)).all()
+    assert read_thumbnail(picture, 1000).shape == (200, 300, 3)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_it_is_turned_as_exif_says(picture, orientation):
+    with Image.open(picture) as image:
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        path = picture.with_suffix(".jpg")
+        image.save(path, exif=exif, quality=95)
+    pixels = read_thumbnail(path, 60)
+    if orientation >= 5:
+        assert pixels.shape == (60, 40, 3)
+        pixels = pixels.transpose(1, 0, 2)
+    assert pixels.shape == (40, 60, 3)
+    red_first = orientation in (1, 4, 5, 6)
+    assert (pixels[20, 5, 0] > 200) == red_first and (pixels[20, 5, 2] < 50) == red_first
+
+
+def test_it_is_antialiased(tmp_path):
+    stripes = np.zeros((600, 600), "uint8")
+    stripes[:, ::2] = 255
+    Image.fromarray(stripes).save(tmp_path / "stripes.png")
+    pixels = read_thumbnail(tmp_path / "stripes.png", 100)[5:-5, 5:-5]
+    assert abs(pixels.mean() - 127.5) < 10 and pixels.std() < 40  # every sixth pixel alone would have 127
+
+
+def test_the_thinnest_picture_has_a_pixel(tmp_path):
+    Image.new("L", (3000, 2), 7).save(tmp_path / "thin.png")
+    assert read_thumbnail(tmp_path / "thin.png", 100).shape == (1, 100, 3)
+
+
+@pytest.mark.parametrize("allowed", [9000, 3000, 1500, 600, 200])
+def test_no_picture_takes_more_than_it_may(allowed):
+    noise = np.random.default_rng(0).integers(0, 255, (224, 150, 3), dtype="uint8")
+    data = encode(noise, allowed)
+    assert len(data) <= allowed
+    height, width = opened(data).shape[:2]
+    assert height / width == pytest.approx(224 / 150, rel=0.2)
+    even = encode(np.full((96, 96, 1), 99, "uint8"), allowed)
+    assert np.abs(opened(even) - 99).max() <= 4 and opened(even).shape == (96, 96, 3)
+
+
+def test_all_pictures_together_fit():
+    for count in (0, 1, 300, 5100, 100_000):
+        assert allowance(count) * count <= PAGE_BYTES
+    assert allowance(1) > 5 * allowance(5100)
+
+
+def test_what_cannot_be_read_has_its_reason_in_its_place(picture, tmp_path):
+    (tmp_path / "bad.jpg").write_text("no picture")
+    paths = [str(picture), str(tmp_path / "bad.jpg"), str(tmp_path / "none.jpg"), str(picture)]
+    found = list(read_thumbnails(paths))
+    assert opened(found[0]).shape == (149, 224, 3) and found[3] == found[0]
+    assert isinstance(found[1], ImageError) and "not an image" in str(found[1])
+    assert isinstance(found[2], ImageError) and "doesn't exist" in str(found[2])

@@ -1,0 +1,238 @@
+"""Checkpoints of PyTorch: what is read of them, and that nothing in them is run."""
+
+import json
+import os
+import pickle
+import struct
+import zipfile
+
+import numpy as np
+import pytest
+from conftest import FIXTURES
+
+from lib.errors import UsageError
+from lib.models.torch_files import read_arrays
+
+VIT = FIXTURES / "vit"
+MARKER = "patch_embed.proj.weight"
+
+
+def text(value):
+    """The opcodes of a pickle that make a text; the following ones make other things."""
+    return b"X" + struct.pack("<I", len(value)) + value.encode()
+
+
+def number(value):
+    return b"J" + struct.pack("<i", value)
+
+
+def several(*items):
+    return b"(" + b"".join(items) + b"t"
+
+
+def array(offset=0, shape=(2, 3), strides=(3, 1), count=6, kind="torch\nFloatStorage", key="0"):
+    """An array as `torch.save` writes it."""
+    storage = several(text("storage"), b"c" + kind.encode() + b"\n", text(key), text("cpu"), number(count)) + b"Q"
+    hooks = b"ccollections\nOrderedDict\n)R"
+    sides = [several(*map(number, values)) for values in (shape, strides)]
+    given = several(storage, number(offset), *sides, b"\x89", hooks)
+    return b"ctorch._utils\n_rebuild_tensor_v2\n" + given + b"R"
+
+
+def dictionary(**items):
+    return b"}" + b"".join(text(name.replace("__", ".")) + value + b"s" for name, value in items.items())
+
+
+def write(path, content=None, numbers=None, **options):
+    """Write a checkpoint as a zip; returns its path as text."""
+    numbers = np.arange(6, dtype="<f4") if numbers is None else numbers
+    content = dictionary(patch_embed__proj__weight=array()) if content is None else content
+    with zipfile.ZipFile(path, "w", **options) as archive:
+        archive.writestr("archive/data.pkl", b"\x80\x02" + content + b".")
+        archive.writestr("archive/data/0", numbers.tobytes())
+    return str(path)
+
+
+def test_an_array_with_an_offset_and_strides(tmp_path):
+    content = dictionary(patch_embed__proj__weight=array(1, (2, 2), (1, 2)))
+    found = read_arrays(write(tmp_path / "a.pth", content))
+    assert found[MARKER].shape == (2, 2)
+    np.testing.assert_array_equal(found[MARKER].read(), [[1, 3], [2, 4]])
+
+
+@pytest.mark.parametrize(
+    ("kind", "numbers", "expected"),
+    [
+        ("DoubleStorage", np.arange(6, dtype="<f8") / 3, np.arange(6) / 3),
+        ("HalfStorage", np.arange(6, dtype="<f2"), np.arange(6)),
+        ("BFloat16Storage", np.array([0x3F80, 0xC000, 0x3FC0, 0, 0x8000, 0x4248], "<u2"), [1, -2, 1.5, 0, 0, 50]),
+        ("LongStorage", np.arange(6, dtype="<i8"), np.arange(6)),
+    ],
+)
+def test_kinds_of_numbers(tmp_path, kind, numbers, expected):
+    content = dictionary(patch_embed__proj__weight=array(shape=(6,), strides=(1,), kind=f"torch\n{kind}"))
+    found = read_arrays(write(tmp_path / "a.pth", content, numbers))[MARKER].read()
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    assert found.dtype == ("int64" if kind == "LongStorage" else "float32")
+
+
+def test_nothing_is_run(tmp_path):
+    proof = tmp_path / "proof"
+
+    class Attack:
+        def __reduce__(self):
+            return os.system, (f"touch {proof}",)
+
+    call = pickle.dumps(Attack(), protocol=2)[2:-1]
+    for name, content in {
+        "call": dictionary(patch_embed__proj__weight=array(), other=call),
+        "eval": dictionary(other=b"c__builtin__\neval\n" + several(text(f"open({str(proof)!r}, 'w')")) + b"R"),
+        "import": b"ctorch.hub\nload\n",
+        "storage": b"ctorch.storage\n_load_from_bytes\n",
+        "getattr": b"cbuiltins\ngetattr\n",
+    }.items():
+        with pytest.raises(UsageError, match=f"{name}.pth tries to run code: "):
+            read_arrays(write(tmp_path / f"{name}.pth", content))
+    legacy = tmp_path / "legacy.pth"
+    legacy.write_bytes(pickle.dumps(Attack(), protocol=2))
+    with pytest.raises(UsageError, match="tries to run code: posix.system"):
+        read_arrays(str(legacy))
+    assert not proof.exists()
+
+
+def test_remarks_beside_the_arrays_are_passed_over(tmp_path):
+    namespace = b"cargparse\nNamespace\n)R" + dictionary(lr=number(1)) + b"b"
+    scalar = (
+        b"cnumpy.core.multiarray\nscalar\n" + several(b"cnumpy\ndtype\n" + several(text("f8")) + b"R", text("x")) + b"R"
+    )
+    content = dictionary(model=dictionary(patch_embed__proj__weight=array()), args=namespace, best=scalar)
+    assert set(read_arrays(write(tmp_path / "a.pth", content))) == {MARKER}
+
+
+def test_which_dictionary_and_which_prefix(tmp_path):
+    arrays = {"module__patch_embed__proj__weight": array(), "module__head__bias": array(shape=(6,), strides=(1,))}
+    content = dictionary(model_ema=dictionary(**arrays), model=dictionary(patch_embed__proj__weight=array()))
+    path = write(tmp_path / "a.pth", content)
+    assert set(read_arrays(path)) == {MARKER, "head.bias"}
+    assert set(read_arrays(path, "model")) == {MARKER}
+    with pytest.raises(UsageError, match="has no dictionary 'optimizer'"):
+        read_arrays(path, "optimizer")
+    with pytest.raises(UsageError, match=f"holds no array '{MARKER}'"):
+        read_arrays(write(tmp_path / "b.pth", dictionary(conv1=array())))
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"shape": (2, 4)}, "an array that lies outside of its numbers"),
+        ({"offset": 1}, "lies outside of its numbers"),
+        ({"offset": -1}, "an array that can't be"),
+        ({"strides": (-3, 1)}, "an array that can't be"),
+        ({"strides": (3,)}, "an array that can't be"),
+        ({"shape": (1 << 30, 1 << 30), "strides": (0, 0)}, "more numbers than it has"),
+        ({"count": 7}, "has other numbers '0' than it says"),
+        ({"key": "../1"}, "lacks the numbers '../1'"),
+        ({"kind": "collections\nOrderedDict"}, "an array of an unknown kind"),
+        ({"kind": "torch\nQInt8Storage"}, "torch.QInt8Storage has no place in a checkpoint"),
+    ],
+)
+def test_arrays_that_can_not_be(tmp_path, given, words):
+    with pytest.raises(UsageError, match=f"a.pth .*{words}"):
+        read_arrays(write(tmp_path / "a.pth", dictionary(patch_embed__proj__weight=array(**given))))
+
+
+def test_small_files_that_would_take_all_memory_or_time(tmp_path):
+    shared = b"".join(
+        b"0}"
+        + b"".join(text(str(name)) + b"h" + bytes([level]) + b"s" for name in range(99))
+        + b"q"
+        + bytes([level + 1])
+        for level in range(6)
+    )
+    weights = {f"blocks__{number}": array(0, (2000,), (1,), 2000) for number in range(1000)}
+    for content, words in (
+        (dictionary(other=b"Nr" + struct.pack("<I", 1 << 31)), "puts something aside where nothing is"),
+        (b"}q\x00" + shared, "holds no array"),
+        (dictionary(patch_embed__proj__weight=array(), **weights), "describes more numbers than it has"),
+    ):
+        path = str(tmp_path / "a.pth")
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("archive/data.pkl", b"\x80\x02" + content + b".")
+            archive.writestr("archive/data/0", bytes(8000))
+        with pytest.raises(UsageError, match=words):
+            read_arrays(path)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("archive/byteorder", b"little" + bytes(100))
+    with pytest.raises(UsageError, match="big-endian"):
+        read_arrays(path)
+
+
+def test_the_same_dictionary_under_two_names(tmp_path):
+    content = dictionary(state=dictionary(patch_embed__proj__weight=array()) + b"q\x00", model=b"h\x00")
+    assert set(read_arrays(write(tmp_path / "a.pth", content), "model")) == {MARKER}
+
+
+@pytest.mark.parametrize(
+    "part", ["torch._utils\n_rebuild_parameter", "collections\nOrderedDict", "argparse\nNamespace"]
+)
+@pytest.mark.parametrize("name", ["__defaults__", "__init__", "__class__", "other"])
+def test_nothing_here_can_be_changed(tmp_path, part, name):
+    state = b"N}" + text(name) + several(number(1)) + b"s\x86b"
+    for given in (state, dictionary(other=number(1)) + b"b"):
+        content = dictionary(patch_embed__proj__weight=array(), other=b"c" + part.encode() + b"\n" + given)
+        with pytest.raises(UsageError, match="is not a whole checkpoint"):
+            read_arrays(write(tmp_path / "a.pth", content))
+
+
+def test_the_former_format_without_the_numbers(tmp_path):
+    heads = [pickle.dumps(value, protocol=2) for value in (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True})]
+    content = b"\x80\x02" + dictionary(patch_embed__proj__weight=array()) + b"."
+    numbers = struct.pack("<q", 6) + np.arange(6, dtype="<f4").tobytes()
+    path = tmp_path / "a.pth"
+    path.write_bytes(b"".join([*heads, content, pickle.dumps(["0"], protocol=2), numbers]))
+    np.testing.assert_array_equal(read_arrays(str(path))[MARKER].read(), np.arange(6).reshape(2, 3))
+    path.write_bytes(b"".join([*heads, content, pickle.dumps([], protocol=2), numbers]))
+    with pytest.raises(UsageError, match="lacks the numbers of an array"):
+        read_arrays(str(path))
+
+
+def test_files_that_are_none(tmp_path):
+    (tmp_path / "text.pth").write_text("no checkpoint")
+    (tmp_path / "empty.pth").write_bytes(b"")
+    with zipfile.ZipFile(tmp_path / "other.pth", "w") as archive:
+        archive.writestr("readme", "text")
+    for name in ("token.pth", "mean.tar", "scale.safetensors"):
+        content = (VIT / name).read_bytes()
+        (tmp_path / f"half-{name}").write_bytes(content[: len(content) // 2])
+    packed = write(tmp_path / "packed.pth", compression=zipfile.ZIP_DEFLATED)
+    (tmp_path / "loop.pth").write_bytes(b"\x80\x02" + b"(" * 100)
+    for path in sorted(map(str, tmp_path.iterdir())):
+        with pytest.raises(UsageError, match=r"^\S+ ((is|has|lacks|says|was|holds) .*|.*not a whole checkpoint.*)\.$"):
+            for tensor in read_arrays(path).values():
+                tensor.read()
+    with pytest.raises(UsageError, match="holds 'archive/data.pkl' packed"):
+        read_arrays(packed)
+    with pytest.raises(UsageError, match="doesn't exist"):
+        read_arrays(str(tmp_path / "none.pth"))
+
+
+def test_safetensors_that_lie(tmp_path):
+    def make(**about):
+        header = json.dumps({MARKER: {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24], **about}}).encode()
+        (tmp_path / "a.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + bytes(24))
+        return read_arrays(str(tmp_path / "a.safetensors"))
+
+    assert make()[MARKER].read().shape == (2, 3)
+    for about, words in (
+        ({"data_offsets": [0, 28]}, "lies outside of it"),
+        ({"data_offsets": [-4, 20]}, "lies outside of it"),
+        ({"data_offsets": [0.0, 24.0]}, "lies outside of it"),
+        ({"shape": [2, 4]}, "has 24 bytes"),
+        ({"shape": [-2, -3]}, "lies outside"),
+        ({"dtype": "F4"}, "in F4, which is not read here"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            make(**about)
+    (tmp_path / "b.safetensors").write_bytes(struct.pack("<Q", 1 << 60) + b"{}")
+    with pytest.raises(UsageError, match="not a whole .safetensors file"):
+        read_arrays(str(tmp_path / "b.safetensors"))

@@ -1,0 +1,165 @@
+"""From a table to a page."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lib.errors import UsageError
+from lib.prediction import reporting
+from lib.prediction.reporting import least_certain, read_predictions, report_table
+from lib.storage.tables import ResumableTable
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def write(path, *rows):
+    path.write_text("".join("\t".join(row) + "\n" for row in rows))
+    return str(path)
+
+
+def test_a_table_with_everything(here):
+    path = write(
+        here / "t.tsv",
+        ("MODEL", "FILE", "PREDICTION", "PROBABILITY", "PREDICTION_2", "PROBABILITY_2"),
+        ("m", "a.jpg", "Live", "0.5000", "Text", "0.2500"),
+        ("n", "b.jpg", "Text", "1.0000", "Live", "0.0000"),
+    )
+    rows, model = read_predictions(path)
+    assert rows == [("a.jpg", "Live", 0.5, "Text", 0.25), ("b.jpg", "Text", 1.0, "Live", 0.0)] and model == "m, n"
+
+
+def test_the_published_pipelines_table_and_less(here):
+    path = write(here / "t.tsv", ("MODEL", "FILE", "PREDICTION"), ("m", "a.jpg", "Live"))
+    assert read_predictions(path) == ([("a.jpg", "Live", None, "", None)], "m")
+    (here / "t.csv").write_text('PREDICTION,FILE\r\nLive,"a,""b"".jpg"\r\n')
+    assert read_predictions("t.csv") == ([('a,"b".jpg', "Live", None, "", None)], None)
+    (here / "empty.jsonl").write_text("")
+    assert read_predictions("empty.jsonl") == ([], None)
+
+
+def test_the_runner_up_is_found_among_all_probabilities(here):
+    rows = [["m", "a.jpg", "A", 0.5, 0.5, 0.1, 0.4], ["m", "b.jpg", "C", 0.6, 0.3, 0.1, 0.6]]
+    columns = ["MODEL", "FILE", "PREDICTION", "PROBABILITY", "PROBABILITY_A", "PROBABILITY_B", "PROBABILITY_C"]
+    for name in ("t.tsv", "t.csv", "t.jsonl"):
+        with ResumableTable(name, columns, {}) as table:
+            table.append(rows)
+            table.finish({})
+        found, _ = read_predictions(name, ["A", "B", "C"])
+        assert found == [("a.jpg", "A", 0.5, "C", 0.4), ("b.jpg", "C", 0.6, "A", 0.3)]
+        assert read_predictions(name)[0][0].second == ""  # whose columns these are is not known
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "needs the columns"),
+        ("FILE\tCATEGORY\na\tb\n", "needs the columns"),
+        ("FILE\tPREDICTION\na.jpg\n", "line 2 has 1 values under 2 columns"),
+        ("FILE\tPREDICTION\na.jpg\tLive\na.jpg\tText\n", "lists a.jpg twice"),
+        ("FILE\tPREDICTION\na.jpg\t\n", "without a FILE or a PREDICTION"),
+        ("FILE\tPREDICTION\tPROBABILITY\na.jpg\tLive\t64%\n", "'64%'"),
+        ("FILE\tPREDICTION\tPROBABILITY\na.jpg\tLive\tnan\n", "'nan'"),
+    ],
+)
+def test_what_is_no_table_of_predictions(here, text, words):
+    (here / "t.tsv").write_text(text)
+    with pytest.raises(UsageError, match=re.escape(words)):
+        read_predictions("t.tsv")
+    (here / "t.tsv").write_bytes(b"\xff\xfe\0")
+    with pytest.raises(UsageError, match="can't be read as a table"):
+        read_predictions("t.tsv")
+    (here / "t.jsonl").write_text("[1]\n")
+    with pytest.raises(UsageError, match="line 1 has other columns"):
+        read_predictions("t.jsonl")
+
+
+def test_the_uncertain_ones_are_all_there():
+    rng = np.random.default_rng(0)
+    rows = [
+        reporting.Predicted(f"{number}.jpg", "AB"[number % 2], round(float(chance), 4), "", None)
+        for number, chance in enumerate(rng.random(200))
+    ]
+    chosen = least_certain(rows, ["A", "B", "C"], 30)
+    assert [len(chosen[label]) for label in "ABC"] == [30, 30, 0]
+    for label in "AB":
+        certain = [row.probability for row in rows if row.category == label and row not in chosen[label]]
+        assert max(row.probability for row in chosen[label]) <= min(certain)
+    assert [len(part) for part in least_certain(rows, ["A", "B"], 0).values()] == [0, 0]
+
+
+def page_of(here, **options):
+    report_table("t.tsv", "t.html", report=options.pop("report", print), **options)
+    return re.sub(r"\s+", " ", (here / "t.html").read_text())
+
+
+def test_what_lies_beside_the_table_is_in_the_page(here, capsys):
+    Image.new("RGB", (40, 30), "red").save("a.jpg")
+    write(
+        here / "t.tsv",
+        ("MODEL", "FILE", "PREDICTION", "PROBABILITY"),
+        ("m", "a.jpg", "B", "0.5"),
+        ("m", "b", "A", "0.5"),
+    )
+    text = page_of(here)
+    assert "no runners-up" in capsys.readouterr().out
+    assert "<title>Predictions of t.tsv</title>" in text and text.count('<h3 id="c') == 2
+    choices = json.loads(re.search(r'id="choices">(.*?)</script>', text)[1])
+    assert [choice["value"] for choice in choices] == ["A", "B"]
+    assert text.count("<img ") == 1 and "No thumbnail: the file doesn" in text
+    settings = {"-d/--data": "scans/", "the labels": ["C", "B", "A"], "--exact": False, "the model's SHA-256": "00ff"}
+    (here / "t.tsv.settings.json").write_text(json.dumps({"settings": settings, "versions": {"numpy": "1.2.3"}}))
+    write(here / "t.tsv.errors.tsv", ("FILE", "ERROR"), ("c.jpg", "an empty file"))
+    text = page_of(here)
+    choices = json.loads(re.search(r'id="choices">(.*?)</script>', text)[1])
+    assert [choice["value"] for choice in choices] == ["C", "B", "A"]
+    for part in ("<title>Predictions for scans</title>", "numpy 1.2.3", "00ff", "1 error", "an empty file"):
+        assert part in text, part
+    assert text.index('id="c0" tabindex="-1">B') < text.index('id="c1" tabindex="-1">A')
+    text = page_of(here, most=0)
+    assert "<img " not in text and "1 image, 0 of them here" in text
+
+
+def test_the_17_categories_have_their_full_names(here):
+    write(here / "t.tsv", ("FILE", "PREDICTION"), ("a.jpg", "RLM"))
+    assert "Micrographs reflected light" in page_of(here)
+
+
+def test_records_are_called_by_the_files_that_they_were_made_of(here):
+    class Records:
+        files = ("x/r-test.tfr",)
+        file, number = np.zeros(2, int), np.array([0, 2])
+
+        def __len__(self):
+            return 2
+
+        def name(self, index):
+            return f"x/r-test.tfr, record {self.number[index]}"
+
+    (here / "x").mkdir()
+    assert reporting._names_of_records(Records()) == (["x/r-test.tfr, record 0", "x/r-test.tfr, record 2"], False)
+    header = ("FILE", "CATEGORY", "SPLIT", "RECORD", "SHA256", "DHASH", "TFR")
+    rows = [(f"scans/{n}.jpg", "Live", "test", str(n), "", "", "r-test.tfr") for n in range(3)]
+    write(here / "x" / "r-index.tsv", header, *rows, ("scans/u.jpg", "Live", "unused", "", "", "", ""))
+    assert reporting._names_of_records(Records()) == (["scans/0.jpg", "scans/2.jpg"], True)
+    write(here / "x" / "r-index.tsv", header, *rows[:2])  # of other records
+    assert not reporting._names_of_records(Records())[1]
+
+
+def test_the_telling_images_are_of_all_kinds_of_mistakes():
+    true = np.zeros(100, int)
+    chosen = np.r_[np.zeros(60, int), np.full(37, 1), [2, 2, 3]]
+    certainty = np.random.default_rng(0).random(100)
+    taken = reporting._telling(np.arange(100), true, chosen, certainty, 12)
+    kinds = np.bincount(chosen[taken], minlength=4)
+    assert kinds.tolist() == [4, 5, 2, 1] or kinds.tolist() == [5, 4, 2, 1]
+    right = [index for index in taken if chosen[index] == 0]
+    assert right == taken[-len(right) :] and right == np.argsort(certainty[:60])[: len(right)].tolist()
+    most_certain = 60 + np.argsort(-certainty[60:97])
+    assert set(taken) >= set(most_certain[:4].tolist())

@@ -1,0 +1,1312 @@
+"""What comes from outside is read right or refused in a sentence: properties of all inputs, and a little fuzzing."""
+
+import json
+import os
+import pickle
+import struct
+import tempfile
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fuzz import KINDS, tried
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from lib.errors import UsageError, WorkError
+from lib.measures.recipes import cover, parse_bands, parse_class_numbers, parse_weights
+from lib.models.torch_files import read_arrays
+from lib.storage.files import escape_name, unescape_name
+from lib.training.hyperparameters import KEYS, Hyperparameters, parse_settings, ranges_of
+
+many = settings(
+    derandomize=True,
+    database=None,
+    deadline=None,
+    max_examples=150,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+
+any_json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(), max_size=8) | st.just(10**400),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=6), inner, max_size=4),
+    max_leaves=12,
+)
+names = st.binary(min_size=1, max_size=40).filter(lambda name: not set(name) & {0, 47}).map(os.fsdecode)
+lines = st.text(st.characters(blacklist_categories=["Cs"]), max_size=30)
+
+
+def folder():
+    """A folder of one's own for each example."""
+    return tempfile.TemporaryDirectory()
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+@pytest.mark.parametrize("name", KINDS)
+def test_spoilt_files_are_refused_in_a_sentence(name):
+    count = {"keras": 12, "picture": 80, "exact-picture": 20, "collection": 25}.get(name, 40)
+    tried_count, _, found = tried(name, seed=0, most=count)
+    assert tried_count == count and not found, found
+
+
+def test_the_fuzzer_finds_what_is_wrong(monkeypatch):
+    def use(path):
+        raise KeyError(path) if b"\xff" in Path(path).read_bytes() else UsageError(f"{path} is none.")
+
+    monkeypatch.setitem(KINDS, "log", KINDS["log"]._replace(use=use))
+    assert any("KeyError" in line for line in tried("log", seed=0, most=200)[2])
+
+
+@many
+@given(st.binary(min_size=1, max_size=60).map(os.fsdecode))
+def test_any_name_becomes_a_line_of_text_and_comes_back(name):
+    text = escape_name(name)
+    assert len(text.split("\n")) == 1 and "\t" not in text and "\r" not in text
+    text.encode()
+    assert unescape_name(text) == os.fsdecode(os.fsencode(name))
+
+
+@many
+@given(lines)
+def test_any_text_is_a_name(text):
+    os.fsencode(unescape_name(text))
+
+
+@many
+@given(st.lists(names, min_size=1, max_size=6, unique=True), st.data())
+def test_what_was_written_to_a_table_survives_any_cut(found, data):
+    from lib.storage.tables import ResumableTable, read_table
+
+    kind = data.draw(st.sampled_from(["tsv", "csv", "jsonl"]))
+    with folder() as here:
+        path = os.path.join(here, f"t.{kind}")
+        written = [escape_name(name) for name in found]
+        table = ResumableTable(path, ["FILE", "PREDICTION"], {"--top": 1})
+        ends = []
+        for name in written:
+            table.append([[name, "Live"]])
+            ends.append(os.path.getsize(path + ".partial"))
+        del table
+        cut = data.draw(st.integers(ends[0], ends[-1]))
+        os.truncate(path + ".partial", cut)
+        with ResumableTable(path, ["FILE", "PREDICTION"], {"--top": 1}) as table:
+            assert set(table) == {name for name, end in zip(written, ends) if end <= cut}
+            table.append([[name, "Live"] for name in written if name not in table])
+            table.finish({})
+        rows = list(read_table(path))[1:]
+        assert sorted(unescape_name(row[0]) for row in rows) == sorted(map(unescape_name, written))
+
+
+@many
+@given(st.sampled_from(["tsv", "csv", "jsonl"]), st.lists(lines | any_json.map(json.dumps), max_size=4).map("\n".join))
+def test_any_text_as_a_table(kind, text):
+    from lib.prediction.reporting import labels_of_table, read_predictions
+
+    with folder() as here:
+        path = Path(here) / f"t.{kind}"
+        path.write_text(text, encoding="utf-8")
+        (Path(here) / f"t.{kind}.settings.json").write_text(text, encoding="utf-8")
+        assert all(isinstance(label, str) for label in labels_of_table(str(path)))
+        try:
+            rows, _ = read_predictions(str(path))
+            assert all(row.name and row.category for row in rows)
+        except UsageError as error:
+            assert str(path) in str(error)
+
+
+@many
+@given(st.dictionaries(st.sampled_from([key.name for key in KEYS]), any_json))
+def test_any_settings_of_a_log(changes):
+    whole = {key.name: getattr(Hyperparameters(), key.attribute) for key in KEYS}
+    for values in (changes, {**whole, **changes}):
+        for parse in (parse_settings, ranges_of):
+            try:
+                found = parse(json.dumps(values))
+            except ValueError as error:
+                assert type(error) is ValueError and str(error)
+            else:
+                assert isinstance(found, (dict, Hyperparameters))
+
+
+@many
+@given(lines | st.lists(st.sampled_from(list("{}[]():,.0123456789e+- ")), max_size=20).map("".join))
+def test_any_text_as_numbers_of_classes(text):
+    for parse in (parse_class_numbers, parse_weights, parse_bands):
+        try:
+            found = parse(text)
+            values = np.array(cover(found, len(found)) if isinstance(found, dict) else found, "float64")
+            assert np.isfinite(values).all()
+        except ValueError as error:
+            assert str(error)
+
+
+@many
+@given(st.dictionaries(st.integers(0, 10**9), st.floats(1e-30, 1e30) | st.integers(0, 10**9), min_size=1, max_size=5))
+def test_numbers_of_classes_as_python_writes_them(numbers):
+    assert parse_class_numbers(repr(numbers)) == numbers
+    assert parse_class_numbers(repr(numbers).replace(" ", "").replace("}", ",}")) == numbers
+
+
+@many
+@given(st.dictionaries(st.integers(0, 10**18 - 1), st.integers(0, 10**18 - 1), min_size=1), lines)
+def test_number_maps(numbers, more):
+    from lib.data.records import read_number_map
+
+    with folder() as here:
+        path = Path(here) / "map.tsv"
+        path.write_text("OLD\tNEW\n" + "".join(f"{old}\t{new}\n" for old, new in numbers.items()))
+        assert read_number_map(str(path)) == numbers
+        path.write_text(path.read_text() + more, encoding="utf-8")
+        try:
+            assert numbers.items() <= read_number_map(str(path)).items()
+        except UsageError as error:
+            assert str(path) in str(error)
+
+
+@many
+@given(st.lists(st.tuples(st.integers(0, 2**31 - 1), st.binary(max_size=200)), min_size=1, max_size=4), st.data())
+def test_records_come_back_and_any_bit_that_changes_is_noticed(items, data):
+    from lib.data.records import make_record, open_records, read_jpeg
+
+    with folder() as here:
+        path = Path(here) / "a.tfr"
+        content = b"".join(make_record(category, b"\xff\xd8" + image) for category, image in items)
+        path.write_bytes(content)
+        records = open_records([str(path)], "-t")
+        assert records.category.tolist() == [category for category, _ in items]
+        assert [read_jpeg(records, index)[2:] for index in range(len(items))] == [image for _, image in items]
+        place = data.draw(st.integers(0, 8 * len(content) - 1))
+        spoilt = bytearray(content)
+        spoilt[place // 8] ^= 1 << place % 8
+        path.write_bytes(spoilt)
+        with pytest.raises(WorkError, match="a.tfr, record [0-9]+,"):
+            open_records([str(path)], "-t")
+
+
+# Steps of a pickle that make and keep things: names of all kinds, calls, places, tuples, lists, dictionaries.
+_STEPS = [
+    b")",
+    b"]",
+    b"}",
+    b"(",
+    b"t",
+    b"\x85",
+    b"\x86",
+    b"\x87",
+    b"N",
+    b"\x88",
+    b"0",
+    b"2",
+    b"e",
+    b"a",
+    b"s",
+    b"u",
+    b"l",
+    b"d",
+]
+_STEPS += [
+    b"R",
+    b"b",
+    b"Q",
+    b"\x81",
+    b"\x8f",
+    b"\x90",
+    b"\x91",
+    b"\x93",
+    b"\x94",
+    b"q\x00",
+    b"q\x01",
+    b"h\x00",
+    b"h\x01",
+    b"K\x02",
+]
+_STEPS += [b"X\x01\x00\x00\x00a", b"X\x07\x00\x00\x00storage", b"J\xff\xff\xff\xff", b"ccollections\nOrderedDict\n"]
+_STEPS += [b"ctorch._utils\n_rebuild_tensor_v2\n", b"ctorch._utils\n_rebuild_parameter\n", b"ctorch\nFloatStorage\n"]
+_STEPS += [b"cargparse\nNamespace\n", b"cbuiltins\nset\n", b"cos\nsystem\n", b"cbuiltins\neval\n", b"i__main__\nx\n"]
+
+
+@many
+@given(st.lists(st.sampled_from(_STEPS), max_size=30).map(b"".join), st.booleans())
+def test_any_pickle_as_a_checkpoint(steps, legacy):
+    with folder() as here:
+        path = os.path.join(here, "a.pth")
+        if legacy:
+            heads = [
+                pickle.dumps(value, protocol=2) for value in (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True})
+            ]
+            Path(path).write_bytes(b"".join([*heads, b"\x80\x04" + steps + b".", pickle.dumps([], protocol=2)]))
+        else:
+            with zipfile.ZipFile(path, "w") as archive:
+                archive.writestr("a/data.pkl", b"\x80\x04" + steps + b".")
+                archive.writestr("a/data/a", bytes(24))
+        with pytest.raises(UsageError, match="a.pth "):
+            read_arrays(path)
+
+
+@many
+@given(any_json)
+def test_any_header_of_safetensors(header):
+    with folder() as here:
+        path = os.path.join(here, "a.safetensors")
+        for value in (header, {"patch_embed.proj.weight": header}):
+            text = json.dumps(value).encode()
+            Path(path).write_bytes(struct.pack("<Q", len(text)) + text + bytes(24))
+            with pytest.raises(UsageError, match="a.safetensors "):
+                read_arrays(path)
+
+
+@many
+@given(st.dictionaries(names, lines.filter(bool), min_size=1, max_size=5))
+def test_images_of_any_name_are_sorted_into_folders_of_any_name(categories):
+    from lib.prediction.sorting import INDEX, sort_images
+
+    with folder() as here:
+        data, sorted_ = os.path.join(here, "data"), os.path.join(here, "sorted")
+        os.mkdir(data)
+        found = {}
+        for name, category in categories.items():
+            if name not in (".", ".."):
+                Path(data, name).write_bytes(b"x")
+                found[escape_name(os.path.join(data, name))] = category * 20
+        sort_images(found, sorted_)
+        made = [os.path.join(parent, name) for parent, _, names in os.walk(sorted_) for name in names if name != INDEX]
+        assert sorted(map(os.path.realpath, made)) == sorted(os.path.realpath(unescape_name(name)) for name in found)
+        assert all(os.path.dirname(os.path.dirname(path)) == sorted_ for path in made)
+        assert sort_images(found, sorted_).made == 0
+        assert sorted(os.listdir(here)) == ["data", "sorted"]
+
+
+DEEP, LONG = "[" * 100_000, "9" * 5000
+
+
+def test_numbers_and_json_that_python_itself_gives_up_on(tmp_path):
+    from lib.data.categories import read_labels
+    from lib.data.records import read_number_map
+
+    for text in (DEEP, json.dumps({**json.loads(_whole_settings()), "batch": 10**400}), '{"batch": ' + LONG + "}"):
+        for parse in (parse_settings, ranges_of):
+            with pytest.raises(ValueError, match=r"not JSON|JSON object|SETTINGS|gives 'batch'|the key") as error:
+                parse(text)
+            assert len(str(error.value)) < 800
+    (tmp_path / "map.tsv").write_text(f"OLD\tNEW\n{LONG}\t1\n")
+    with pytest.raises(UsageError, match="map.tsv line 2 needs an old and a new number"):
+        read_number_map(str(tmp_path / "map.tsv"))
+    (tmp_path / "l.tsv").write_text(f"INDEX\tLABEL\n{LONG}\ta\n")
+    with pytest.raises(UsageError, match="l.tsv line 2 needs a whole number as INDEX"):
+        read_labels(str(tmp_path / "l.tsv"))
+    for text in (
+        "{[]:1}",
+        "{0:" + LONG + "}",
+        "{0:1e400}",
+        "{" + "-" * 90_000 + "1:1}",
+        "{" + "(" * 90_000,
+        "{0:" + "1+" * 50_000 + "1}",
+    ):
+        with pytest.raises(ValueError, match="is not of the form|something else") as error:
+            parse_class_numbers(text)
+        assert len(str(error.value)) < 200
+
+
+def _whole_settings():
+    return json.dumps({key.name: getattr(Hyperparameters(), key.attribute) for key in KEYS})
+
+
+@pytest.mark.parametrize("text", [DEEP, '{"FILE": "\\ud800.jpg", "PREDICTION": "a"}'])
+def test_a_table_of_json_lines_that_is_none(text, tmp_path):
+    from lib.prediction.reporting import read_predictions
+    from lib.storage.tables import settings_of
+
+    path = str(tmp_path / "t.jsonl")
+    for name in (path, path + ".settings.json"):
+        Path(name).write_text(text)
+    Path(path + ".partial").write_text("herbariograph " + text + "\n")
+    with pytest.raises(UsageError, match="t.jsonl can't be read as a table"):
+        read_predictions(path)
+    assert settings_of(path) == ({}, {})
+
+
+def test_settings_beside_a_table_may_hold_anything(tmp_path):
+    from lib.prediction.reporting import report_table
+
+    table, page = tmp_path / "t.tsv", tmp_path / "p.html"
+    table.write_text("FILE\tPREDICTION\nmissing.jpg\tText\n")
+    for value in (5, [], {"a": "<script>alert(1)</script>"}, None, True):
+        recorded = {"settings": {"-d/--data": value, "-m/--model": value, "--top": value}, "versions": {"a": value}}
+        Path(f"{table}.settings.json").write_text(json.dumps(recorded))
+        report_table(str(table), str(page), report=lambda message: None)
+        assert "<script>alert" not in page.read_text()
+
+
+def test_names_that_no_file_has(tmp_path):
+    from lib.data.conversion import items_of_table
+    from lib.prediction.reporting import read_predictions
+    from lib.prediction.sorting import sort_images
+
+    path = tmp_path / "t.tsv"
+    path.write_text("FILE\tPREDICTION\tCATEGORY\na\\x00/b.jpg\tText\tx\n")
+    for read in (read_predictions, items_of_table):
+        with pytest.raises(UsageError, match="t.tsv .*zero byte"):
+            read(str(path))
+    path.write_bytes(b"FILE\tCATEGORY\na.jpg\tx\ry\n")
+    with pytest.raises(UsageError, match="line 2 has a CATEGORY with characters that aren't text"):
+        items_of_table(str(path))
+    (tmp_path / "sorted").mkdir()
+    for line in ("x/a\\x00\tb", "x/a\tb\\x00"):
+        (tmp_path / "sorted" / "sorted.tsv").write_text(f"PLACE\tFILE\n{line}\n")
+        with pytest.raises(UsageError, match="sorted.tsv was not written by --sort"):
+            sort_images({}, str(tmp_path / "sorted"))
+
+
+def test_names_whose_ending_is_longer_than_a_name_may_be(tmp_path):
+    from lib.prediction.sorting import sort_images
+
+    for parent in ("one", "two"):
+        (tmp_path / parent).mkdir()
+        (tmp_path / parent / ("a." + "x" * 253)).write_bytes(b"")
+    found = {f"{tmp_path}/{parent}/a.{'x' * 253}": "b." + "y" * 300 for parent in ("one", "two")}
+    assert sort_images(found, str(tmp_path / "sorted")).made == 2
+
+
+def test_a_row_whose_file_is_no_text_ends_what_is_gone_on_with(tmp_path):
+    from lib.storage.tables import ResumableTable
+
+    path = str(tmp_path / "t.jsonl")
+    start = 'herbariograph {"settings": {}, "fresh": true}\n{"FILE": "a", "PREDICTION": "x"}\n'
+    for spoilt in ('{"FILE": ["b"], "PREDICTION": "x"}\n', '{"FILE": 5, "PREDICTION": "x"}\n', DEEP + "\n"):
+        Path(path + ".partial").write_text(start + spoilt)
+        with ResumableTable(path, ["FILE", "PREDICTION"], {}) as table:
+            assert set(table) == {"a"}
+    Path(path + ".partial").write_text(start.replace("true", "false"))
+    with pytest.raises(UsageError, match="t.jsonl, which .*t.jsonl.partial continues, is gone"):
+        ResumableTable(path, ["FILE", "PREDICTION"], {})
+
+
+def test_features_that_are_none(tmp_path):
+    from lib.data.embeddings import Embeddings, load
+
+    path, partial = str(tmp_path / "e.npz"), tmp_path / "e.npz.partial"
+    for first in (b"{", DEEP.encode(), b"5"):
+        partial.write_bytes(b"herbariograph embeddings " + first + b"\n")
+        with pytest.raises(UsageError, match="e.npz.partial is damaged"):
+            Embeddings(path, {})
+    row = struct.pack("<II", 1, 2) + b"a" + bytes(8)
+    for spoilt in (struct.pack("<II", 1, 2) + b"\xff" + bytes(8), struct.pack("<II", 1, 3) + b"b" + bytes(12)):
+        partial.write_bytes(b"herbariograph embeddings {}\n" + row + spoilt)
+        with Embeddings(path, {}) as rows:
+            assert "a" in rows and "b" not in rows
+    settings_ = np.array(json.dumps({}))
+    for arrays in (
+        {"embeddings": np.array([["a"]]), "paths": np.array(["a"])},
+        {"embeddings": np.zeros((1, 2), "float32"), "paths": np.array([1.0])},
+        {"embeddings": np.zeros((1, 2), "float32"), "paths": np.array(["\ud800"])},
+    ):
+        np.savez(path, settings=settings_, **arrays)
+        with pytest.raises(UsageError, match="e.npz holds no features of images"):
+            load(path)
+    np.savez_compressed(
+        path, settings=settings_, embeddings=np.zeros((1, 2), "float32"), paths=np.zeros(20 << 20, "<U1")
+    )
+    with pytest.raises(UsageError, match="e.npz holds no features of images"):
+        load(path)
+
+
+def test_states_that_are_none(tmp_path):
+    from lib.storage.states import load_state
+
+    path = str(tmp_path / "state.npz")
+    for facts in (DEEP.encode(), b"\xff", b"{"):
+        np.savez(path, facts=np.frombuffer(facts, "uint8"))
+        with pytest.raises(WorkError, match="state.npz is damaged .*--fresh"):
+            load_state(path)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(
+            "facts.npy",
+            b"\x93NUMPY\x01\x00\x76\x00"
+            + b"{'descr': '<f8', 'fortran_order': False, 'shape': (1<<50,)}".ljust(117)
+            + b"\n",
+        )
+    with pytest.raises(WorkError, match="state.npz is damaged"):
+        load_state(path)
+
+
+def test_images_read_before_whose_database_is_damaged(tmp_path):
+    import sqlite3
+
+    from lib.storage.spool import Spool, Spooled
+
+    path = str(tmp_path / "a.sqlite")
+    with Spool(path, {}) as spool:
+        spool.add("a", Spooled(1, 2, "ab", 3), b"\xff\xd8")
+    for change, words in (
+        ("UPDATE images SET dhash = 'x'", "a row is none of an image"),
+        ("UPDATE images SET dhash = NULL", "a row is none of an image"),
+        ("UPDATE images SET dhash = '1', jpeg = 5", "missing, or no JPEG"),
+        ("DELETE FROM images", "missing, or no JPEG"),
+        ("ALTER TABLE images RENAME COLUMN dhash TO other", "no such column"),
+    ):
+        database = sqlite3.connect(path)
+        database.execute(change)
+        database.commit()
+        database.close()
+        with pytest.raises(WorkError, match=f"a.sqlite is damaged .*{words}"), Spool(path, {}) as spool:
+            spool.known()
+            spool.jpeg("a")
+
+
+def test_images_read_before_whose_database_has_a_schema_that_is_no_text(tmp_path):
+    from lib.storage.spool import Spool
+
+    path = tmp_path / "a.sqlite"
+    with Spool(str(path), {}):
+        pass
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"CREATE TABLE images", b"CREAT\xff TABLE images"))
+    with pytest.raises(WorkError, match="a.sqlite is damaged"):
+        Spool(str(path), {})
+
+
+def test_a_search_in_a_folder_of_any_name_stays_in_it(tmp_path):
+    from lib.training.search import search
+
+    def train(settings, folder, watch):
+        watch([0.5])
+        return [0.5]
+
+    def say(message):
+        pass
+
+    here = tmp_path / "a?b=c{x}#%41'\n"
+    here.mkdir()
+    search(str(here), 1, {}, {}, 1, train, report=say)
+    assert os.listdir(tmp_path) == [here.name] and (here / "optimization-search.sqlite").exists()
+    (here / "optimization-search.sqlite").write_bytes(b"something else" * 100)
+    with pytest.raises(WorkError, match="optimization-search.sqlite holds no search .*--fresh"):
+        search(str(here), 2, {}, {}, 1, train, report=say)
+    search(str(here), 1, {}, {}, 1, train, fresh=True, report=say)
+
+
+def dense(units):
+    """The description of a model of one layer."""
+    layers = [
+        {
+            "class_name": "InputLayer",
+            "config": {"batch_shape": [None, 4], "name": "i"},
+            "name": "i",
+            "inbound_nodes": [],
+        },
+        {
+            "class_name": "Dense",
+            "config": {"units": units, "name": "d"},
+            "name": "d",
+            "inbound_nodes": [[["i", 0, 0, {}]]],
+        },
+    ]
+    ends = {"input_layers": [["i", 0, 0]], "output_layers": [["d", 0, 0]]}
+    return {"class_name": "Functional", "config": {"name": "m", "layers": layers, **ends}}
+
+
+def write_keras(path, description, fill):
+    import h5py
+
+    with h5py.File(path.with_suffix(".h5"), "w") as file:
+        fill(file)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("config.json", description if isinstance(description, str) else json.dumps(description))
+        archive.write(path.with_suffix(".h5"), "model.weights.h5")
+    return str(path)
+
+
+def test_small_models_that_would_take_all_memory_or_time(tmp_path):
+    import keras
+
+    from lib.models.keras_files import load_model
+
+    def right(file):
+        group = file.create_group("layers/dense/vars")
+        group["0"], group["1"] = np.ones((4, 2), "float32"), np.ones(2, "float32")
+
+    def empty(file):
+        group = file.create_group("layers/dense/vars")
+        group.create_dataset("0", (1 << 20, 1 << 20), "f4", chunks=(1024, 1024))
+        group["1"] = np.ones(2, "float32")
+
+    def many_names(file):
+        right(file)
+        for number in range(100):
+            file["layers/dense/vars"][f"x{number}"] = file["layers/dense/vars/0"]
+
+    def text(file):
+        group = file.create_group("layers/dense/vars")
+        group["0"], group["1"] = np.full((4, 2), b"a", "S1000"), np.ones(2, "float32")
+
+    def within_itself(file):
+        right(file)
+        inner = file.create_group("layers/other")
+        inner["again"] = inner
+        for level in range(60):
+            deeper = file.create_group(f"groups/{level}")
+            inner["a"], inner["b"], inner = deeper, deeper, deeper
+
+    path = tmp_path / "a.keras"
+    assert load_model(write_keras(path, dense(2), right)).count_params() == 10
+    assert load_model(write_keras(path, dense(2), within_itself)).count_params() == 10
+    add_weight = keras.layers.Layer.add_weight
+    for units in (1 << 24, 1 << 40):
+        with pytest.raises(UsageError, match="a.keras describes [0-9,]+ weights, far more than it holds"):
+            load_model(write_keras(path, dense(units), right))
+    assert keras.layers.Layer.add_weight is add_weight
+    for fill, words in (
+        (empty, "larger than the layer's weights"),
+        (many_names, "it holds 102 arrays"),
+        (text, "not an array of numbers"),
+    ):
+        with pytest.raises(UsageError, match=f"a.keras is not a whole .keras file .*{words}"):
+            load_model(write_keras(path, dense(2), fill))
+    wide = dense(2)
+    wide["config"]["layers"][1]["config"]["kernel_constraint"] = {
+        "class_name": "MaxNorm",
+        "config": {"max_value": {"class_name": "__numpy__", "config": {"value": ["a"], "dtype": "U500000000"}}},
+    }
+    with pytest.raises(UsageError, match="a.keras has a layer 'd' with an array of 'U500000000'"):
+        load_model(write_keras(path, wide, right))
+    long = dense(2)
+    long["config"]["layers"] += long["config"]["layers"][1:] * 10_000
+    with pytest.raises(UsageError, match="a.keras describes 10,002 layers"):
+        load_model(write_keras(path, long, right))
+
+
+def test_hdf5_that_would_be_read_for_ever(tmp_path):
+    from conftest import FIXTURES
+
+    from lib.models.keras_files import load_model
+
+    content = bytearray((FIXTURES / "keras" / "nested-2.12-hdf5.keras").read_bytes())
+    place = content.index(b"GCOL\x01") + 16
+    for size in (0, 15, (1 << 64) - 16):
+        number = 0 if size < 16 else 1
+        content[place : place + 16] = struct.pack("<HHIQ", number, 0, 0, size)
+        (tmp_path / "a.keras").write_bytes(content)
+        with pytest.raises(UsageError, match="a.keras is not a whole .keras file .its HDF5 is damaged"):
+            load_model(tmp_path / "a.keras")
+    (tmp_path / "a.keras").write_bytes(b"\x89HDF\r\n\x1a\n" + b"GCOL\x01")
+    with pytest.raises(UsageError, match="a.keras is not a whole .keras file"):
+        load_model(tmp_path / "a.keras")
+
+
+def test_a_zip_that_lies_about_what_it_holds(tmp_path):
+    from lib.models.keras_files import load_model
+
+    path = tmp_path / "a.keras"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("config.json", b" " * (40 << 20))
+        archive.writestr("model.weights.h5", b"")
+        archive.writestr("../outside", b"")
+    content = bytearray(path.read_bytes())
+    place = content.index(b"PK\x01\x02")  # where the list of the members begins; the packed size is at 20
+    struct.pack_into("<I", content, place + 20, 1 << 30)
+    path.write_bytes(content)
+    with pytest.raises(UsageError, match="its config.json would take 41,943,040 bytes"):
+        load_model(path)
+    assert sorted(os.listdir(tmp_path)) == ["a.keras"]
+
+
+def test_checkpoints_that_crash_python_or_take_for_ever(tmp_path, monkeypatch):
+    from lib.models import torch_files as checkpoints
+
+    path = tmp_path / "a.pth"
+    deep, again = b")" + b"\x85" * 500_000, b"q\x00h\x00\x85"
+    for content in (b"}" + deep + b"Ns", deep, b"]" + b")" + b"\x85q\x00h\x00" * 300 + b"a", b")" + again * 200):
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("a/data.pkl", b"\x80\x02" + content + b".")
+        with pytest.raises(UsageError, match="a.pth has tuples within tuples too deep"):
+            read_arrays(str(path))
+    monkeypatch.setattr(checkpoints, "_MOST_STEPS", 1000)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a/data.pkl", b"\x80\x02" + b"N0" * 1000 + b"N.")
+    with pytest.raises(UsageError, match="too large to be one"):
+        read_arrays(str(path))
+    path.write_bytes(b"\x80\x04\x8e" + struct.pack("<Q", 1 << 50) + b"abc.")  # bytes, a petabyte of them
+    with pytest.raises(UsageError, match="a.pth is not a whole checkpoint"):
+        read_arrays(str(path))
+
+
+def test_numbers_of_a_checkpoint_that_are_damaged(tmp_path):
+    from conftest import FIXTURES
+
+    content = bytearray((FIXTURES / "vit" / "token.pth").read_bytes())
+    with zipfile.ZipFile(FIXTURES / "vit" / "token.pth") as archive:
+        place = max(archive.infolist(), key=lambda member: member.file_size)
+    content[place.header_offset + 200] ^= 1
+    (tmp_path / "a.pth").write_bytes(content)
+    tensors = read_arrays(str(tmp_path / "a.pth"))
+    with pytest.raises(UsageError, match="a.pth is not a whole checkpoint .*CRC"):
+        [tensor.read() for tensor in tensors.values()]
+    for shape in ([1] * 40, [1 << 60, 0], [10**4000, 0]):
+        header = json.dumps(
+            {"patch_embed.proj.weight": {"dtype": "F32", "shape": shape, "data_offsets": [0, 0]}}
+        ).encode()
+        (tmp_path / "a.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
+        with pytest.raises(UsageError, match="a.safetensors "):
+            read_arrays(str(tmp_path / "a.safetensors"))
+
+
+def test_blocks_with_numbers_that_are_none():
+    from lib.models.vit import design_of
+
+    shapes = {
+        "patch_embed.proj.weight": (64, 3, 4, 4),
+        "pos_embed": (1, 5, 64),
+        "head.weight": (3, 64),
+        "cls_token": (1, 1, 64),
+    }
+    shapes["blocks.0.mlp.fc1.weight"] = (64, 64)
+    assert design_of({**shapes, f"blocks.{LONG}.x": (1,), "blocks.٣.x": (1,)}).depth == 1
+
+
+def test_small_pictures_that_would_take_all_memory_or_time(tmp_path):
+    import io
+
+    from PIL import Image
+
+    from lib.data.images import ImageError, read_image
+    from lib.data.records import BadRecordError, decode
+
+    with io.BytesIO() as file:
+        Image.fromarray(np.zeros((16, 16, 3), "uint8")).save(file, "JPEG", progressive=True)
+        small = file.getvalue()
+    place = small.index(b"\xff\xc2") + 5
+    large = small[:place] + struct.pack(">HH", 65500, 65500) + small[place + 4 :]
+    with pytest.raises(BadRecordError, match="65500 x 65500 pixels, more than"):
+        decode(large)
+    odd = bytearray(small)
+    odd[place + 6] = 0x41  # a sampling of the first colour that nobody uses
+    with pytest.raises(BadRecordError, match="holds a JPEG that can't be decoded"):
+        decode(bytes(odd))
+    last = small.rindex(b"\xff\xda")
+    slow = small[:-2] + small[last:-2] * 600 + small[-2:]
+    (tmp_path / "a.jpg").write_bytes(slow)
+    with pytest.raises(BadRecordError, match=r"\(it has 610 scans\)"):
+        decode(slow)
+    with pytest.raises(ImageError, match="it has 610 scans"):
+        read_image(str(tmp_path / "a.jpg"), 16)
+
+
+def test_names_that_are_not_utf_8_are_told_and_recorded(tmp_path):
+    import subprocess
+
+    from conftest import script
+
+    from lib.storage.runs import find_run, write_settings
+
+    run = find_run(str(tmp_path), "ab")
+    os.mkdir(run.best)
+    write_settings(run, {"command": [os.fsdecode(b"\xff.tfr"), "é"]})
+    text = Path(run.file("settings.json")).read_text(encoding="utf-8")
+    assert "é" in text and json.loads(text)["command"] == [os.fsdecode(b"\xff.tfr"), "é"]
+    environment = dict(os.environ, PYTHONIOENCODING="utf-8:strict")
+    arguments = ["-n", "2", "-s", "16", "-p", "1", "-o", b"\xff\n"]
+    done = subprocess.run([*script("fractals.py"), *arguments], cwd=tmp_path, env=environment, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(b"\xff\n-train.tfr\t2\n") and (tmp_path / os.fsdecode(b"\xff\n-test.tfr")).exists()
+
+
+def test_an_error_is_one_line_whatever_the_file_is_called(capsys):
+    from lib.cli import program as cli
+
+    def work(arguments):
+        raise UsageError(f"{os.fsdecode(name)} is wrong, غیرقابل\u200cاستفاده.")
+
+    name = b"a\n\x1b[2J\xe2\x80\xae\xff"
+    assert cli.run(cli.parser("Test."), work, []) == 2
+    told = capsys.readouterr().err
+    assert told.endswith(": a\\n\\x1b[2J\\u202e\\udcff is wrong, غیرقابل\u200cاستفاده.\n") and told.count("\n") == 1
+    with pytest.raises(SystemExit):
+        cli.run(cli.parser("Test."), work, [os.fsdecode(name)])
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_soup_that_is_made_but_whose_settings_are_damaged(tmp_path):
+    from lib.soup import _former_result, _read_rows
+
+    for text in ("", DEEP, "[]", '{"result": 5}'):
+        (tmp_path / "s.json").write_text(text)
+        with pytest.raises(WorkError, match="s.json is damaged .*--fresh"):
+            _former_result(str(tmp_path / "s.json"))
+    (tmp_path / "log.tsv").write_bytes(b"A\n\xff\n")
+    with pytest.raises(WorkError, match="log.tsv is damaged"):
+        _read_rows(str(tmp_path / "log.tsv"), ("A",))
+
+
+def write_damaged_records(path, count=12, first=5):
+    """Write records with a bit flipped in the length of the first-th, behind which none can be read."""
+    from toys import write_records
+
+    from lib.data.records import record_ends
+
+    ends = record_ends(write_records(path, count, 1))
+    place = ends[first - 1] if first else 0
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+    return str(path)
+
+
+def test_records_that_are_left_out_are_told_and_recorded(tmp_path, capsys):
+    import shutil
+
+    from toys import write_model, write_records
+
+    import testImages
+    from lib.data.records import open_records
+    from lib.soup import Settings, make_soup
+
+    damaged, words = write_damaged_records(tmp_path / "a.tfr"), "a.tfr, record 5, has a damaged length"
+    (tmp_path / "models").mkdir()
+    model = write_model(tmp_path / "models" / "a.keras")
+    shutil.copy(model, tmp_path / "models" / "b.keras")
+    told = str(tmp_path / "told.json")
+    assert testImages.main(["-c", "-a", "3", "-m", model, "-t", damaged, "--skip-bad", "--json", told]) == 0
+    assert f"Left out 1 bad records, such as {damaged}, record 5, has a damaged length" in capsys.readouterr().err
+    recorded = json.loads(Path(told).read_text())
+    assert recorded["images"] == 5 and len(recorded["left_out"]) == 1 and words in recorded["left_out"][0]
+
+    good = write_records(tmp_path / "b.tfr", 6, 2)
+    settings_ = Settings(str(tmp_path / "models"), 3, (good,), (damaged,), percentile=1, skip_bad=True)
+    reported = []
+    path = make_soup(settings_, str(tmp_path), cpu=True, report=reported.append, tell=lambda line: None)
+    assert any(line.startswith("Left out 1 bad records") and words in line for line in reported)
+    recorded = json.loads(Path(path).with_name("soup-settings.json").read_text())
+    assert len(recorded["left_out"]) == 1 and words in recorded["left_out"][0]
+
+    none = write_damaged_records(tmp_path / "c.tfr", first=0)
+    with pytest.raises(UsageError, match="there are no records in .*c.tfr but bad ones: .*record 0, has a damaged le"):
+        open_records([none], "-t/--test", skip_bad=True)
+
+
+def test_images_of_which_none_can_be_decoded_are_told_with_the_reason(tmp_path):
+    from lib.data.records import load_images, make_record, open_records
+
+    (tmp_path / "a.tfr").write_bytes(make_record(0, b"\xff\xd8nothing") * 2)
+    with pytest.raises(
+        WorkError, match=r"a\.tfr: no image can be decoded; .*a\.tfr, record 0, holds a JPEG that can't"
+    ):
+        load_images(open_records([str(tmp_path / "a.tfr")], "-t"), skip_bad=True, report=lambda message: None)
+
+
+def written(change=None, drop=(), arrays=(), state=2):
+    """The bytes of a training's state with facts changed, facts or arrays dropped, arrays replaced."""
+    import io
+
+    from fuzz import trainer
+
+    with np.load(io.BytesIO(trainer()[1][state])) as file:
+        found = {name: file[name] for name in file.files}
+    facts = json.loads(found["facts"].tobytes())
+    for place, value in (change or {}).items():
+        holder = facts if place in facts else facts["progress"]
+        holder[place] = value
+    facts = {name: value for name, value in facts.items() if name not in drop}
+    found = {name: array for name, array in found.items() if name.split("/")[0] not in drop}
+    found.update(arrays, facts=np.frombuffer(json.dumps(facts).encode(), "uint8"))
+    with io.BytesIO() as file:
+        np.savez(file, **found)
+        return file.getvalue()
+
+
+def test_a_state_of_another_run_or_that_no_training_comes_to(tmp_path):
+    from fuzz import trainer
+
+    from lib.storage.runs import find_run
+
+    found, _ = trainer()
+    found._run = find_run(str(tmp_path), "0123")
+    os.mkdir(found._run.best)
+
+    def load(content):
+        Path(found._run.state).write_bytes(content)
+        found.load()
+
+    for state in range(3):
+        load(written(state=state))
+    load(written(drop=["run"]))  # as former versions wrote it
+    with pytest.raises(WorkError, match="training-state.npz is of another run, 4567-best; --fresh"):
+        load(written({"run": "4567-best"}))
+    history = {name: [0.5, 1.0] for name in found.now.history}
+    shape = found.best[0].shape
+    spoilt = [
+        *({"epoch": value} for value in ("x", -5, 1.5, 3, 5, True, None)),
+        *({"step": value} for value in (1.5, 10**9, -1, "1", 4)),
+        *({"history": value} for value in ([], {}, {**history, "more": [1.0, 1.0]}, {**history, "f1": [1.0]}, history)),
+        *({"best_epoch": value} for value in (10**6, 2, 0, -1, "1")),
+        *({"best": value} for value in (None, "1", 0.5, float("inf"))),
+        {"history": {**found.now.history, "f1": ["a", "b"]}},
+    ]
+    spoilt = [written(change) for change in spoilt]
+    spoilt += [written(drop=[name]) for name in ("weights", "optimizer", "layers", "best", "counts")]
+    for name in ("weights/0", "best/0"):
+        for array in (np.full(shape, np.nan, "float32"), np.ones((2, 2), "float32"), np.full(shape, "a")):
+            spoilt.append(written(arrays={name: array}))
+    spoilt += [written(arrays={"more/0": np.ones(2)}), written(arrays={"best/99": np.ones(2, "float32")})]
+    for content in spoilt:
+        with pytest.raises(WorkError, match="training-state.npz doesn't hold a state of this training; --fresh"):
+            load(content)
+
+
+@pytest.mark.parametrize("packing", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_zips_packed_in_ways_that_grow_beyond_what_they_say(packing, tmp_path):
+    from conftest import FIXTURES
+
+    from lib.models.keras_files import load_model, read_outline
+
+    def repacked(source, path, chosen):
+        with zipfile.ZipFile(source) as archive, zipfile.ZipFile(path, "w") as target:
+            for member in archive.infolist():
+                way = packing if member.filename.endswith(chosen) else zipfile.ZIP_STORED
+                target.writestr(member.filename, archive.read(member), way)
+        return str(path)
+
+    whole = FIXTURES / "keras" / "nested-3.15.keras"
+    for name in ("config.json", "metadata.json", "model.weights.h5"):
+        with pytest.raises(
+            UsageError, match=f"a.keras is not a whole .keras file .its {name} is packed in another way"
+        ):
+            load_model(repacked(whole, tmp_path / "a.keras", name))
+    with pytest.raises(UsageError, match="is packed in another way"):
+        read_outline(repacked(whole, tmp_path / "a.keras", "config.json"))
+    for name in ("data.pkl", "byteorder", "/0"):
+        with pytest.raises(UsageError, match=f"a.pth holds '.*{name}' packed, which torch.save never does"):
+            read_arrays(repacked(FIXTURES / "vit" / "token.pth", tmp_path / "a.pth", name))
+
+
+def test_a_weight_in_a_chunk_that_would_fill_the_memory(tmp_path):
+    from lib.models.keras_files import load_model
+
+    def chunked(numbers):
+        def fill(file):
+            group = file.create_group("layers/dense/vars")
+            group["0"] = np.ones((4, 2), "float32")
+            weights = group.create_dataset("1", (2,), "f4", maxshape=(None,), chunks=(numbers,), compression="gzip")
+            if numbers < 1 << 21:
+                weights[:] = 1
+
+        return fill
+
+    path = tmp_path / "a.keras"
+    assert load_model(write_keras(path, dense(2), chunked(1 << 20))).count_params() == 10
+    with pytest.raises(UsageError, match=r"a.keras .*1 is stored in chunks of \(1000000000,\)"):
+        load_model(write_keras(path, dense(2), chunked(10**9)))
+
+
+def other_programs_database(path, *tables, number=0):
+    """Write a database as another program does; returns its bytes."""
+    import sqlite3
+
+    database = sqlite3.connect(path)
+    for table in tables:
+        database.execute(table)
+    database.execute(f"PRAGMA application_id = {number}")
+    database.commit()
+    database.close()
+    return Path(path).read_bytes()
+
+
+NOTES, SETTINGS = "CREATE TABLE notes (text TEXT)", "CREATE TABLE settings (text TEXT)"
+
+
+@pytest.mark.parametrize(
+    ("tables", "number"),
+    [((NOTES, SETTINGS), 0), ((SETTINGS, "CREATE TABLE images (a)"), 0), ((SETTINGS,), 7), ((), 7)],
+)
+def test_another_programs_database_is_not_taken_for_images_read_before(tables, number, tmp_path):
+    from lib.storage.spool import Spool
+
+    path = str(tmp_path / "a-partial.sqlite")
+    content = other_programs_database(path, *tables, number=number)
+    with pytest.raises(UsageError, match="a-partial.sqlite is a database of another program; move it"):
+        Spool(path, {})
+    assert Path(path).read_bytes() == content and os.listdir(tmp_path) == ["a-partial.sqlite"]
+
+
+def test_images_read_by_a_former_version_are_gone_on_with(tmp_path):
+    import sqlite3
+
+    from lib.storage.spool import Spool, Spooled
+
+    path = str(tmp_path / "a-partial.sqlite")
+    with Spool(path, {}) as spool:
+        spool.add("a", Spooled(1, 2, "ab", 3), b"\xff\xd8")
+        spool.finish({})
+    database = sqlite3.connect(path)
+    database.execute("PRAGMA application_id = 0")
+    database.close()
+    for _ in range(2):
+        with Spool(path, {}) as spool:
+            assert list(spool.known()) == ["a"]
+
+
+def search_here(folder, iterations=1, **options):
+    from lib.training.search import search
+
+    def train(settings, folder, watch):
+        watch([0.5])
+        return [0.5]
+
+    return search(str(folder), iterations, {}, {}, 1, train, report=lambda message: None, **options)
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+@pytest.mark.parametrize(("tables", "number"), [((NOTES,), 0), (("CREATE TABLE studies (study_name)",), 0), ((), 7)])
+def test_another_programs_database_is_not_taken_for_a_search(fresh, tables, number, tmp_path):
+    path = tmp_path / "optimization-search.sqlite"
+    content = other_programs_database(path, *tables, number=number)
+    (tmp_path / "optimization-trainings").mkdir()
+    with pytest.raises(UsageError, match="optimization-search.sqlite is a database of another program; move it"):
+        search_here(tmp_path, fresh=fresh)
+    assert path.read_bytes() == content and (tmp_path / "optimization-trainings").exists()
+
+
+def test_a_search_of_a_former_version_is_gone_on_with(tmp_path):
+    import sqlite3
+
+    search_here(tmp_path)
+    database = sqlite3.connect(tmp_path / "optimization-search.sqlite")
+    assert database.execute("PRAGMA application_id").fetchone() != (0,)
+    database.execute("PRAGMA application_id = 0")
+    database.close()
+    search_here(tmp_path, 2)
+    assert (tmp_path / "optimization-log.tsv").read_text().count("\n") == 3
+
+
+def test_a_search_on_a_full_disk_says_so_and_goes_on_later(tmp_path, monkeypatch):
+    import sqlite3
+
+    connect = sqlite3.connect
+
+    def full(pages):
+        def connect_to_a_full_disk(*arguments, **options):
+            database = connect(*arguments, **options)
+            database.execute(f"PRAGMA max_page_count = {pages}")
+            return database
+
+        monkeypatch.setattr(sqlite3, "connect", connect_to_a_full_disk)
+
+    words = r"optimization-search.sqlite can't be written \(database or disk is full\); rerun the same command"
+    full(3)
+    with pytest.raises(WorkError, match=words):
+        search_here(tmp_path)
+    monkeypatch.setattr(sqlite3, "connect", connect)
+    search_here(tmp_path)
+    full(1)  # no more than there are
+    with pytest.raises(WorkError, match=words):
+        search_here(tmp_path, 20)
+    monkeypatch.setattr(sqlite3, "connect", connect)
+    search_here(tmp_path, 3)
+    assert (tmp_path / "optimization-log.tsv").read_text().count("\n") >= 4
+
+
+def write_layers(path, *layers):
+    """Write a model of three classes with these layers before the pooling; returns the path as text."""
+    import keras
+
+    from lib.models.keras_files import save_model
+
+    x = inputs = keras.Input((None, None, 3))
+    for layer in (*layers, keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(3)):
+        x = layer(x)
+    model = keras.Model(inputs, x)
+    model.image_size = 16
+    save_model(model, str(path))
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def unfit(tmp_path_factory):
+    """Models that load, but can't be applied to small pictures or to any, and records."""
+    import keras
+    from toys import write_records
+
+    here, layers = tmp_path_factory.mktemp("unfit"), keras.layers
+    write_layers(here / "embedding.keras", layers.Reshape((-1, 16)), layers.Embedding(10, 4))
+    write_layers(here / "stem.keras", layers.Conv2D(4, 20))
+    write_records(here / "a.tfr", 4, 1)
+    return here
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("embedding", r"can't be applied to images of 16 x 16 pixels \([^()]*(\[0, 10\)|out of)"),
+        ("stem", r"can't be applied to images of 16 x 16 pixels \(Negative dimension size"),
+    ],
+)
+def test_models_that_cannot_be_applied_are_told_by_every_stage(name, words, unfit, tmp_path, capsys):
+    import re
+
+    from conftest import ROOT
+    from PIL import Image
+    from toys import write_model
+
+    import distillOptimizeImagesR
+    import imageSoup
+    import predictImages
+    import testImages
+    import trainImagesC
+
+    (tmp_path / "models").mkdir()
+    for copy in "ab":
+        (tmp_path / "models" / f"{copy}.keras").write_bytes((unfit / f"{name}.keras").read_bytes())
+    Image.new("RGB", (16, 16), "white").save(tmp_path / "a.png")
+    model, records, out = str(tmp_path / "models" / "a.keras"), str(unfit / "a.tfr"), str(tmp_path)
+    both, log = ["-t", records, "-v", records, "-o", out], ["-l", str(ROOT / "manual")]
+    student, labels = write_model(tmp_path / "student.keras"), tmp_path / "labels.tsv"
+    labels.write_text("INDEX\tLABEL\n0\ta\n1\tb\n2\tc\n")
+    for script, arguments in (
+        (testImages, ["-a", "3", "-m", model, "-t", records]),
+        (trainImagesC, ["-a", "3", "-m", model, "-i", "16", "-b", "2", *both]),
+        (imageSoup, ["-a", "3", "-m", str(tmp_path / "models"), "-d", records, "-v", records, "-o", out, "--rescore"]),
+        (distillOptimizeImagesR, ["-a", "3", "-s", model, "-m", student, "-i", "16", "-S", "16", *both, *log]),
+        (distillOptimizeImagesR, ["-a", "3", "-s", student, "-m", model, "-i", "16", "-S", "16", *both, *log]),
+        (predictImages, ["-m", model, "-d", out, "-o", str(tmp_path / "p.tsv"), "--labels", str(labels)]),
+    ):
+        assert script.main(["-c", *arguments]) == 2, script.__name__
+        last = capsys.readouterr().err.splitlines()[-1]
+        assert re.search(words, last) and ".keras" in last, (script.__name__, last)
+
+
+def test_models_whose_weights_or_answers_are_no_numbers(unfit, tmp_path, capsys):
+    import keras
+
+    import convnextClassifier
+    import testImages
+    import trainImagesC
+    from lib.models.keras_files import load_model, save_model
+
+    records, whole = str(unfit / "a.tfr"), write_layers(tmp_path / "whole.keras", keras.layers.Conv2D(4, 1))
+    model = load_model(whole)
+    paths = {}
+    for name, value in (("nan", np.nan), ("infinite", -np.inf), ("large", 3e38)):
+        model.set_weights([np.full_like(weight, value) for weight in model.get_weights()])
+        paths[name] = str(tmp_path / f"{name}.keras")
+        save_model(model, paths[name])
+    for name in ("nan", "infinite"):
+        with pytest.raises(UsageError, match=f"{name}.keras has infinite or NaN weights"):
+            load_model(paths[name])
+    out, training = str(tmp_path), ["-t", records, "-v", records, "-b", "2", "-i", "16"]
+    for script, status, arguments, words in (
+        (testImages, 2, ["-m", paths["nan"], "-t", records, "-a", "3"], "infinite or NaN weights"),
+        (testImages, 1, ["-m", paths["large"], "-t", records, "-a", "3"], "4 of 4 images with NaN or infinite"),
+        (trainImagesC, 2, ["-m", paths["nan"], "-o", out, "-a", "3", *training], "infinite or NaN weights"),
+        (convnextClassifier, 2, ["-e", paths["nan"], "-m", whole, "-o", f"{out}/o.keras"], "infinite or NaN weights"),
+    ):
+        assert script.main([*(() if script is convnextClassifier else ("-c",)), *arguments]) == status
+        assert words in capsys.readouterr().err.splitlines()[-1]
+    assert not os.path.exists(f"{out}/o.keras")
+
+
+@pytest.fixture
+def at_once():
+    """Raises within a few seconds what would else wait for ever."""
+    import signal
+
+    def stop(*_):
+        raise AssertionError("it waits for ever")
+
+    former = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(20)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, former)
+
+
+def test_named_pipes_are_not_waited_for(tmp_path, at_once):
+    import argparse
+
+    from lib.cli import program as cli
+    from lib.data.embeddings import Embeddings
+    from lib.prediction.sorting import sort_images
+    from lib.soup import _fingerprints
+    from lib.storage.files import checksum_of
+    from lib.storage.tables import ResumableTable, check_errors_table, settings_of
+    from lib.training.hyperparameters import read_log
+
+    def pipe(*names):
+        os.makedirs(tmp_path / names[0], exist_ok=True)
+        os.mkfifo(tmp_path.joinpath(*names))
+        return str(tmp_path.joinpath(*names))
+
+    path = pipe("models", "a.keras")
+    said = []
+    with pytest.raises(WorkError, match="-m/--model: there is no complete .keras file"):
+        _fingerprints(os.path.dirname(path), said.append)
+    assert said == [f"Left out: {path} can't be read (it is not a regular file)."]
+    with pytest.raises(argparse.ArgumentTypeError, match="is neither a .keras file nor the directory of a SavedModel"):
+        cli.teacher(path)
+    with pytest.raises(OSError, match="it is not a regular file"):
+        checksum_of(os.path.dirname(path))
+    log = pipe("log", "optimization-log.tsv")
+    with pytest.raises(UsageError, match=r"optimization-log.tsv can't be read as a table \(it is not a regular file"):
+        read_log(os.path.dirname(log))
+    table = pipe("begun", "t.tsv.partial")[: -len(".partial")]
+    assert settings_of(table) == ({}, {})
+    for make in (lambda: ResumableTable(table, ["FILE", "PREDICTION"], {}), lambda: Embeddings(table, {})):
+        with pytest.raises(WorkError, match=r"t.tsv can't be written \(it is not a regular file\)\.$"):
+            make()
+    table = pipe("done", "t.tsv.settings.json")[: -len(".settings.json")]
+    Path(table).write_text("FILE\tPREDICTION\na\tb\n")
+    assert settings_of(table) == ({}, {})
+    with pytest.raises(UsageError, match="has no valid t.tsv.settings.json beside it"):
+        ResumableTable(table, ["FILE", "PREDICTION"], {})
+    with pytest.raises(UsageError, match="errors.tsv is not a table of errors"):
+        check_errors_table(pipe("done", "t.tsv.errors.tsv"), "-o/--output")
+    with pytest.raises(UsageError, match="sorted.tsv was not written by --sort"):
+        sort_images({}, os.path.dirname(pipe("sorted", "sorted.tsv")))
+
+
+def test_folders_that_are_linked_with_each_other_end(tmp_path, at_once, monkeypatch):
+    from lib.data import images
+
+    monkeypatch.setattr(images, "_MOST_VISITS", 50)
+    for number in range(9):
+        (tmp_path / str(number)).mkdir()
+        (tmp_path / str(number) / "a.jpg").write_bytes(b"")
+        for other in range(9):
+            if other != number:
+                (tmp_path / str(number) / f"to-{other}").symlink_to(tmp_path / str(other))
+    paths, problems = images.list_images(str(tmp_path))
+    assert {str(tmp_path / str(number) / "a.jpg") for number in range(9)} <= set(paths)
+    assert len(paths) == len(set(paths)) <= 9 * 50
+    assert 1 <= len(problems) <= 9 and all("is linked from more than 50 places" in text for text in problems.values())
+
+
+def test_a_folder_that_is_linked_from_several_places_is_listed_in_each(tmp_path):
+    from lib.data.images import list_images
+
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "a.jpg").write_bytes(b"")
+    for number in range(30):
+        (tmp_path / f"link-{number}").symlink_to(tmp_path / "real")
+    paths, problems = list_images(str(tmp_path))
+    assert len(paths) == 31 and not problems
+
+
+def test_reasons_that_would_mislead(tmp_path, monkeypatch):
+    import builtins
+
+    from toys import write_model, write_records
+
+    from lib.data import records
+    from lib.data.images import ImageError, read_image
+    from lib.data.shards import of_file
+    from lib.models.keras_files import load_model, save_model
+    from lib.system.memory import amount
+
+    def refuse(*arguments, **options):
+        raise PermissionError(13, "Permission denied", str(arguments[0]))
+
+    (tmp_path / "a.jpg").write_bytes(b"\xff\xd8")
+    with monkeypatch.context() as patch:
+        patch.setattr(builtins, "open", refuse)
+        with pytest.raises(ImageError, match="^can't be read whole: Permission denied$"):
+            read_image(str(tmp_path / "a.jpg"), 16)
+    with pytest.raises(records.BadRecordError, match=r"can't be decoded \(its header is damaged or cut short\)"):
+        records.decode(b"\xff\xd8")
+
+    assert (amount(999), amount(1 << 20), amount(2.5e9)) == ("0.0 MB", "1.0 MB", "2.5 GB")
+    found = records.open_records([write_records(tmp_path / "a.tfr", 2, 1)], "-t")
+    with monkeypatch.context() as patch:
+        patch.setattr(records.np, "empty", lambda *arguments: refuse(""))
+        with pytest.raises(
+            WorkError, match=r"^--cache memory: there is no room for .* MB of pixels .*another --cache\.$"
+        ):
+            records.load_images(found, cache="memory", report=lambda message: None)
+        patch.setattr(records, "choose_cache", lambda need: "memory")
+        with pytest.raises(WorkError, match=r"^there is no room for .* MB of pixels or answers in memory\.$"):
+            records.load_images(found, report=lambda message: None)
+
+    for content, words in (
+        (b"a.jpg\r\nb.jpg\r\n", "lists no images .*; its lines end in CR and LF"),
+        (b"\xef\xbb\xbfa.jpg\nb.jpg\n", "begins with a byte order mark, which would belong to the first name"),
+        (b"a\nb\n", r"lists no images \(JPEG.*…\)\.$"),
+    ):
+        (tmp_path / "list.txt").write_bytes(content)
+        with pytest.raises(UsageError, match=words):
+            of_file(str(tmp_path / "list.txt"), lambda name: name.endswith(".jpg"))
+
+    path = str(tmp_path / "m.keras")
+    model = load_model(write_model(path))
+    monkeypatch.setattr(tempfile, "mkdtemp", lambda *arguments: refuse("/.m.keras.twi6r3q9"))
+    with pytest.raises(PermissionError) as error:
+        save_model(model, path)
+    assert error.value.filename == path
+
+
+class Touch:
+    """Makes a file where it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (self.path, "w")
+
+
+def write_npz(path, arrays, packing=None):
+    """Write arrays as `.npz`, those in `packing` (name -> way) packed."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, array in arrays.items():
+            with tempfile.TemporaryFile() as file:
+                np.lib.format.write_array(file, np.asanyarray(array), allow_pickle=True)
+                file.seek(0)
+                archive.writestr(f"{name}.npy", file.read(), (packing or {}).get(name, zipfile.ZIP_STORED))
+
+
+def test_arrays_that_are_pickles_are_not_unpickled(tmp_path):
+    from lib.data.embeddings import load
+    from lib.storage.states import load_state
+
+    path, made = str(tmp_path / "a.npz"), tmp_path / "made"
+    pickled = np.empty(1, object)
+    pickled[0] = Touch(str(made))
+    facts = np.frombuffer(b"{}", "uint8")
+    for arrays in ({"facts": facts, "weights/0": pickled}, {"facts": pickled}):
+        write_npz(path, arrays)
+        with pytest.raises(WorkError, match=r"a.npz is damaged .*--fresh"):
+            load_state(path)
+    good = {"embeddings": np.zeros((1, 2), "float32"), "paths": np.array(["a"]), "settings": np.array("{}")}
+    write_npz(path, good)
+    assert load(path).paths.tolist() == ["a"]
+    for name in good:
+        write_npz(path, {**good, name: pickled})
+        with pytest.raises(UsageError, match="a.npz holds no features of images"):
+            load(path)
+    assert not made.exists()
+    with open(path, "wb") as file:
+        np.save(file, pickled, allow_pickle=True)
+    np.load(path, allow_pickle=True)[0].close()
+    assert made.exists()  # else the test would show nothing
+
+
+def test_arrays_packed_to_fill_the_memory(tmp_path):
+    from lib.data.embeddings import load
+    from lib.storage.states import load_state
+
+    path, count = str(tmp_path / "a.npz"), (65 << 20) // 4
+    large = {
+        "embeddings": np.zeros((count, 0), "float32"),
+        "paths": np.zeros(count, "<U1"),
+        "settings": np.array("{}"),
+    }
+    write_npz(path, large, {"paths": zipfile.ZIP_DEFLATED})
+    assert os.path.getsize(path) < 200_000
+    with pytest.raises(UsageError, match="a.npz holds no features of images"):
+        load(path)
+    small = {**large, "embeddings": np.zeros((1, 2), "float32"), "paths": np.array(["a"])}
+    for packing in (zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
+        write_npz(path, small, {"paths": packing})
+        with pytest.raises(UsageError, match="a.npz holds no features of images"):
+            load(path)
+    for packing in (zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
+        write_npz(path, {"facts": np.frombuffer(b"{}", "uint8")}, {"facts": packing})
+        with pytest.raises(WorkError, match="a.npz is damaged .it is packed"):
+            load_state(path)

@@ -1,0 +1,149 @@
+"""The log of a search: what is read from it, and what is refused."""
+
+import json
+import math
+import re
+
+import pandas
+import pytest
+from conftest import ROOT
+
+from lib.errors import UsageError
+from lib.training.hyperparameters import (
+    KEYS,
+    Hyperparameters,
+    Row,
+    best_row,
+    format_settings,
+    parse_settings,
+    ranges_of,
+    read_log,
+    write_log,
+)
+
+PUBLISHED = {
+    **dict.fromkeys(("leftRight", "upDown", "rotateOne", "rotateTwo", "rotateThree", "shearX", "shearY"), 0.0),
+    **dict.fromkeys(("translateX", "translateY", "GaussianNoise", "invert", "solarizeAdd", "mixup"), 0.0),
+    **dict.fromkeys(("shearXproportion", "shearYproportion", "translateXproportion", "translateYproportion"), 0.1),
+    **dict.fromkeys(("GaussianNoiseSDmax", "solarizeAddition", "solarizeAddThreshold"), 0.1),
+    "resizeRatioLow": 1.33,
+    "resizeRatioHigh": 0.75,
+    "resizeScaleLow": 1.0,
+    "resizeScaleHigh": 0.08,
+    "batch": 5,
+    "clrStep": 4,
+    "learningRate": 0.005,
+    "distillTemperature": 12.5,
+    "weightDecay": 1e-5,
+}
+
+
+def log(folder, *lines, header="ITERATION\tSETTINGS\tF1"):
+    (folder / "optimization-log.tsv").write_text("\n".join([header, *lines]) + "\n")
+    return str(folder)
+
+
+def test_the_published_settings_whichever_end_is_called_low(tmp_path):
+    (row,) = read_log(log(tmp_path, f"1\t{json.dumps(PUBLISHED)}\t1.0"))
+    assert row == Row("1", Hyperparameters(), 1.0) and row.settings.batch == 32
+    assert (row.settings.ratio_low, row.settings.scale_high) == (0.75, 1.0)
+
+
+def test_the_log_that_comes_with_the_project_is_the_published_one():
+    (row,) = read_log(ROOT / "manual")
+    assert row.settings == parse_settings(json.dumps(PUBLISHED)) and row.f1 == 1.0
+
+
+def test_the_first_of_equal_best_rows(tmp_path):
+    texts = [json.dumps({**PUBLISHED, "batch": batch}) for batch in (1, 2, 3)]
+    rows = read_log(log(tmp_path, f"a\t{texts[0]}\t0.5", f"b\t{texts[1]}\t0.75", f"c\t{texts[2]}\t0.75"))
+    assert best_row(rows).iteration == "b" and best_row(rows).settings.batch_power == 2
+
+
+def test_what_is_written_is_read_by_us_and_by_others(tmp_path):
+    rows = (Row("0", Hyperparameters(), 0.1), Row("1", Hyperparameters(invert=0.25, batch_power=3), 1 / 3))
+    write_log(tmp_path, rows)
+    assert read_log(tmp_path) == rows
+    table = pandas.read_csv(tmp_path / "optimization-log.tsv", sep="\t")
+    assert json.loads(table.SETTINGS[1])["invert"] == 0.25 and table.F1[1] == pytest.approx(1 / 3)
+    table.to_csv(tmp_path / "optimization-log.tsv", sep="\t", index=False)  # which puts quotes around the JSON
+    assert '""invert""' in (tmp_path / "optimization-log.tsv").read_text()
+    assert [row.settings for row in read_log(tmp_path)] == [row.settings for row in rows]
+
+
+def test_every_attribute_has_one_key():
+    assert sorted(key.attribute for key in KEYS) == sorted(vars(Hyperparameters()))
+    assert set(json.loads(format_settings(Hyperparameters()))) == set(PUBLISHED) == {key.name for key in KEYS}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"batch": 5.5}, "'batch' the value 5.5, not a whole number from 0 to 20"),
+        ({"batch": True}, "'batch'"),
+        ({"leftRight": 1.1}, "'leftRight' the value 1.1, not a number from 0 to 1"),
+        ({"invert": "0.5"}, "'invert'"),
+        ({"learningRate": 0}, "'learningRate' the value 0, not a number above 0, up to 1"),
+        ({"distillTemperature": math.nan}, "'distillTemperature'"),
+        ({"mixup": None}, "'mixup'"),
+        ({"shearX": ...}, "without 'shearX'"),
+    ],
+)
+def test_settings_that_are_none(tmp_path, change, words):
+    text = json.dumps({key: value for key, value in {**PUBLISHED, **change}.items() if value is not ...})
+    with pytest.raises(UsageError, match=f"optimization-log.tsv line 3 .*{re.escape(words)}"):
+        read_log(log(tmp_path, f"1\t{json.dumps(PUBLISHED)}\t1.0", f"2\t{text}\t1.0"))
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        (["1\t{}"], "line 2 has 2 columns"),
+        (["1\t[1]\t1.0"], "not a JSON object"),
+        (["1\t{\t1.0"], "not a JSON object"),
+        ([f"1\t{json.dumps(PUBLISHED)}\tbest"], "the F1 'best'"),
+        ([f"1\t{json.dumps(PUBLISHED)}\tnan"], "the F1 'nan'"),
+        ([], "has no rows"),
+    ],
+)
+def test_a_log_that_is_none(tmp_path, lines, words):
+    with pytest.raises(UsageError, match=re.escape(words)):
+        read_log(log(tmp_path, *lines))
+
+
+def test_no_log_and_another_header(tmp_path):
+    with pytest.raises(UsageError, match="optimization-log.tsv can't be read as a table"):
+        read_log(tmp_path)
+    with pytest.raises(UsageError, match="needs a header with the columns ITERATION, SETTINGS, F1"):
+        read_log(log(tmp_path, header="A\tB\tC"))
+    other = log(tmp_path, f"0.5\tx\t1\t{json.dumps(PUBLISHED)}", header="F1\tNOTE\tITERATION\tSETTINGS")
+    assert read_log(other)[0].f1 == 0.5
+
+
+def test_ranges():
+    ranges = {key.name: ends for key, ends in ranges_of('{"invert": [0, 0.5], "batch": [3, 6], "mixup": 1}').items()}
+    assert ranges == {"invert": (0, 0.5), "batch": (3, 6), "mixup": (1, 1)}
+    for text, words in (
+        ("[]", "not a JSON object"),
+        ("{", "is not JSON"),
+        ('{"inverted": [0, 1]}', "the key 'inverted'; the log's are batch"),
+        ('{"invert": [0, 2]}', "'invert' the value 2"),
+        ('{"invert": [0.5, 0.1]}', "above the highest"),
+        ('{"invert": [0, 0.1, 0.2]}', "3 numbers"),
+    ):
+        with pytest.raises(ValueError, match=re.escape(words)):
+            ranges_of(text)
+
+
+def test_the_documentation_has_every_key_and_its_ranges():
+    text = (ROOT / "docs" / "optimization-log.md").read_text()
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("| `")
+    ]
+    published = json.loads(format_settings(Hyperparameters()))
+    assert [row[0] for row in rows] == [f"`{key.name}`" for key in KEYS]
+    for row, key in zip(rows, KEYS):
+        low, high = key.range
+        assert row[2] == f"{published[key.name]:g}"
+        assert row[3] == f"{'above ' if key.positive else ''}{key.lowest:g} to {key.highest:g}"
+        assert row[4] == (f"{low:g}" if low == high else f"{low:g} to {high:g}")
