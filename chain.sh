@@ -45,7 +45,7 @@ PYTHONPATH=$TOOLKIT${PYTHONPATH:+:$PYTHONPATH} python3 - TEACHER="$TEACHER" OPTI
 import argparse
 import sys
 
-from lib.cli import program as cli
+from lib.cli import legacy as cli
 from lib.errors import UsageError
 from lib.models.published import check_model_name
 

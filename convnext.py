@@ -12,7 +12,7 @@ import dataclasses
 import shutil
 import sys
 
-from lib.cli import program as cli
+from lib.cli import legacy as cli
 
 MOST_BLOCKS = 120  # with some more Keras, which follows a model from layer to layer, runs into Python's limit
 

@@ -10,7 +10,7 @@ resume. The last line on stdout is the path of the student with its best weights
 
 import sys
 
-from lib.cli import program as cli
+from lib.cli import legacy as cli
 from lib.cli.execution import add_options, execution_of
 from lib.training.hyperparameters import best_row, read_log
 from lib.training.student import MONITORS, Settings, distill

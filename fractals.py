@@ -9,7 +9,7 @@ arXiv:2307.14710. Run the same command again to resume.
 
 import sys
 
-from lib.cli import program as cli
+from lib.cli import legacy as cli
 
 
 def options():

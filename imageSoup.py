@@ -9,7 +9,7 @@ good on -d. Run the same command again to resume.
 
 import sys
 
-from lib.cli import program as cli
+from lib.cli import legacy as cli
 from lib.data import shards
 from lib.errors import UsageError
 from lib.measures.recipes import parse_bands, parse_class_numbers, parse_variances

@@ -9,7 +9,7 @@ images are never in different splits. Run the same command again to resume.
 
 import sys
 
-from lib.cli import program as cli
+from lib.cli import legacy as cli
 from lib.data import shards
 from lib.data.per_class import parse_per_class
 from lib.errors import UsageError

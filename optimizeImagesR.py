@@ -12,7 +12,7 @@ import dataclasses
 import os
 import sys
 
-from lib.cli import program as cli
+from lib.cli import legacy as cli
 from lib.cli.execution import add_options, execution_of
 from lib.training.hyperparameters import ranges_of
 from lib.training.student import INPUTS, Settings, distill_telling, fitting_ranges

@@ -9,7 +9,7 @@ reason in OUTPUT.errors.tsv, never in the table.
 
 import sys
 
-from lib.cli import program as cli
+from lib.cli import legacy as cli
 from lib.data import shards
 from lib.prediction import views
 

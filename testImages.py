@@ -8,7 +8,7 @@ Four lines go to stdout; confidence intervals and per-category metrics go to std
 
 import sys
 
-from lib.cli import program as cli
+from lib.cli import legacy as cli
 from lib.errors import UsageError
 from lib.measures.recipes import cover, parse_class_numbers
 from lib.prediction import views

@@ -11,7 +11,7 @@ improvement.
 
 import sys
 
-from lib.cli import program as cli
+from lib.cli import legacy as cli
 from lib.cli.execution import add_options, execution_of
 from lib.errors import UsageError
 from lib.measures.recipes import parse_class_numbers, parse_recipe, parse_weights

@@ -8,7 +8,7 @@ The SavedModel is for distillOptimizeImagesR.py -m. The checkpoint is read witho
 
 import sys
 
-from lib.cli import program as cli
+from lib.cli import legacy as cli
 
 
 def options():

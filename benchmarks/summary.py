@@ -14,7 +14,7 @@ import sys
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from benchmarks.common import COLUMNS, print_table, processor
-from lib.cli import program as cli
+from lib.cli import legacy as cli
 
 
 def main(argv=None):

@@ -15,7 +15,8 @@ import numpy as np
 from lib.data.shards import WHOLE
 from lib.errors import UsageError, WorkError
 from lib.measures.recipes import cover
-from lib.storage.files import check_regular, checksum, escape_name
+from lib.storage.files import check_regular, checksum
+from lib.storage.names import escape_name
 from lib.storage.runs import complete, find_run, reserved, run_name, write_settings
 from lib.storage.untrusted import parse_json
 from lib.system.devices import enough_memory, select_device
@@ -233,7 +234,7 @@ class _Candidates:
         import keras
         import tensorflow as tf
 
-        from lib.cli import program as cli
+        from lib.cli import legacy as cli
         from lib.data.records import check_bands, load_images, open_records, read_number_map, tell_left_out
         from lib.models.keras_files import check_outputs
         from lib.training.validation import check_size, side_by_side

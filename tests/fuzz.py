@@ -329,7 +329,7 @@ def trainer():
 
     from lib.cli.execution import Execution
     from lib.storage.runs import find_run
-    from lib.system.distribution import start_team
+    from lib.system.devices import start_team
     from lib.training.classifier import Settings, _prepare
     from lib.training.loop import _Progress, _Trainer
 

@@ -14,7 +14,7 @@ from lib.data.categories import CATEGORIES
 from lib.data.thumbnails import allowance, encode
 from lib.display import pages
 from lib.prediction import reporting
-from lib.storage.files import escape_name, unescape_name
+from lib.storage.names import escape_name, unescape_name
 from lib.storage.tables import read_table
 
 pytestmark = [

@@ -9,7 +9,7 @@ import pytest
 from conftest import ROOT
 from documents import PAGES, anchors, blocks, commands, links, option_rows, prose, text_of
 
-from lib.cli import program as cli
+from lib.cli import legacy as cli
 from lib.data.categories import CATEGORIES
 
 SCRIPTS = sorted(path.name for path in ROOT.glob("*.py"))

@@ -259,7 +259,7 @@ def test_names_with_any_bytes(folder):
         os.rename(b"first.jpg", b"scans/" + name)
     for output in ("t.tsv", "t.csv", "t.jsonl"):
         assert run("-o", output) == 0
-    from lib.storage.files import unescape_name
+    from lib.storage.names import unescape_name
 
     files = [row["FILE"] for row in table("t.tsv")]
     assert [os.fsencode(unescape_name(file)) for file in files] == sorted(b"scans/" + name for name in names)

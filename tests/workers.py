@@ -12,9 +12,9 @@ def main():
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * count)
     strategy = tf.distribute.MirroredStrategy([f"/CPU:{number}" for number in range(count)])
 
-    from lib.system import distribution
+    from lib.system import devices
 
-    distribution.start_team = lambda *arguments: distribution.Team(strategy)
+    devices.start_team = lambda *arguments: devices.Team(strategy)
     return importlib.import_module(sys.argv[2]).main(sys.argv[3:])
 
 

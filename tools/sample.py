@@ -15,7 +15,7 @@ import sys
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
-from lib.cli import program as cli
+from lib.cli import legacy as cli
 from lib.data.categories import LABELS
 from lib.errors import UsageError
 from lib.storage.files import whole_file

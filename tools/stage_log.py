@@ -14,9 +14,9 @@ import subprocess
 import sys
 import time
 
-from lib.cli import program as cli
+from lib.cli import legacy as cli
 from lib.errors import UsageError
-from lib.storage.files import escape_name
+from lib.storage.names import escape_name
 
 HEADER = ("STARTED", "SECONDS", "PEAK_MIB", "STATUS", "COMMAND")
 _FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Optional, Tuple
 
-from lib.cli import program as cli
+from lib.cli import legacy as cli
 
 
 @dataclasses.dataclass(frozen=True)

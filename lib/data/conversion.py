@@ -19,7 +19,8 @@ from lib.data.records import make_record
 from lib.data.shards import Shard, of_folder
 from lib.data.splits import SPLITS, UNUSED, shuffled, split, straddling
 from lib.errors import UsageError, WorkError
-from lib.storage.files import checksum, escape_name, unescape_name, whole_file
+from lib.storage.files import checksum, whole_file
+from lib.storage.names import escape_name, unescape_name
 from lib.storage.spool import Spool, Spooled
 from lib.storage.tables import check_errors_table, write_errors_table
 from lib.storage.untrusted import read_tsv

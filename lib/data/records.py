@@ -24,7 +24,7 @@ import numpy as np
 import simplejpeg
 from google.protobuf.message import DecodeError
 
-from lib.cli import program as cli
+from lib.cli import legacy as cli
 from lib.data.categories import read_labels
 from lib.data.duplicates import difference_hash, near_groups
 from lib.data.images import check_scans

@@ -10,9 +10,10 @@ import os
 import re
 from typing import NamedTuple
 
-from lib.cli import program as cli
+from lib.cli import legacy as cli
 from lib.errors import UsageError, WorkError
-from lib.storage.files import path_order, unescape_name, whole_file
+from lib.storage.files import whole_file
+from lib.storage.names import path_order, unescape_name
 from lib.storage.tables import check_errors_table, read_errors_table, read_lines, settings_of, write_errors_table
 
 MOST = 100_000  # parts; more than any scheduler takes in one array

@@ -14,7 +14,8 @@ from urllib.parse import quote
 import jinja2
 from markupsafe import Markup
 
-from lib.storage.files import unescape_name, whole_file
+from lib.storage.files import whole_file
+from lib.storage.names import unescape_name
 
 MOST_ERRORS = 2_000  # that a page lists
 
@@ -26,7 +27,7 @@ class Card(NamedTuple):
     """An image on a page.
 
     Attributes:
-        name: as in the tables, see `lib.storage.files.escape_name`.
+        name: as in the tables, see `lib.storage.names.escape_name`.
         answer: what it was taken for.
         probability: of the answer, 0-1; None if that is not known.
         second, second_probability: the runner-up, empty and None if that is not known.
@@ -213,7 +214,7 @@ def shown(text):
     """A text for people: characters that can't be seen, or that turn the direction of others, become their numbers.
 
     Such as `‹U+202E›`, after which `gnp.exe` would read `exe.png`. Bytes that are not UTF-8 become `\\x` and two
-    hexadecimal digits, unless `lib.storage.files.escape_name` has done so already.
+    hexadecimal digits, unless `lib.storage.names.escape_name` has done so already.
     """
     return "".join(map(_shown, text))
 

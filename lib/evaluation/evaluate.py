@@ -103,7 +103,7 @@ def answer_records(
     # One core for each operation: several batches are answered side by side instead.
     device = select_device(cpu, gpu, processors or cores(), threads_per_operation=1)
 
-    from lib.cli import program as cli
+    from lib.cli import legacy as cli
     from lib.data.records import check_bands, load_images, open_records, read_number_map, tell_left_out
     from lib.measures.losses import penalties
     from lib.models.inference import compile_logits

@@ -1,4 +1,7 @@
-"""How a training is told on the command line: the names of losses and optimizers, numbers for each class."""
+"""What a training can be made of: the names of losses and optimizers, and numbers for each class.
+
+Without TensorFlow, so that a command line can be checked at once.
+"""
 
 import re
 from typing import NamedTuple
@@ -8,10 +11,13 @@ OPTIMIZERS = ("a", "aw", "sgd")
 
 
 class Recipe(NamedTuple):
-    """A loss's and an optimizer's name."""
+    """A loss's and an optimizer's name; as text `LOSS+clr+OPTIMIZER`."""
 
     loss: str
     optimizer: str
+
+    def __str__(self):
+        return f"{self.loss}+clr+{self.optimizer}"
 
 
 DEFAULT_RECIPE = Recipe("ce", "aw")
@@ -30,6 +36,20 @@ def parse_recipe(text):
             f"{', '.join(OPTIMIZERS)}"
         )
     return Recipe(parts[0], parts[2])
+
+
+def cover(numbers, classes):
+    """A dictionary of numbers for each class as a list in the classes' order.
+
+    Raises:
+        ValueError: it lacks some class, or has one too many; the message is a clause about it.
+    """
+    missing = sorted(set(range(classes)) - set(numbers))
+    surplus = sorted(set(numbers) - set(range(classes)))
+    if missing or surplus:
+        wrong = f"lacks the class {missing[0]}" if missing else f"has the class {surplus[0]}"
+        raise ValueError(f"{wrong}; each class from 0 to {classes - 1} needs a number")
+    return [numbers[number] for number in range(classes)]
 
 
 def parse_class_numbers(text):
@@ -82,20 +102,6 @@ def parse_variances(text):
     if min(numbers) <= 0:
         raise ValueError(f"{_short(text)} has a number that is not above 0")
     return numbers
-
-
-def cover(numbers, classes):
-    """A dictionary of numbers for each class as a list in the classes' order.
-
-    Raises:
-        ValueError: it lacks some class, or has one too many; the message is a clause about it.
-    """
-    missing = sorted(set(range(classes)) - set(numbers))
-    surplus = sorted(set(numbers) - set(range(classes)))
-    if missing or surplus:
-        wrong = f"lacks the class {missing[0]}" if missing else f"has the class {surplus[0]}"
-        raise ValueError(f"{wrong}; each class from 0 to {classes - 1} needs a number")
-    return [numbers[number] for number in range(classes)]
 
 
 def _literal(text):

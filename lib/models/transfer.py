@@ -1,15 +1,38 @@
 """Moving weights from one model into another by the layers' names, and freezing layers by name."""
 
+import dataclasses
 import difflib
+import logging
 from typing import NamedTuple, Tuple
 
-from lib.errors import UsageError, WorkError
+from lib.errors import UsageError, WorkError, concerning, option
+
+log = logging.getLogger(__name__)
 
 # What belongs to a task, not to seeing: these layers keep their own weights and are trained.
 KEPT = ("normalization", "output_gap", "output_layerNormalization", "gap_resolve_dense", "output_dense")
 
 POLISH = "gap_resolve_dense"
 HIDDEN = "hidden_output"  # what an encoder may call its own layer of that kind
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What a classifier is made of.
+
+    Attributes:
+        encoder: the `.keras` file to take weights from.
+        model: the `.keras` file of the fresh classifier.
+        output: the `.keras` file to write.
+        standard: whether `gap_resolve_dense` keeps its weights though the encoder has a layer `hidden_output`.
+        partial: whether layers that don't fit are left out, rather than an error.
+    """
+
+    encoder: str
+    model: str
+    output: str
+    standard: bool = False
+    partial: bool = False
 
 
 class Transfer(NamedTuple):
@@ -27,6 +50,37 @@ class Transfer(NamedTuple):
     fresh: Tuple[str, ...]
     frozen: Tuple[str, ...]
     unmoved: dict
+
+
+def make_classifier(settings):
+    """Write a classifier with an encoder's weights.
+
+    Args:
+        settings: `Settings`.
+
+    Returns:
+        A `Transfer`.
+
+    Raises:
+        UsageError: a file can't be used.
+        WorkError: layers don't fit.
+    """
+    from lib.system.devices import select_device
+
+    select_device(cpu=True)  # a GPU may be busy, and there is nothing to compute
+
+    from lib.models.keras_files import load_model, save_model
+
+    with concerning("encoder"):
+        encoder = load_model(settings.encoder)
+    with concerning("model"):
+        model = load_model(settings.model)
+    transfer = move_weights(encoder, model, settings.standard)
+    for name, (theirs, ours) in transfer.unmoved.items():
+        log.info(f"{name}: {theirs or 'no weights'} in the encoder, {ours or 'no weights'} in the model")
+    check_transfer(transfer, settings.encoder, settings.model, settings.partial)
+    save_model(model, settings.output)
+    return transfer
 
 
 def move_weights(encoder, model, standard=False):
@@ -84,10 +138,10 @@ def check_transfer(transfer, encoder, model, partial=False):
         raise WorkError(f"{encoder} does not fit {model}: no layer can be moved; {cure}.")
     if transfer.unmoved and not partial:
         if list(transfer.unmoved) == [HIDDEN]:
-            cure = f"use -s/--standard to leave {POLISH} as it is"
+            cure = f"use {option('standard')} to leave {POLISH} as it is"
         raise WorkError(
-            f"{encoder} does not fit {model}: {_count(transfer.unmoved)} can't be moved; {cure}, or use --partial to "
-            "leave out what does not fit."
+            f"{encoder} does not fit {model}: {_count(transfer.unmoved)} can't be moved; {cure}, or use "
+            f"{option('partial')} to leave out what does not fit."
         )
 
 
@@ -104,7 +158,7 @@ def freeze_before(model, name):
     names = [layer.name for layer in model.layers]
     if name not in names:
         near = difflib.get_close_matches(name, names, n=3, cutoff=0)
-        raise UsageError(f"-s/--smooth: the model has no layer {name!r}; the nearest are {', '.join(near)}.")
+        raise UsageError(f"the model has no layer {name!r}; the nearest are {', '.join(near)}.", "train_from")
     first = names.index(name)
     model.trainable = True  # else nothing in it would be, whatever its layers say
     for number, layer in enumerate(model.layers):

@@ -17,7 +17,8 @@ from lib.data.images import MAX_PIXELS, ImageError, is_image_name, limit_memory,
 from lib.data.shards import LISTED, SHARD, of_file, of_folder
 from lib.errors import UsageError
 from lib.models.published import MODELS, find_model
-from lib.storage.files import checksum, escape_name, path_order
+from lib.storage.files import checksum
+from lib.storage.names import escape_name, path_order
 from lib.storage.tables import ResumableTable, check_errors_table, settings_of, write_errors_table
 from lib.system.parallel import STEP, cores, in_order, reading_threads
 from lib.system.progress import progress

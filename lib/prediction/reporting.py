@@ -12,7 +12,7 @@ from lib.data.thumbnails import make_thumbnails, read_thumbnails
 from lib.display.pages import Card, Cell, Group, link_to, write_evaluation_page, write_prediction_page
 from lib.errors import UsageError
 from lib.prediction.sorting import sort_images
-from lib.storage.files import escape_name, unescape_name
+from lib.storage.names import escape_name, unescape_name
 from lib.storage.tables import read_errors_table, read_table, settings_of, table_kind
 
 _MISTAKES = 24  # of records that are shown before all others

@@ -11,7 +11,8 @@ import unicodedata
 from typing import NamedTuple
 
 from lib.errors import UsageError, WorkError
-from lib.storage.files import check_regular, escape_name, path_order, unescape_name, whole_file
+from lib.storage.files import check_regular, whole_file
+from lib.storage.names import escape_name, path_order, unescape_name
 
 INDEX = "sorted.tsv"
 _HEADER = "PLACE\tFILE\n"

@@ -2,7 +2,7 @@
 
 import os
 
-from lib.cli import program as cli
+from lib.cli import legacy as cli
 from lib.errors import UsageError
 from lib.prediction.sorting import check_apart
 

@@ -7,7 +7,8 @@ import json
 import os
 
 from lib.errors import UsageError, WorkError
-from lib.storage.files import check_regular, escape_name, open_locked, path_order, unescape_name, whole_file
+from lib.storage.files import check_regular, open_locked, whole_file
+from lib.storage.names import escape_name, path_order, unescape_name
 from lib.storage.untrusted import check_text, parse_json
 
 # How a partial file begins, before the settings, so that somebody's own file is not taken for one.

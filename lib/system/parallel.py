@@ -8,8 +8,7 @@ import os
 import signal
 
 from lib.errors import WorkError
-from lib.system.processes import follow_parent
-from lib.system.signals import postponed
+from lib.system.processes import follow_parent, postponed
 
 # How many images a model is given at once on a CPU, several such steps side by side: with more, caches overflow.
 STEP = 32

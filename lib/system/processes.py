@@ -1,15 +1,68 @@
-"""Calling a function in a process of its own, whose memory goes with it and which ends when this one does."""
+"""Processes: signals that are waited out, and functions called in processes of their own."""
 
+import contextlib
+import logging
 import multiprocessing
 import multiprocessing.connection
 import os
 import signal
 import threading
+from logging.handlers import QueueHandler
 
 from lib.errors import WorkError
-from lib.system.signals import Interrupted, interrupt
 
-_SENT, _RETURNED, _RAISED = range(3)
+_SENT, _LOGGED, _RETURNED, _RAISED = range(4)
+
+
+class Interrupted(BaseException):
+    """The process was told to stop by a signal. No `Exception`, so that nothing that mends errors catches it."""
+
+
+class Waiting:
+    """Whether the process was told to stop, and how."""
+
+    def __init__(self):
+        self.number = None
+
+    def __bool__(self):
+        return self.number is not None
+
+
+@contextlib.contextmanager
+def postponed():
+    """While the block runs, only note the first Ctrl-C or SIGTERM; it acts when the block ends. A second acts at once.
+
+    Yields:
+        A `Waiting`, true from the first signal on.
+    """
+    waiting = Waiting()
+    if threading.current_thread() is not threading.main_thread():  # where signals don't arrive
+        yield waiting
+        return
+    former = {}
+
+    def note(number, frame):
+        restore()
+        waiting.number = number
+
+    def restore():
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            former[number] = signal.signal(number, note)
+    try:
+        yield waiting
+    finally:
+        restore()
+    if waiting:
+        signal.raise_signal(waiting.number)
+
+
+def interrupt(number, frame):
+    """A signal's handler: raise `Interrupted`."""
+    raise Interrupted
 
 
 def call_in_child(function, arguments, receive):
@@ -20,6 +73,8 @@ def call_in_child(function, arguments, receive):
         arguments: a tuple.
         receive: called here with whatever is sent. When it raises the other process is killed; when this one is
             interrupted it is told to stop, and waited for; when this one is interrupted again it is killed.
+
+    What `lib` logs there is logged here.
 
     Returns:
         What the function returns.
@@ -40,7 +95,10 @@ def call_in_child(function, arguments, receive):
                 return value
             if kind == _RAISED:
                 raise value
-            receive(value)
+            if kind == _LOGGED:
+                logging.getLogger(value.name).handle(value)
+            else:
+                receive(value)
     except EOFError:
         process.join()
         raise WorkError(f"A worker process died with status {process.exitcode}; is there enough memory?") from None
@@ -66,6 +124,7 @@ def _work(pipe, function, arguments):
     os.setpgid(0, 0)
     follow_parent()
     signal.signal(signal.SIGTERM, interrupt)
+    _log_to(pipe)
     try:
         value = function(*arguments, lambda value: pipe.send((_SENT, value)))
     except (KeyboardInterrupt, Interrupted):
@@ -74,6 +133,15 @@ def _work(pipe, function, arguments):
         pipe.send((_RAISED, error))
     else:
         pipe.send((_RETURNED, value))
+
+
+def _log_to(pipe):
+    """Hand what `lib` logs here to the process that called, which knows where messages go."""
+    handler = QueueHandler(None)
+    handler.enqueue = lambda record: pipe.send((_LOGGED, record))
+    logger = logging.getLogger("lib")
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
 
 
 def follow_parent():

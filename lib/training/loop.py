@@ -21,8 +21,8 @@ from lib.measures import metrics
 from lib.measures.losses import penalties, whole_batch
 from lib.models.keras_files import save_model
 from lib.storage.states import load_state, save_state
-from lib.system import signals
 from lib.system.memory import amount
+from lib.system.processes import postponed
 from lib.system.progress import progress
 from lib.training import optimizers, randomness
 from lib.training.batches import feeds, over_replicas, stacked
@@ -39,7 +39,7 @@ class Task:
     """What is trained, and how a step goes.
 
     Attributes:
-        team: a `lib.system.distribution.Team`.
+        team: a `lib.system.devices.Team`.
         model: the Keras model, made in the scope of the team's strategy.
         template: the same model outside of it, to be saved.
         optimizer: a Keras optimizer, made in that scope.
@@ -141,7 +141,7 @@ def fit(task, conduct, run, report, tell=print):
         _check_disk(task, conduct, run, now.epoch)
     if conduct.evaluate_first and not (now.epoch or now.step):
         tell(f"Before training: {_line(task.score())}")
-    with _events(run, conduct, task) as write_events, signals.postponed() as told:
+    with _events(run, conduct, task) as write_events, postponed() as told:
         drawn = time.monotonic()
         while now.epoch < conduct.epochs and now.epoch - now.best_epoch < conduct.patience:
             values, rate = trainer.epoch(told)

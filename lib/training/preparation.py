@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from lib.cli import program as cli
+from lib.cli import legacy as cli
 from lib.data.records import check_bands, load_images, open_records, tell_left_out
 from lib.errors import UsageError
 from lib.models.inference import try_out

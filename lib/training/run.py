@@ -15,7 +15,7 @@ def carry_out(settings, inputs, output, execution, prepare, command=(), report=p
         inputs: which of its attributes are a path, a tuple of paths, or None; the run is named after what they contain.
         output: the directory for the run's.
         execution: `lib.cli.execution.Execution`.
-        prepare: called with a `lib.system.distribution.Team` and `report`; returns a `lib.training.loop.Task`, a
+        prepare: called with a `lib.system.devices.Team` and `report`; returns a `lib.training.loop.Task`, a
             `lib.training.loop.Conduct`, and what is worth recording, for JSON.
         command: the command line, to be recorded.
         report: called with each message for the user.
@@ -33,7 +33,7 @@ def carry_out(settings, inputs, output, execution, prepare, command=(), report=p
         report("The run is already complete.")
         return run.model
 
-    from lib.system.distribution import start_team, together
+    from lib.system.devices import start_team, together
 
     team = start_team(execution.cpu, execution.gpus, execution.processors)
     if not team.chief:

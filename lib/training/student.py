@@ -256,7 +256,7 @@ def _open_teacher(settings, bands, strategy):
     """The function of `lib.models.teacher_files.open_teacher`; None without a teacher."""
     if settings.teacher is None:
         return None
-    from lib.cli import program as cli
+    from lib.cli import legacy as cli
     from lib.models.teacher_files import open_teacher
 
     with cli.naming("-m/--model"), strategy.scope():

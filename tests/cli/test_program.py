@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from lib.cli import program as cli
+from lib.cli import legacy as cli
 from lib.errors import UsageError, WorkError
 
 

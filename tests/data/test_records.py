@@ -11,7 +11,7 @@ import tensorflow as tf
 from conftest import ROOT
 from PIL import Image
 
-from lib.cli import program as cli
+from lib.cli import legacy as cli
 from lib.data import records
 from lib.data.records import decode, load_images, make_record, open_records, parse_record, read_number_map
 from lib.errors import UsageError, WorkError

@@ -114,7 +114,7 @@ def test_layers_before_one_are_frozen_and_those_after_it_are_not():
 
 
 def test_an_unknown_layer_is_answered_with_the_nearest():
-    with pytest.raises(UsageError, match=r"-s/--smooth: .*'output_gab'.*nearest are output_gap, "):
+    with pytest.raises(UsageError, match=".*'output_gab'.*nearest are output_gap, "):
         freeze_before(model(1), "output_gab")
     with pytest.raises(UsageError, match=r"convNeXt2_downSample_layerNormalization"):
         freeze_before(model(1), "convNeXt2_downsample_layernormalization")
@@ -134,7 +134,7 @@ def test_a_hidden_output_that_does_not_fit_or_has_no_place_is_named():
     encoder = with_hidden_output()
     other_width = move_weights(encoder, model(2, polish=7))
     assert other_width.unmoved == {"hidden_output": ([(32, 6)], [(32, 7)])}
-    with pytest.raises(WorkError, match="the layer hidden_output can't be moved; use -s/--standard"):
+    with pytest.raises(WorkError, match="the layer hidden_output can't be moved; use ⟦standard⟧"):
         check_transfer(other_width, "e", "m")
     assert move_weights(encoder, model(2)).unmoved == {"hidden_output": ([(32, 6)], None)}
     assert not move_weights(encoder, model(2), standard=True).unmoved

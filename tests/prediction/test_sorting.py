@@ -6,7 +6,7 @@ import pytest
 
 from lib.errors import UsageError, WorkError
 from lib.prediction.sorting import sort_images
-from lib.storage.files import escape_name
+from lib.storage.names import escape_name
 
 
 @pytest.fixture

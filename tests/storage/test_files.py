@@ -6,7 +6,8 @@ import threading
 
 import pytest
 
-from lib.storage.files import checksum, escape_name, open_locked, unescape_name, whole_file
+from lib.storage.files import checksum, open_locked, whole_file
+from lib.storage.names import escape_name, unescape_name
 
 
 @pytest.mark.parametrize(

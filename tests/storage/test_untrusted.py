@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from lib.errors import UsageError, WorkError
 from lib.measures.recipes import cover, parse_bands, parse_class_numbers, parse_weights
 from lib.models.torch_files import read_arrays
-from lib.storage.files import escape_name, unescape_name
+from lib.storage.names import escape_name, unescape_name
 from lib.training.hyperparameters import KEYS, Hyperparameters, parse_settings, ranges_of
 
 many = settings(
@@ -712,7 +712,7 @@ def test_names_that_are_not_utf_8_are_told_and_recorded(tmp_path):
 
 
 def test_an_error_is_one_line_whatever_the_file_is_called(capsys):
-    from lib.cli import program as cli
+    from lib.cli import legacy as cli
 
     def work(arguments):
         raise UsageError(f"{os.fsdecode(name)} is wrong, غیرقابل\u200cاستفاده.")
@@ -1122,7 +1122,7 @@ def at_once():
 def test_named_pipes_are_not_waited_for(tmp_path, at_once):
     import argparse
 
-    from lib.cli import program as cli
+    from lib.cli import legacy as cli
     from lib.data.embeddings import Embeddings
     from lib.prediction.sorting import sort_images
     from lib.soup import _fingerprints

@@ -21,11 +21,12 @@ def test_it_starts_without_what_keras_would_import_and_these_can_be_imported_lat
     assert (done.returncode, done.stdout) == (0, "[]\n(None, 1)\n"), done.stderr
 
 
-def test_without_a_gpu_there_is_one_line_and_the_cpu(capfd):
+def test_without_a_gpu_there_is_one_line_and_the_cpu(capfd, caplog):
     assert select_device(gpu=3).kind == "cpu"
-    out, err = capfd.readouterr()
-    assert out == ""
-    assert err.splitlines() == ["There is no GPU that TensorFlow can use: using the CPU."]
+    assert [record.getMessage() for record in caplog.records] == [
+        "There is no GPU that TensorFlow can use: using the CPU."
+    ]
+    assert capfd.readouterr().out == ""
 
 
 def test_the_cpu_is_taken_silently_when_asked_for(capfd):
@@ -35,7 +36,7 @@ def test_the_cpu_is_taken_silently_when_asked_for(capfd):
 
 def test_a_gpu_that_is_not_there_is_a_wrong_call(monkeypatch):
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None: ["GPU:0", "GPU:1"])
-    with pytest.raises(UsageError, match="no GPU 2; give 0 to 1, or -c"):
+    with pytest.raises(UsageError, match="no GPU 2; give 0 to 1, or ⟦cpu⟧"):
         select_device(gpu=2)
 
 
@@ -55,7 +56,7 @@ def test_several_gpus(monkeypatch):
     monkeypatch.setattr(tf.config.experimental, "set_memory_growth", lambda *given: used.append(given))
     assert select_device(gpu=(0, 2)) == ("gpu", "/GPU:0")
     assert used == [(["GPU:0", "GPU:2"], "GPU"), ("GPU:0", True), ("GPU:2", True)]
-    with pytest.raises(UsageError, match="no GPU 3; give 0 to 2, or -c"):
+    with pytest.raises(UsageError, match="no GPU 3; give 0 to 2, or ⟦cpu⟧"):
         select_device(gpu=(0, 3))
 
 

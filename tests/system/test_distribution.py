@@ -5,7 +5,7 @@ import os
 import pytest
 import tensorflow as tf
 
-from lib.system import distribution
+from lib.system import devices as module
 
 
 @pytest.fixture
@@ -32,11 +32,11 @@ def task(monkeypatch):
 
 def test_each_task_has_its_own_address(task):
     task(1, 1, 3)
-    resolver = distribution._resolver(tf)
+    resolver = module._resolver(tf)
     places = ["n1:12080", "n1:12081", "n2:12080", "n2:12081", "n3:12080"]
     assert resolver.cluster_spec().as_dict() == {"worker": places}
     assert (resolver.task_type, resolver.task_id) == ("worker", 3)
-    assert distribution._workers() == 5
+    assert module._workers() == 5
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "0,1,2,3"
 
 
@@ -54,12 +54,12 @@ def test_each_task_has_its_own_address(task):
 )
 def test_each_task_has_its_own_gpus(task, devices, node, place, asked, own, left):
     task(node, place, 0, devices=devices)
-    assert distribution._own_gpus(asked) == own
+    assert module._own_gpus(asked) == own
     assert os.environ["CUDA_VISIBLE_DEVICES"] == left
 
 
 def test_another_job_on_the_same_node_has_other_ports(task, monkeypatch):
     task(0, 0, 0)
-    one = distribution._first_port()
+    one = module._first_port()
     monkeypatch.setenv("SLURM_JOB_ID", "1286")
-    assert distribution._first_port() == one + 16
+    assert module._first_port() == one + 16

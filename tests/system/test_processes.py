@@ -10,8 +10,7 @@ import pytest
 from conftest import ROOT
 
 from lib.errors import DivergenceError, WorkError
-from lib.system import signals
-from lib.system.processes import call_in_child
+from lib.system.processes import call_in_child, postponed
 
 
 def double(numbers, send):
@@ -38,7 +37,7 @@ def wait(path, send):
 
 
 def stop_well(path, send):
-    with signals.postponed() as told:
+    with postponed() as told:
         send(os.getpid())
         while not told:
             time.sleep(0.01)
@@ -76,7 +75,7 @@ def test_it_is_killed_when_its_messages_are_not_wanted(tmp_path):
 def start(function, path):
     """Start a process, in a group of its own, that calls a function apart; returns it and the other one's number."""
     code = (
-        "import signal; from lib.system.signals import interrupt; from lib.system.processes import call_in_child\n"
+        "import signal; from lib.system.processes import interrupt; from lib.system.processes import call_in_child\n"
         f"from tests.system.test_processes import {function}\n"
         "signal.signal(signal.SIGTERM, interrupt)\n"
         f"call_in_child({function}, ({str(path)!r},), lambda process: print(process, flush=True))"

@@ -14,7 +14,7 @@ from lib.data.records import load_images, open_records
 from lib.errors import DivergenceError, UsageError, WorkError
 from lib.measures import metrics
 from lib.models.keras_files import load_model, save_model
-from lib.system.distribution import start_team
+from lib.system.devices import start_team
 from lib.training import student as distillation
 from lib.training.hyperparameters import Hyperparameters
 from lib.training.student import Settings, distill, distillation_loss

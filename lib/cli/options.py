@@ -1,0 +1,101 @@
+"""Options that several scripts have. Their `dest` names are fields of these scripts' settings."""
+
+from lib.cli.program import Ignored
+from lib.cli.types import existing_file, output_ending, parsed, whole_number, whole_numbers
+from lib.system.shard import parse_shard
+
+
+def add_device_options(parser, computes=True, parallel=True, several=False):
+    """Add `-c`, `-g` and `-p`, which most stages have: `cpu`, `gpu` and `processors`.
+
+    Args:
+        parser: the parser.
+        computes: False for a stage that accepts `-c` and `-g` only for the sake of the others.
+        parallel: False for one that accepts `-p` so, too.
+        several: whether `-g` may name several GPUs; it gives a tuple then.
+    """
+    add = parser.add_argument_group("device").add_argument
+    index = whole_numbers if several else whole_number(0)
+    count = whole_number(1, 4096)  # more than any machine has, and what TensorFlow still takes
+    if computes:
+        more = ", or several, such as 0,1" if several else ""
+        add("-c", "--cpu", action="store_true", help="use the CPU only")
+        add("-g", "--gpu", type=index, metavar="INDEX", help=f"the GPU to use, if any{more} (0)")
+    else:
+        add("-c", "--cpu", action=Ignored, nargs=0)
+        add("-g", "--gpu", action=Ignored, type=index, metavar="INDEX")
+    if parallel:
+        add("-p", "--processors", type=count, metavar="COUNT", help="number of CPU cores to use (all)")
+    else:
+        add("-p", "--processors", action=Ignored, type=count, metavar="COUNT")
+
+
+def add_duplicates_option(parser):
+    """Add `--duplicates`: the number of bits, None for off."""
+
+    def bits(text):
+        return None if text == "off" else whole_number(0, 10)(text)
+
+    parser.add_argument(
+        "--duplicates",
+        type=bits,
+        metavar="BITS",
+        help="images whose 64-bit dHashes differ in at most this many bits are near-duplicates: 0 to 10, or off "
+        "(%(default)s)",
+    )
+
+
+def add_skip_option(parser):
+    """Add `--skip-bad`."""
+    parser.add_argument("--skip-bad", action="store_true", help="leave out bad records instead of stopping at one")
+
+
+def add_shard_option(parser, what):
+    """Add `--shard`: a `Shard`, None for all."""
+    parser.add_argument("--shard", type=parsed(parse_shard), metavar="K/N", help=what)
+
+
+def add_report_options(parser):
+    """Add `--report` and `--report-images`."""
+    parser.add_argument(
+        "--report",
+        type=output_ending(".html", ".htm"),
+        metavar="FILE",
+        help="a page to view in a browser, .html, with thumbnails for finding doubtful images",
+    )
+    parser.add_argument(
+        "--report-images",
+        type=whole_number(0),
+        metavar="COUNT",
+        help="maximum number of thumbnails per category in it (%(default)s)",
+    )
+
+
+def add_labels_option(parser, what="a TSV with the categories' INDEX and LABEL"):
+    """Add `--labels`."""
+    parser.add_argument("--labels", type=existing_file, metavar="FILE", help=what)
+
+
+def add_execution_options(parser, one_run=True):
+    """Add what each stage that trains has for how it is carried out, the devices included.
+
+    Args:
+        parser: the parser.
+        one_run: whether there is one training, whose metrics are looked at, rather than many.
+    """
+    add = parser.add_argument_group("execution").add_argument
+    add("--fresh", action="store_true", help="start over even if a run with these settings can be resumed")
+    add("--deterministic", action="store_true", help="identical bits in each run on the same machine; somewhat slower")
+    precisions = ("float32", "mixed_float16", "mixed_bfloat16")
+    add("--precision", choices=precisions, help="compute type of the layers (%(default)s)")
+    add("--jit", action="store_true", help="compile the step with XLA: faster on many GPUs, much slower on CPUs")
+    steps = "steps per call to the device (%(default)s)"
+    add("--steps-per-execution", type=whole_number(1, 10000), metavar="COUNT", help=steps)
+    caches = "where to keep decoded images (the first of these with enough room)"
+    add("--cache", choices=("memory", "disk", "none"), help=caches)
+    add_skip_option(parser)
+    if one_run:
+        events = "also write the metrics for TensorBoard, into the run's directory"
+        add("--tensorboard", action="store_true", help=events)
+        add("--evaluate-first", action="store_true", help="print the metrics before training")
+    add_device_options(parser, several=True)

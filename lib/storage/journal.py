@@ -1,0 +1,274 @@
+"""What a stage has done so far, kept beside its result until all is done.
+
+A stage that works on many pieces (images, models, fractals) adds what it makes of each under a key. Killed at any
+moment and run again, it finds in the journal all but the last half second of work and does the rest; then it writes its
+result in the order of the keys and removes the journal.
+
+A journal is an SQLite database with a rollback journal, written by one process at a time: that works on the shared file
+systems of clusters, where SQLite's other modes don't. It is locked as all other files here are (`lib.storage.files`),
+since SQLite by itself refuses to work on file systems without locks.
+"""
+
+import contextlib
+import json
+import os
+import sqlite3
+import time
+from urllib.parse import quote
+
+from lib.errors import StageError, UsageError, WorkError, option
+from lib.storage.files import open_locked
+from lib.storage.untrusted import parse_json
+
+_APPLICATION = 0x48724A31  # in the header, so that another program's database is neither written to nor removed
+_MAGIC = b"SQLite format 3\0"
+_SAVE_SECONDS = 0.5
+_SHOWN = 60  # characters of a setting's value in a message
+
+_SCHEMA = """
+CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE entries (key BLOB PRIMARY KEY, about TEXT, content BLOB);
+"""
+
+
+def compare_settings(recorded, settings, named, setting="output"):
+    """Raise UsageError, with the first difference, unless a former call's settings are those of this one.
+
+    Args:
+        recorded, settings: dictionaries that JSON can hold.
+        named: the file that was made or begun with `recorded`.
+        setting: the name of the setting that names this file.
+    """
+    settings = json.loads(json.dumps(settings))
+    for key in {**settings, **recorded}:
+        if recorded.get(key) != settings.get(key):
+            raise UsageError(
+                f"{named} was begun with {option(key)} {_short(recorded.get(key))}, but this call has "
+                f"{_short(settings.get(key))}; use the same options, choose another {option(setting)} or pass "
+                f"{option('overwrite')}."
+            )
+
+
+def _short(value):
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "…"
+
+
+class Journal:
+    """The entries of one piece of work, in one file.
+
+    Args:
+        path: the file, made when it is not there.
+        kind: what the entries are, such as `predictions`; a journal of another kind is refused.
+        settings: what the entries depend on, a dictionary that JSON can hold.
+        output: the result that the entries are for, to be named in messages; None for the journal itself.
+        setting: the name of the setting that names the result.
+        fresh: begin anew, whatever there is.
+        replace: begin anew if there is a journal of other settings, rather than refuse.
+
+    Attributes:
+        continued: whether an earlier call had begun.
+
+    Raises:
+        UsageError: another process is writing, or there is something else: another program's file, a journal of
+            another kind or of other settings.
+        WorkError: it can't be written, or is damaged.
+    """
+
+    def __init__(self, path, kind, settings, output=None, setting="output", fresh=False, replace=False):
+        self.path, self._output, self._setting = path, output or path, setting
+        self._database = None
+        begin = {"kind": kind, "settings": json.loads(json.dumps(settings))}
+        with self._sentences():
+            self._file = open_locked(path)
+            if self._file is None:
+                raise UsageError(f"{self._output} is being written by another process.")
+        try:
+            self._open()
+            recorded = self._fact("begin")
+            self.continued = recorded is not None and not fresh
+            if self.continued and recorded != begin:
+                if not isinstance(recorded, dict) or recorded.get("kind") != kind:
+                    raise UsageError(f"{path} is of another stage; move it, or choose another {option(setting)}.")
+                if not replace:
+                    compare_settings(recorded["settings"], begin["settings"], self._output, setting)
+                self.continued = False
+            if not self.continued:
+                self._begin(begin)
+        except BaseException:
+            self._close()
+            raise
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        with contextlib.suppress(StageError):  # such as a full disk, which has been told of
+            self.save()
+        with contextlib.suppress(StageError):
+            if self._database is not None and not len(self):
+                self.remove()
+        self._close()
+
+    def __len__(self):
+        """How many entries there are."""
+        return self._rows("SELECT COUNT(*) FROM entries")[0][0]
+
+    def keys(self):
+        """Yield the keys, ascending byte by byte."""
+        return (key for (key,) in self._stream("SELECT key FROM entries ORDER BY key"))
+
+    def missing(self, keys):
+        """Yield those of `keys`, which have to ascend, that have no entry; nothing is held in memory."""
+        known = self.keys()
+        at = next(known, None)
+        for key in keys:
+            while at is not None and at < key:
+                at = next(known, None)
+            if at != key:
+                yield key
+
+    def facts(self):
+        """Yield pairs of a key and what is known `about` its entry, ascending; the contents are not read."""
+        for key, about in self._stream("SELECT key, about FROM entries ORDER BY key"):
+            yield key, self._parsed(about)
+
+    def entries(self):
+        """Yield triples of key, `about` and content, ascending."""
+        for key, about, content in self._stream("SELECT key, about, content FROM entries ORDER BY key"):
+            yield key, self._parsed(about), content
+
+    def content(self, key):
+        """An entry's content as bytes. WorkError if there is no such entry."""
+        found = self._rows("SELECT content FROM entries WHERE key = ?", (key,))
+        if not found or not isinstance(found[0][0], bytes):
+            raise self._damaged("an entry is missing")
+        return found[0][0]
+
+    def add(self, key, content, about=None):
+        """Add an entry, in place of a former one of that key; it is safe within half a second, or after `save`."""
+        self.extend([(key, about, content)])
+
+    def extend(self, entries):
+        """Add entries, triples as of `entries`."""
+        rows = ((key, None if about is None else json.dumps(about), content) for key, about, content in entries)
+        with self._sentences():
+            if not self._database.in_transaction:
+                self._database.execute("BEGIN")
+            self._database.executemany("INSERT OR REPLACE INTO entries VALUES (?, ?, ?)", rows)
+        if time.monotonic() - self._saved >= _SAVE_SECONDS:
+            self.save()
+
+    def save(self):
+        """Make safe what was added."""
+        with self._sentences():
+            if self._database is not None and self._database.in_transaction:
+                self._database.execute("COMMIT")
+        self._saved = time.monotonic()
+
+    @property
+    def finished(self):
+        """What `finish` was given; None before."""
+        return self._fact("finished")
+
+    def finish(self, about):
+        """Note that all is done that was to be, and something about it, for JSON: for work that others go on with."""
+        with self._sentences():
+            self._database.execute("INSERT OR REPLACE INTO facts VALUES ('finished', ?)", (json.dumps(about),))
+        self.save()
+
+    def remove(self):
+        """Remove the journal: its result is written."""
+        self._database.close()
+        self._database = None
+        for path in (self.path + "-journal", self.path):  # while the lock is held
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+
+    def _open(self):
+        """Open the database, unless it is another program's."""
+        foreign = f"{self.path} was not written by this command; move it, or choose another {option(self._setting)}."
+        self._file.seek(0)
+        start = self._file.read(len(_MAGIC))
+        if start and start != _MAGIC and not os.path.exists(self.path + "-journal"):  # else it is to be rolled back
+            raise UsageError(foreign)
+        address = f"file:{quote(os.fsencode(os.path.abspath(self.path)))}?vfs=unix-none"
+        try:
+            self._database = sqlite3.connect(address, uri=True, isolation_level=None, check_same_thread=False)
+            (number,) = self._database.execute("PRAGMA application_id").fetchone()
+            tables = self._database.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0]
+        except sqlite3.DatabaseError as error:
+            if isinstance(error, sqlite3.OperationalError):
+                raise self._failure(error) from error
+            number, tables = None, 1
+        if number != _APPLICATION and (number or tables):
+            raise UsageError(foreign)
+        with self._sentences():
+            for pragma in ("journal_mode = TRUNCATE", "synchronous = NORMAL"):
+                self._database.execute(f"PRAGMA {pragma}").fetchall()
+            if not tables:
+                script = f"BEGIN; PRAGMA application_id = {_APPLICATION}; {_SCHEMA} COMMIT;"
+                self._database.executescript(script)
+        self._saved = 0.0  # so that the first entry is saved at once
+
+    def _begin(self, begin):
+        """Empty the journal and note what it is for, in one step that a kill can't divide."""
+        with self._sentences():
+            self._database.execute("BEGIN")
+            self._database.execute("DELETE FROM entries")
+            self._database.execute("DELETE FROM facts")
+            self._database.execute("INSERT INTO facts VALUES ('begin', ?)", (json.dumps(begin),))
+            self._database.execute("COMMIT")
+
+    def _fact(self, name):
+        found = self._rows("SELECT value FROM facts WHERE name = ?", (name,))
+        return self._parsed(found[0][0]) if found else None
+
+    def _rows(self, query, values=()):
+        with self._sentences():
+            return self._database.execute(query, values).fetchall()
+
+    def _stream(self, query):
+        with self._sentences():
+            cursor = self._database.execute(query)
+        while True:
+            with self._sentences():
+                rows = cursor.fetchmany(1000)
+            if not rows:
+                return
+            yield from rows
+
+    def _parsed(self, text):
+        try:
+            return None if text is None else parse_json(text)
+        except (TypeError, ValueError) as error:
+            raise self._damaged(error) from error
+
+    def _close(self):
+        with contextlib.suppress(sqlite3.Error):
+            if self._database is not None:
+                self._database.close()
+        self._database = None
+        self._file.close()  # and unlock it
+
+    @contextlib.contextmanager
+    def _sentences(self):
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            if "no such" in str(error) or "decode" in str(error):
+                raise self._damaged(error) from error
+            raise self._failure(error) from error
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+            raise self._damaged(error) from error
+        except OSError as error:
+            raise self._failure(error.strerror or error) from error
+
+    def _damaged(self, reason):
+        return WorkError(f"{self.path} is damaged ({reason}); remove it to start over.")
+
+    def _failure(self, reason):
+        return WorkError(
+            f"{self._output} can't be written ({reason}); what was written is kept; run the same command again to "
+            "resume."
+        )
