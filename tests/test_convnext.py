@@ -1,11 +1,13 @@
 """convnext.py as its users call it."""
 
+import dataclasses
 import shutil
 import subprocess
 
 import pytest
 from conftest import script
 
+import convnext as convnext_script
 from lib.models.keras_files import load_model
 
 TINY = ["-a", "5", "-n", "1:1:1:1", "-x", "8", "-i", "32"]
@@ -20,9 +22,14 @@ def test_one_line_says_what_was_made_and_the_summary_goes_to_stderr(tmp_path, en
     assert done.returncode == 0, done.stderr
     assert done.stdout == "a.keras: 58,477 parameters, 204,544 multiply-adds for an image of 32 x 32\n"
     assert "convNeXt3_block0_add" in done.stderr and "58,477" in done.stderr
-    model = load_model(tmp_path / "a.keras", outputs=5)
+    model = load_model(tmp_path / "a.keras", 5)
     assert model.image_size == 32
     assert [path.name for path in tmp_path.iterdir()] == ["a.keras"]
+
+
+def test_the_options_are_the_settings():
+    arguments = vars(convnext_script.options().parse_args(["-a", "5", "-o", "a.keras"]))
+    assert set(arguments) == {field.name for field in dataclasses.fields(convnext_script.Settings)}
 
 
 @pytest.mark.slow
@@ -114,9 +121,10 @@ def test_a_graphviz_that_fails_is_one_line_and_leaves_nothing(tmp_path, environm
 
 def test_a_full_disk_is_one_line_and_leaves_the_former_model(tmp_path, environment, monkeypatch):
     from lib.models import keras_files
-    from lib.models.convnext import Settings, convnext
+    from lib.models.architecture import Architecture
+    from lib.models.convnext import convnext
 
-    model = convnext(Settings(outputs=5, filters=8, blocks=(1, 1, 1, 1)))
+    model = convnext(Architecture(categories=5, filters=8, blocks=(1, 1, 1, 1)))
     (tmp_path / "a.keras").write_bytes(b"former")
     monkeypatch.setattr(keras_files.shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(9, 9, 1 << 20))
     with pytest.raises(OSError, match="No space left on device") as error:

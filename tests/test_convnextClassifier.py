@@ -1,12 +1,15 @@
 """convnextClassifier.py as its users call it."""
 
+import dataclasses
 import subprocess
 
 import numpy as np
 import pytest
 from conftest import FIXTURES, script
 
-from lib.models.convnext import Settings, convnext
+import convnextClassifier
+from lib.models.architecture import Architecture
+from lib.models.convnext import convnext
 from lib.models.keras_files import load_model, save_model
 
 TINY = {"filters": 4, "blocks": (1, 1, 1, 1), "expansion": 2}
@@ -14,8 +17,8 @@ TINY = {"filters": 4, "blocks": (1, 1, 1, 1), "expansion": 2}
 
 @pytest.fixture
 def here(tmp_path):
-    save_model(convnext(Settings(outputs=9, seed=1, **TINY)), tmp_path / "encoder.keras")
-    model = convnext(Settings(outputs=3, seed=2, **TINY))
+    save_model(convnext(Architecture(categories=9, seed=1, **TINY)), tmp_path / "encoder.keras")
+    model = convnext(Architecture(categories=3, seed=2, **TINY))
     model.image_size = 96
     save_model(model, tmp_path / "model.keras")
     return tmp_path
@@ -24,6 +27,11 @@ def here(tmp_path):
 def run(here, *arguments):
     command = [*script("convnextClassifier.py"), *arguments]
     return subprocess.run(command, capture_output=True, text=True, cwd=here)
+
+
+def test_the_options_are_the_settings():
+    arguments = vars(convnextClassifier.options().parse_args(["-e", __file__, "-m", __file__, "-o", "a.keras"]))
+    assert set(arguments) == {field.name for field in dataclasses.fields(convnextClassifier.Settings)}
 
 
 def test_a_classifier_is_made(here):
@@ -39,7 +47,7 @@ def test_a_classifier_is_made(here):
 
 
 def test_the_published_model_is_an_encoder(here, shared):
-    save_model(convnext(Settings(outputs=5, filters=24, expansion=2)), here / "model.keras")
+    save_model(convnext(Architecture(categories=5, filters=24, expansion=2)), here / "model.keras")
     encoder = shared / "models" / "ConvNeXt-distilled.keras"
     done = run(here, "-e", encoder, "-m", "model.keras", "-o", "tune.keras", "-c", "-g", "3", "-p", "1")
     assert (done.returncode, done.stderr) == (0, "")
@@ -48,7 +56,7 @@ def test_the_published_model_is_an_encoder(here, shared):
 
 @pytest.mark.slow
 def test_another_architecture_is_one_sentence_unless_partial(here):
-    save_model(convnext(Settings(outputs=9, **{**TINY, "expansion": 3})), here / "other.keras")
+    save_model(convnext(Architecture(categories=9, **{**TINY, "expansion": 3})), here / "other.keras")
     done = run(here, "-e", "other.keras", "-m", "model.keras", "-o", "tune.keras")
     assert (done.returncode, done.stdout) == (1, "")
     *layers, sentence = done.stderr.splitlines()

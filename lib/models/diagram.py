@@ -24,7 +24,7 @@ def draw_model(model, size, kind):
         The picture's bytes.
 
     Raises:
-        WorkError: Graphviz's `dot` is not there, or fails.
+        WorkError: Graphviz's `dot` is missing, or fails.
     """
     sources = {layer.name: _sources(layer) for layer in model.layers}
     places = _places(sources)
@@ -55,7 +55,7 @@ def draw_model(model, size, kind):
     try:
         return graph.create(format=kind)
     except (AssertionError, OSError) as error:  # the first is how pydot says that `dot` failed
-        raise WorkError("--plot: Graphviz's dot failed; check whether it can draw anything.") from error
+        raise WorkError("Graphviz's dot failed; check whether it can draw anything.", "plot") from error
 
 
 def _sources(layer):

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 import convnext as script
-from lib.models.convnext import Settings, convnext, multiply_adds, summary
+from lib.models.architecture import Architecture
+from lib.models.convnext import convnext, multiply_adds, summary
 from lib.models.keras_files import load_model, save_model
 
-TINY = {"outputs": 5, "filters": 8, "blocks": (1, 2, 1, 1)}
+TINY = {"categories": 5, "filters": 8, "blocks": (1, 2, 1, 1)}
 # Each option, and those that meet in a place.
 VARIANTS = [
     {},
@@ -48,7 +49,7 @@ def test_each_golden_architecture(shared):
     assert len(lines) == 10
     for line in lines:
         arguments = script.options().parse_args([*line["options"].split(), "-o", "a.keras"])
-        model = convnext(script.settings(arguments))
+        model = convnext(script.Settings(**vars(arguments)))
         assert model.count_params() == line["parameters"], line["options"]
         trainable = sum(math.prod(weight.shape) for weight in model.trainable_weights)
         assert trainable == line["trainable"]
@@ -59,7 +60,9 @@ def test_each_golden_architecture(shared):
 
 
 def test_names_do_not_depend_on_what_was_built_before():
-    settings = Settings(**TINY, excite_channels=True, excite_space=True, noise=True, max_pool=True, layer_scale=True)
+    settings = Architecture(
+        **TINY, excite_channels=True, excite_space=True, noise=True, max_pool=True, layer_scale=True
+    )
     names = [[layer.name for layer in convnext(settings).layers] for _ in range(2)]
     assert names[0] == names[1]
     assert [name for name in names[0] if name.startswith("gaussian")] == [
@@ -70,7 +73,7 @@ def test_names_do_not_depend_on_what_was_built_before():
 
 
 def test_penalties_initial_weights_and_biases_are_as_in_the_contract():
-    model = convnext(Settings(**TINY, excite_channels=True, excite_space=True, layer_scale=True, polish=6))
+    model = convnext(Architecture(**TINY, excite_channels=True, excite_space=True, layer_scale=True, polish=6))
     for layer in model.layers:
         if "conv2D" in layer.name:
             regularizer = getattr(layer, "depthwise_regularizer", None) or layer.kernel_regularizer
@@ -97,7 +100,7 @@ def test_the_same_seed_gives_the_same_file(variant, tmp_path):
     digests = []
     for number, seed in enumerate((7, 7, 8)):
         path = tmp_path / f"{number}.keras"
-        save_model(convnext(Settings(**{**TINY, **variant}, seed=seed)), path)
+        save_model(convnext(Architecture(**{**TINY, **variant}, seed=seed)), path)
         digests.append(path.read_bytes())
     assert digests[0] == digests[1]
     models = [load_model(tmp_path / f"{number}.keras") for number in (0, 2)]
@@ -107,20 +110,20 @@ def test_the_same_seed_gives_the_same_file(variant, tmp_path):
 
 
 def test_equal_layers_start_with_different_weights():
-    model = convnext(Settings(**TINY))
+    model = convnext(Architecture(**TINY))
     first, second = (model.get_layer(f"convNeXt1_block{number}_expand_conv2D").get_weights()[0] for number in (0, 1))
     assert not np.array_equal(first, second)
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: "-".join(variant) or "plain")
 def test_a_model_is_the_same_after_saving_and_without_this_project(variant, tmp_path):
-    settings = Settings(**{**TINY, **variant})
+    settings = Architecture(**{**TINY, **variant})
     model = convnext(settings)
     save_model(model, tmp_path / "a.keras")
     pixels = images(settings.bands)
     expected = np.asarray(model(pixels, training=False))
     assert expected.shape == (2, 5) and np.isfinite(expected).all()
-    again = load_model(tmp_path / "a.keras", outputs=5)
+    again = load_model(tmp_path / "a.keras", 5)
     np.testing.assert_allclose(np.asarray(again(pixels, training=False)), expected, atol=1e-5)
     assert [layer.name for layer in again.layers] == [layer.name for layer in model.layers]
     plain = keras.models.load_model(tmp_path / "a.keras", compile=False)
@@ -129,7 +132,7 @@ def test_a_model_is_the_same_after_saving_and_without_this_project(variant, tmp_
 
 def test_the_parts_compute_what_the_contract_says():
     """Squeeze-and-excite of both kinds and a block, written out with numpy."""
-    settings = Settings(**TINY, excite_channels=True, excite_space=True, layer_scale=True, activation="relu")
+    settings = Architecture(**TINY, excite_channels=True, excite_space=True, layer_scale=True, activation="relu")
     model = convnext(settings)
     weights = {layer.name: layer.get_weights() for layer in model.layers if layer.weights}
     names = ["convNeXt1_downSample_conv2D", "convNeXt1_squeezeExcite_add", "convNeXt3_block0_5x5_dconv2D"]
@@ -161,7 +164,7 @@ def test_the_parts_compute_what_the_contract_says():
 
 
 def test_noise_is_there_in_training_only():
-    model = convnext(Settings(**TINY, noise=True))
+    model = convnext(Architecture(**TINY, noise=True))
     still = [np.asarray(model(images(), training=False)) for _ in range(2)]
     noisy = [np.asarray(model(images(), training=True)) for _ in range(2)]
     np.testing.assert_array_equal(*still)
@@ -172,7 +175,7 @@ def test_noise_is_there_in_training_only():
 def test_the_published_weights_give_the_published_logits(shared):
     """Weights moved by name from a model of the published pipeline into one made here."""
     published = load_model(shared / "models" / "ConvNeXt-distilled.keras")
-    model = convnext(Settings(outputs=17, filters=24, expansion=2))
+    model = convnext(Architecture(categories=17, filters=24, expansion=2))
     for layer in model.layers:
         if layer.weights:
             layer.set_weights(published.get_layer(layer.name).get_weights())
@@ -183,7 +186,9 @@ def test_the_published_weights_give_the_published_logits(shared):
 
 
 def test_multiply_adds_are_counted_by_hand():
-    model = convnext(Settings(outputs=5, filters=8, blocks=(1, 1, 1, 1), excite_channels=True, excite_space=True))
+    model = convnext(
+        Architecture(categories=5, filters=8, blocks=(1, 1, 1, 1), excite_channels=True, excite_space=True)
+    )
     expected = 10 * 10 * 4 * 4 * 3 * 8
     for stage, side in enumerate((10, 5, 3, 2)):  # an image of 43 × 43: 40 are used, then halved and rounded up
         width = 8 * 2**stage
@@ -198,7 +203,7 @@ def test_multiply_adds_are_counted_by_hand():
 
 
 def test_the_summary_has_a_line_for_each_layer():
-    model = convnext(Settings(**TINY))
+    model = convnext(Architecture(**TINY))
     lines = summary(model, 64).splitlines()
     assert len(lines) == len(model.layers) + 2
     assert len({len(line) for line in lines}) == 1
@@ -214,7 +219,7 @@ def steps_of(model, *names):
 
 
 def test_places_alone_are_weighed_without_a_residual():
-    model = convnext(Settings(**TINY, excite_space=True))
+    model = convnext(Architecture(**TINY, excite_space=True))
     (x, y), weights = steps_of(model, "convNeXt1_downSample_conv2D", "convNeXt1_fuse_multiply")
     gate = 1 / (1 + np.exp(-(x @ weights["convNeXt1_fuse_conv2D"][0][0, 0])))
     np.testing.assert_allclose(y, x * gate, atol=1e-5)
@@ -222,7 +227,7 @@ def test_places_alone_are_weighed_without_a_residual():
 
 
 def test_channels_alone_are_weighed_without_a_residual():
-    model = convnext(Settings(**TINY, excite_channels=True, activation="relu"))
+    model = convnext(Architecture(**TINY, excite_channels=True, activation="relu"))
     (x, y), weights = steps_of(model, "convNeXt1_downSample_conv2D", "convNeXt1_squeezeExcite_multiply")
     squeezed = np.maximum(x.mean((1, 2), keepdims=True) @ weights["convNeXt1_squeeze_dense"][0], 0)
     np.testing.assert_allclose(y, x / (1 + np.exp(-(squeezed @ weights["convNeXt1_excite_dense"][0]))), atol=1e-5)
@@ -230,7 +235,7 @@ def test_channels_alone_are_weighed_without_a_residual():
 
 
 def test_max_pooling_comes_first_and_polishing_last_with_its_activation():
-    model = convnext(Settings(**TINY, max_pool=True, polish=6, activation="relu"))
+    model = convnext(Architecture(**TINY, max_pool=True, polish=6, activation="relu"))
     names = ["convNeXt0_block0_add", "convNeXt1_maxpool2D", "convNeXt1_downSample_layerNormalization"]
     assert [sources(model, name) for name in names[1:]] == [[names[0]], [names[1]]]
     assert sources(model, "convNeXt1_expandConvNeXt_conv2D") == [names[2]]
@@ -240,7 +245,7 @@ def test_max_pooling_comes_first_and_polishing_last_with_its_activation():
 
 
 def test_the_branch_ends_with_scale_and_noise_before_the_addition():
-    model = convnext(Settings(**TINY, layer_scale=True, noise=True))
+    model = convnext(Architecture(**TINY, layer_scale=True, noise=True))
     assert sources(model, "convNeXt0_block0_layerScale") == ["convNeXt0_block0_smooth_conv2D"]
     assert sources(model, "gaussian_noise") == ["convNeXt0_block0_layerScale"]
     before = "convNeXt0_downSample_layerNormalization"

@@ -5,14 +5,15 @@ import numpy as np
 import pytest
 
 from lib.errors import UsageError, WorkError
-from lib.models.convnext import Settings, convnext
+from lib.models.architecture import Architecture
+from lib.models.convnext import convnext
 from lib.models.transfer import KEPT, check_transfer, freeze_before, move_weights
 
 TINY = {"filters": 4, "blocks": (1, 2, 1, 1), "expansion": 2}
 
 
-def model(seed, outputs=3, **options):
-    return convnext(Settings(outputs=outputs, seed=seed, **{**TINY, **options}))
+def model(seed, categories=3, **options):
+    return convnext(Architecture(categories=categories, seed=seed, **{**TINY, **options}))
 
 
 def weights(model):
@@ -24,7 +25,7 @@ def same(one, other):
 
 
 def test_weights_come_from_the_encoder_but_for_what_belongs_to_the_categories():
-    encoder, classifier = model(1, outputs=9, layer_scale=True), model(2, layer_scale=True)
+    encoder, classifier = model(1, categories=9, layer_scale=True), model(2, layer_scale=True)
     encoder.get_layer("output_layerNormalization").set_weights([np.full(32, 3.0), np.full(32, 4.0)])
     encoder.get_layer("convNeXt0_block0_layerScale").set_weights([np.arange(4.0)])
     theirs, before = weights(encoder), weights(classifier)
@@ -43,7 +44,7 @@ def test_weights_come_from_the_encoder_but_for_what_belongs_to_the_categories():
 
 def with_hidden_output():
     """An encoder whose own dense layer before the output has another name."""
-    encoder = model(1, outputs=9)
+    encoder = model(1, categories=9)
     hidden = keras.layers.Dense(6, use_bias=False, name="hidden_output")(encoder.layers[-2].output)
     return keras.Model(encoder.input, keras.layers.Dense(9, name="output_dense")(hidden))
 

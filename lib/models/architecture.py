@@ -1,0 +1,106 @@
+"""What a ConvNeXt is made of, and the stage that makes one with fresh weights."""
+
+import dataclasses
+import logging
+from typing import NamedTuple, Optional, Tuple
+
+from lib.errors import option
+
+log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Architecture:
+    """What a ConvNeXt is made of.
+
+    Attributes:
+        categories: number of logits.
+        bands: channels of the images.
+        filters: channels of the first stage; each further one has twice as many.
+        blocks: number of blocks in each of the four stages.
+        expansion: how many times wider a block is inside.
+        activation: the name of an activation of Keras.
+        depthwise: 5 × 5 depthwise convolutions in the blocks; else ordinary ones.
+        max_pool: max-pooling and a 1 × 1 convolution between the stages; else a 2 × 2 convolution.
+        excite_channels: channel squeeze-and-excitation after each of them (arXiv:1709.01507).
+        excite_space: spatial squeeze-and-excitation (arXiv:1803.02579); with both, each is added to its input.
+        layer_scale: LayerScale at the end of each block's branch (arXiv:2103.17239).
+        noise: Gaussian noise at the end of each block's branch, in training.
+        polish: the width of a dense layer before the last; None for none.
+        seed: what the first weights follow from.
+    """
+
+    categories: int
+    bands: int = 3
+    filters: int = 96
+    blocks: Tuple[int, int, int, int] = (3, 3, 9, 3)
+    expansion: int = 4
+    activation: str = "gelu"
+    depthwise: bool = True
+    max_pool: bool = False
+    excite_channels: bool = False
+    excite_space: bool = False
+    layer_scale: bool = False
+    noise: bool = False
+    polish: Optional[int] = None
+    seed: int = 123456789
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings(Architecture):
+    """An architecture and what is written.
+
+    Attributes:
+        output: the `.keras` file to write.
+        size: the side in pixels of the images that the model is for, which the file records.
+        plot: a `.png` or `.svg` file for a picture of the model; None for none.
+    """
+
+    output: str = "model.keras"
+    size: int = 256
+    plot: Optional[str] = None
+
+
+class Made(NamedTuple):
+    """The size of a model: its parameters, and its multiply-adds for one image."""
+
+    parameters: int
+    multiply_adds: int
+
+
+def make_model(settings):
+    """Write a ConvNeXt with fresh weights, and its picture if asked for; log a table of its layers.
+
+    Args:
+        settings: `Settings`.
+
+    Returns:
+        `Made`.
+
+    Raises:
+        MemoryError: the model is larger than the memory.
+        WorkError: Graphviz fails.
+        OSError: a file can't be written.
+    """
+    from lib.system.devices import enough_memory, select_device
+
+    select_device(cpu=True)  # a GPU may be busy, and there is nothing to compute
+
+    from lib.models.convnext import convnext, multiply_adds, summary
+    from lib.models.keras_files import save_model
+    from lib.storage.files import whole_file
+
+    smaller = ", ".join(map(option, ("categories", "bands", "expansion", "blocks", "polish")))
+    with enough_memory(f"make the model smaller with {smaller} or {option('filters')}"):
+        model = convnext(settings)
+    model.image_size = settings.size
+    log.info(summary(model, settings.size))
+    if settings.plot:
+        from lib.models.diagram import draw_model
+
+        picture = draw_model(model, settings.size, settings.plot[-3:])
+    save_model(model, settings.output)
+    if settings.plot:
+        with whole_file(settings.plot, "wb") as file:
+            file.write(picture)
+    return Made(model.count_params(), sum(multiply_adds(model, settings.size).values()))
