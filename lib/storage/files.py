@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and files that one process has for itself."""
+"""Files that appear whole or not at all, files that one process locks, checksums."""
 
 import contextlib
 import errno
@@ -16,10 +16,10 @@ def whole_file(path, mode="w", **options):
 
     Args:
         path: the file to write.
-        mode, **options: as of `open`; text is UTF-8 with unchanged newlines unless told otherwise.
+        mode, **options: as of `open`; text is UTF-8 with unchanged newlines by default.
 
     Raises:
-        OSError: the folder is not there or can't be written to, or the disk is full; `path` is as it was.
+        OSError: the folder is missing or can't be written to, or the disk is full; `path` is as it was.
     """
     path = os.path.realpath(path)  # of a link, what it leads to is written
     if "b" not in mode:
@@ -40,24 +40,39 @@ def whole_file(path, mode="w", **options):
 
 
 def check_regular(path):
-    """Raise OSError if there is something else than a file at a path: to open a named pipe could take for ever."""
+    """Raise OSError if a path exists and is no regular file: opening a named pipe could wait for ever."""
     if os.path.exists(path) and not os.path.isfile(path):
         raise OSError(errno.EINVAL, "it is not a regular file", path)
 
 
-def patience():
-    """How many seconds to wait for what another process has locked, before it is called in use.
+def open_locked(path):
+    """Open a file for reading and appending bytes, create it if missing, and lock it until it is closed.
 
-    In a job that Slurm has begun again that may be its own former turn's: on a node that is gone, or not quite ended.
+    Returns:
+        The open file; None if another process holds the lock.
+
+    Raises:
+        OSError: it can't be opened, or is no regular file.
     """
-    return 300.0 if (os.environ.get("SLURM_RESTART_COUNT") or "0") != "0" else 0.0
+    check_regular(path)
+    while True:
+        file = open(path, "a+b")  # noqa: SIM115 - the caller closes it
+        if not lock(file):
+            file.close()
+            return None
+        try:
+            if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
+                return file
+        except FileNotFoundError:
+            pass
+        file.close()  # the process that held the lock removed the file between our opening and locking it
 
 
 def lock(descriptor):
-    """Lock an open file for this process alone, with `patience`.
+    """Lock an open file for this process alone; if another process holds the lock, wait for it with `patience`.
 
     Returns:
-        Whether it is; also true, without a lock, on a file system that has none.
+        False if the other process still holds it; true, too, on a file system without locks.
     """
     end = time.monotonic() + patience()
     while True:
@@ -73,27 +88,12 @@ def lock(descriptor):
             return True
 
 
-def open_locked(path):
-    """Open a file for reading and appending bytes, made when it is not there; one process at a time may have it.
+def patience():
+    """The seconds to wait for a lock: none, but in a job that Slurm has restarted some minutes.
 
-    Returns:
-        The open file; None if another process has it.
-
-    Raises:
-        OSError: it is no regular file.
+    There the lock may still be that of the job's previous run, on a node that failed or in a process about to end.
     """
-    check_regular(path)
-    while True:
-        file = open(path, "a+b")  # noqa: SIM115 - the caller closes it
-        if not lock(file):
-            file.close()
-            return None
-        try:
-            if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
-                return file
-        except FileNotFoundError:
-            pass
-        file.close()  # the process that had it removed it between opening and locking
+    return 300.0 if (os.environ.get("SLURM_RESTART_COUNT") or "0") != "0" else 0.0
 
 
 def checksum(path):
@@ -107,7 +107,7 @@ def checksum(path):
 
 
 def checksum_of(path):
-    """The SHA-256 of a file's content, or of a directory's: of all that is in it, by name."""
+    """The SHA-256 of a file's content, or of the names and contents of all files in a directory."""
     if not os.path.isdir(path):
         return checksum(path)
     digest = hashlib.sha256()

@@ -1,21 +1,68 @@
-"""Text from outside: tables, JSON, whole numbers. None of it makes Python fail otherwise than the functions say."""
+"""What comes from outside: tables, JSON, numbers, zips. Whatever is in it, only what the functions say is raised."""
 
+import contextlib
 import json
+import zipfile
 
 from lib.errors import UsageError
 
 _DIGITS = 18  # of a number that every program's integers hold
 
 
-def read_tsv(path, named=None):
-    """The lines of a table that hold anything, split at tabs.
+class RefusedError(ValueError):
+    """A file is refused; the message is a clause that follows its name, such as "has no weights"."""
+
+
+@contextlib.contextmanager
+def refusing(path, kind):
+    """Raise UsageError, naming a file, for whatever goes wrong while it is read in the block.
 
     Args:
-        path: a text file in UTF-8, with or without a byte order mark, its lines ended as on any system of today.
-        named: what to call it in messages; None for its path.
+        path: the file.
+        kind: what it should be, such as "checkpoint".
+    """
+    try:
+        yield
+    except (UsageError, MemoryError):
+        raise
+    except RefusedError as error:
+        raise UsageError(f"{path} {error}.") from error
+    except FileNotFoundError:
+        raise UsageError(f"{path} doesn't exist; give an existing {kind}.") from None
+    except Exception as error:  # a damaged file makes zipfile, pickle, h5py and others raise whatever they like
+        raise UsageError(f"{path} is not a whole {kind} ({one_line(error)}).") from error
+
+
+def one_line(error):
+    """An error's message in one line; its class's name if it has none."""
+    return " ".join(str(error.args[0] if error.args else error).split()) or type(error).__name__
+
+
+def check_zip_member(member, archive_size, shrinking=1, small=0):
+    """Raise ValueError if a member of a zip would fill the memory when it is read.
+
+    Args:
+        member: its `zipfile.ZipInfo`.
+        archive_size: the bytes of the zip; what the zip itself says is not to be trusted.
+        shrinking: how many times larger than the zip the member may be; 1 for formats that never compress.
+        small: bytes that any member may have.
+    """
+    # By bzip2 and LZMA a few bytes become gigabytes before Python counts them against the member's size.
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)[: 1 + (shrinking > 1)]:
+        raise ValueError(f"its {member.filename} is compressed in a way that this format never uses")
+    if member.file_size > max(shrinking * archive_size, small):
+        raise ValueError(f"its {member.filename} would take {member.file_size:,} bytes")
+
+
+def read_tsv(path, named=None):
+    """The lines of a table that are not empty, split at tabs.
+
+    Args:
+        path: a text file in UTF-8, with or without a byte order mark; lines end in LF or CR LF.
+        named: its name in messages; None for the path.
 
     Returns:
-        A list of pairs: a line's number in the file, from 1, and its values.
+        A list of pairs: a line's number, from 1, and its values.
 
     Raises:
         UsageError: it can't be read.
@@ -30,11 +77,7 @@ def read_tsv(path, named=None):
 
 
 def parse_json(text):
-    """What a JSON text says.
-
-    Raises:
-        ValueError: it is none, or one so nested that Python can't read it.
-    """
+    """The value of a JSON text. Raises ValueError if it is not JSON or too deeply nested for Python."""
     try:
         return json.loads(text)
     except RecursionError:
@@ -42,11 +85,7 @@ def parse_json(text):
 
 
 def whole_number(text):
-    """A whole number of 0 or more in ASCII digits.
-
-    Raises:
-        ValueError: it is something else, or has more than 18 digits.
-    """
+    """A whole number of 0 or more, of up to 18 ASCII digits; raises ValueError for any other text."""
     if not (text.isascii() and text.isdecimal() and len(text) <= _DIGITS):
         raise ValueError(f"{text[:40]!r} is not a whole number")
     return int(text)
@@ -62,7 +101,7 @@ def is_whole_number(text):
 
 
 def check_text(value):
-    """Raise ValueError if a text in what JSON said, however deep, is none: JSON can hold halves of characters."""
+    """A parsed JSON value; raises ValueError if a text anywhere in it has a lone surrogate, which JSON can hold."""
     waiting = [value]
     while waiting:
         part = waiting.pop()
@@ -76,6 +115,6 @@ def check_text(value):
 
 
 def json_text(value):
-    """A value as JSON that UTF-8 can hold, too, when it has names of files that are not UTF-8: those stay escaped."""
+    """A value as indented JSON for a UTF-8 file: lone surrogates, as in names that are not UTF-8, stay escaped."""
     text = json.dumps(value, indent=2, ensure_ascii=False)
     return "".join(f"\\u{ord(sign):04x}" if "\ud800" <= sign <= "\udfff" else sign for sign in text)

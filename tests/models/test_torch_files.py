@@ -4,17 +4,31 @@ import json
 import os
 import pickle
 import struct
+import tempfile
 import zipfile
+from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 from conftest import FIXTURES
+from hypothesis import strategies as st
+from properties import any_json, many
 
 from lib.errors import UsageError
+from lib.models import torch_files
 from lib.models.torch_files import read_arrays
 
 VIT = FIXTURES / "vit"
 MARKER = "patch_embed.proj.weight"
+
+# Steps of a pickle that make and keep things: names of all kinds, calls, memos, tuples, lists, dictionaries.
+STEPS = [bytes([code]) for code in b")]}(t\x85\x86\x87N\x880 2easuld".replace(b" ", b"")]
+STEPS += [bytes([code]) for code in b"RbQ\x81\x8f\x90\x91\x93\x94"]
+STEPS += [b"q\x00", b"q\x01", b"h\x00", b"h\x01", b"K\x02"]
+STEPS += [b"X\x01\x00\x00\x00a", b"X\x07\x00\x00\x00storage", b"J\xff\xff\xff\xff", b"ccollections\nOrderedDict\n"]
+STEPS += [b"ctorch._utils\n_rebuild_tensor_v2\n", b"ctorch._utils\n_rebuild_parameter\n", b"ctorch\nFloatStorage\n"]
+STEPS += [b"cargparse\nNamespace\n", b"cbuiltins\nset\n", b"cos\nsystem\n", b"cbuiltins\neval\n", b"i__main__\nx\n"]
 
 
 def text(value):
@@ -126,11 +140,11 @@ def test_which_dictionary_and_which_prefix(tmp_path):
     [
         ({"shape": (2, 4)}, "an array that lies outside of its numbers"),
         ({"offset": 1}, "lies outside of its numbers"),
-        ({"offset": -1}, "an array that can't be"),
-        ({"strides": (-3, 1)}, "an array that can't be"),
-        ({"strides": (3,)}, "an array that can't be"),
+        ({"offset": -1}, "an impossible array"),
+        ({"strides": (-3, 1)}, "an impossible array"),
+        ({"strides": (3,)}, "an impossible array"),
         ({"shape": (1 << 30, 1 << 30), "strides": (0, 0)}, "more numbers than it has"),
-        ({"count": 7}, "has other numbers '0' than it says"),
+        ({"count": 7}, "has fewer numbers '0' than it says"),
         ({"key": "../1"}, "lacks the numbers '../1'"),
         ({"kind": "collections\nOrderedDict"}, "an array of an unknown kind"),
         ({"kind": "torch\nQInt8Storage"}, "torch.QInt8Storage has no place in a checkpoint"),
@@ -151,7 +165,7 @@ def test_small_files_that_would_take_all_memory_or_time(tmp_path):
     )
     weights = {f"blocks__{number}": array(0, (2000,), (1,), 2000) for number in range(1000)}
     for content, words in (
-        (dictionary(other=b"Nr" + struct.pack("<I", 1 << 31)), "puts something aside where nothing is"),
+        (dictionary(other=b"Nr" + struct.pack("<I", 1 << 31)), "memo with an index"),
         (b"}q\x00" + shared, "holds no array"),
         (dictionary(patch_embed__proj__weight=array(), **weights), "describes more numbers than it has"),
     ):
@@ -210,7 +224,7 @@ def test_files_that_are_none(tmp_path):
         with pytest.raises(UsageError, match=r"^\S+ ((is|has|lacks|says|was|holds) .*|.*not a whole checkpoint.*)\.$"):
             for tensor in read_arrays(path).values():
                 tensor.read()
-    with pytest.raises(UsageError, match="holds 'archive/data.pkl' packed"):
+    with pytest.raises(UsageError, match=r"its archive/data\.pkl is compressed in a way that this format never uses"):
         read_arrays(packed)
     with pytest.raises(UsageError, match="doesn't exist"):
         read_arrays(str(tmp_path / "none.pth"))
@@ -229,10 +243,94 @@ def test_safetensors_that_lie(tmp_path):
         ({"data_offsets": [0.0, 24.0]}, "lies outside of it"),
         ({"shape": [2, 4]}, "has 24 bytes"),
         ({"shape": [-2, -3]}, "lies outside"),
-        ({"dtype": "F4"}, "in F4, which is not read here"),
+        ({"dtype": "F4"}, "in F4, which is not supported"),
     ):
         with pytest.raises(UsageError, match=words):
             make(**about)
     (tmp_path / "b.safetensors").write_bytes(struct.pack("<Q", 1 << 60) + b"{}")
     with pytest.raises(UsageError, match="not a whole .safetensors file"):
         read_arrays(str(tmp_path / "b.safetensors"))
+
+
+@many
+@hypothesis.given(st.lists(st.sampled_from(STEPS), max_size=30).map(b"".join), st.booleans())
+def test_any_pickle_as_a_checkpoint(steps, legacy):
+    with tempfile.TemporaryDirectory() as here:
+        path = os.path.join(here, "a.pth")
+        if legacy:
+            heads = [
+                pickle.dumps(value, protocol=2) for value in (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True})
+            ]
+            Path(path).write_bytes(b"".join([*heads, b"\x80\x04" + steps + b".", pickle.dumps([], protocol=2)]))
+        else:
+            with zipfile.ZipFile(path, "w") as archive:
+                archive.writestr("a/data.pkl", b"\x80\x04" + steps + b".")
+                archive.writestr("a/data/a", bytes(24))
+        with pytest.raises(UsageError, match="a.pth "):
+            read_arrays(path)
+
+
+@many
+@hypothesis.given(any_json)
+def test_any_header_of_safetensors(header):
+    with tempfile.TemporaryDirectory() as here:
+        path = os.path.join(here, "a.safetensors")
+        for value in (header, {"patch_embed.proj.weight": header}):
+            text = json.dumps(value).encode()
+            Path(path).write_bytes(struct.pack("<Q", len(text)) + text + bytes(24))
+            with pytest.raises(UsageError, match="a.safetensors "):
+                read_arrays(path)
+
+
+def test_checkpoints_that_crash_python_or_take_for_ever(tmp_path, monkeypatch):
+    path = tmp_path / "a.pth"
+    deep, again = b")" + b"\x85" * 500_000, b"q\x00h\x00\x85"
+    for content in (
+        b"}" + deep + b"Ns",
+        deep,
+        b"]" + b")" + b"\x85q\x00h\x00" * 300_000 + b"a",
+        b")" + again * 200_000,
+    ):
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("a/data.pkl", b"\x80\x02" + content + b".")
+        with pytest.raises(UsageError, match="a.pth has too large a description"):
+            read_arrays(str(path))
+    monkeypatch.setattr(torch_files, "_MOST_STEPS", 1000)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a/data.pkl", b"\x80\x02" + b"N0" * 1000 + b"N.")
+    with pytest.raises(UsageError, match="has too large a description"):
+        read_arrays(str(path))
+    path.write_bytes(b"\x80\x04\x8e" + struct.pack("<Q", 1 << 50) + b"abc.")  # bytes, a petabyte of them
+    with pytest.raises(UsageError, match="a.pth is not a whole checkpoint"):
+        read_arrays(str(path))
+
+
+def test_numbers_of_a_checkpoint_that_are_damaged(tmp_path):
+    content = bytearray((FIXTURES / "vit" / "token.pth").read_bytes())
+    with zipfile.ZipFile(FIXTURES / "vit" / "token.pth") as archive:
+        place = max(archive.infolist(), key=lambda member: member.file_size)
+    content[place.header_offset + 200] ^= 1
+    (tmp_path / "a.pth").write_bytes(content)
+    tensors = read_arrays(str(tmp_path / "a.pth"))
+    with pytest.raises(UsageError, match="a.pth is not a whole checkpoint .*CRC"):
+        [tensor.read() for tensor in tensors.values()]
+    for shape in ([1] * 40, [1 << 60, 0], [10**4000, 0]):
+        header = json.dumps(
+            {"patch_embed.proj.weight": {"dtype": "F32", "shape": shape, "data_offsets": [0, 0]}}
+        ).encode()
+        (tmp_path / "a.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
+        with pytest.raises(UsageError, match="a.safetensors "):
+            read_arrays(str(tmp_path / "a.safetensors"))
+
+
+def test_compressed_members_are_refused(tmp_path):
+    whole = VIT / "token.pth"
+    assert read_arrays(str(whole))
+    for name in ("data.pkl", "byteorder", "/0"):
+        path = str(tmp_path / "a.pth")
+        with zipfile.ZipFile(whole) as archive, zipfile.ZipFile(path, "w") as target:
+            for member in archive.infolist():
+                way = zipfile.ZIP_DEFLATED if member.filename.endswith(name) else zipfile.ZIP_STORED
+                target.writestr(member.filename, archive.read(member), way)
+        with pytest.raises(UsageError, match=f"a.pth is not a whole checkpoint .its .*{name} is compressed in a way"):
+            read_arrays(path)

@@ -1,40 +1,11 @@
-"""Names in a line of text, and files that appear whole or not at all."""
+"""Files that appear whole or not at all, and files that are locked."""
 
 import os
-import random
 import threading
 
 import pytest
 
 from lib.storage.files import checksum, open_locked, whole_file
-from lib.storage.names import escape_name, unescape_name
-
-
-@pytest.mark.parametrize(
-    ("name", "text"),
-    [
-        ("scans/a b.jpg", "scans/a b.jpg"),
-        ("a\tb\nc\rd", "a\\tb\\nc\\rd"),
-        ("back\\slash", "back\\\\slash"),
-        (os.fsdecode(b"caf\xe9.jpg"), "caf\\xe9.jpg"),
-        ("bell\x07\x7f", "bell\\x07\\x7f"),
-        ("next\x85line\u2028", "next\\xc2\\x85line\\xe2\\x80\\xa8"),
-        ("Ähre 🌾", "Ähre 🌾"),
-    ],
-)
-def test_a_name_is_escaped_readably(name, text):
-    assert escape_name(name) == text
-    assert unescape_name(text) == name
-
-
-def test_any_bytes_survive_escaping():
-    rng = random.Random(1)
-    for _ in range(2000):
-        name = os.fsdecode(bytes(rng.choice(b"ab\\xtn\t\n\r\x00\x1f\x7f\x80\xc3\xa9\xff") for _ in range(8)))
-        text = escape_name(name)
-        assert unescape_name(text) == name
-        assert "\t" not in text and "\n" not in text and "\r" not in text
-        text.encode()  # no surrogates left
 
 
 def test_a_whole_file_replaces_the_former_one(tmp_path):
