@@ -8,54 +8,38 @@ The SavedModel is for distillOptimizeImagesR.py -m. The checkpoint is read witho
 
 import sys
 
-from lib.cli import legacy as cli
+from lib.cli.program import parser, run
+from lib.cli.types import existing_file, output_directory, whole_number
+from lib.models.porting import NORMALIZATIONS, Settings
 
 
 def options():
     """The command line's options."""
-    parser = cli.parser(__doc__)
-    add = parser.add_argument
-    add(
-        "-c",
-        "--checkpoint",
-        type=cli.existing_file,
-        required=True,
-        metavar="FILE",
-        help="a PyTorch or .safetensors file with timm's names",
-    )
-    add("-o", "--output", type=cli.output_directory, required=True, metavar="DIR", help="the SavedModel to make")
-    add(
-        "--normalize",
-        choices=("imagenet", "half", "none"),
-        default="imagenet",
-        help="how its training images were normalised (imagenet, as for DeiT)",
-    )
-    add("--heads", type=cli.whole_number(1), metavar="COUNT", help="attention heads (one per 64 of the width)")
+    made = parser(__doc__, Settings)
+    add, required = made.add_argument, {"required": True}
+    file = "a PyTorch or .safetensors file with timm's names"
+    add("-c", "--checkpoint", type=existing_file, metavar="FILE", help=file, **required)
+    add("-o", "--output", type=output_directory, metavar="DIR", help="the SavedModel to make", **required)
+    images = "how its training images were normalised (%(default)s, as for DeiT)"
+    add("--normalize", choices=tuple(NORMALIZATIONS), help=images)
+    add("--heads", type=whole_number(1), metavar="COUNT", help="attention heads (one per 64 of the width)")
     add("--key", metavar="NAME", help="dictionary of the checkpoint that has the arrays (the first that does)")
     add("--overwrite", action="store_true", help="replace a teacher previously made here")
-    return parser
+    return made
 
 
 def main(argv=None):
     """Run the script; returns its exit status."""
-    return cli.run(options(), work, argv)
+    return run(options(), work, Settings, argv)
 
 
-def work(arguments):
-    """Do what the command line says."""
-    from lib.models.porting import port
+def work(settings):
+    """Do what the settings say."""
+    from lib.models.porting import make_teacher
 
-    made = port(
-        arguments.checkpoint,
-        arguments.output,
-        arguments.heads,
-        arguments.key,
-        arguments.normalize,
-        arguments.overwrite,
-        cli.report,
-    )
+    made = make_teacher(settings)
     size = f"{made.size} x {made.size} pixels"
-    print(f"{arguments.output}: {made.outputs:,} outputs, {size}, {made.parameters:,} parameters")
+    print(f"{settings.output}: {made.categories:,} outputs, {size}, {made.parameters:,} parameters")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """vitTeacher.py as its users call it: a teacher that this and any TensorFlow opens."""
 
+import dataclasses
 import os
 import shutil
 import subprocess
@@ -8,9 +9,11 @@ import numpy as np
 import pytest
 from conftest import FIXTURES, script
 
+import vitTeacher
 from lib.errors import UsageError, WorkError
-from lib.models import porting
-from lib.models.teacher_files import open_teacher
+from lib.models import teacher_files, torch_files
+from lib.models.porting import NORMALIZATIONS, Settings, make_teacher
+from lib.models.teacher_files import is_made_here, open_teacher
 from lib.models.torch_files import Tensor, read_arrays
 
 VIT = FIXTURES / "vit"
@@ -18,6 +21,11 @@ VIT = FIXTURES / "vit"
 
 def run(here, *arguments):
     return subprocess.run([*script("vitTeacher.py"), *map(str, arguments)], capture_output=True, text=True, cwd=here)
+
+
+def test_the_options_are_the_settings():
+    arguments = vars(vitTeacher.options().parse_args(["-c", __file__, "-o", "teacher"]))
+    assert set(arguments) == {field.name for field in dataclasses.fields(Settings)}
 
 
 @pytest.mark.slow
@@ -38,9 +46,9 @@ def test_the_teacher_answers_as_pytorch(tmp_path):
 
 def test_images_are_normalised_within(tmp_path):
     for name in ("imagenet", "none"):
-        porting.port(str(VIT / "mean.tar"), str(tmp_path / name), 3, normalization=name, report=lambda message: None)
+        make_teacher(Settings(str(VIT / "mean.tar"), str(tmp_path / name), name, heads=3))
     pixels = np.random.default_rng(1).uniform(0, 255, (2, 24, 24, 3)).astype("float32")
-    mean, deviation = map(np.array, porting.NORMALIZATIONS["imagenet"])
+    mean, deviation = map(np.array, NORMALIZATIONS["imagenet"])
     normal = ((pixels / 255 - mean) / deviation * 255).astype("float32")
     inside, outside = (open_teacher(str(tmp_path / name), 5, 24) for name in ("imagenet", "none"))
     np.testing.assert_allclose(inside(pixels), outside(normal), atol=1e-3)
@@ -48,7 +56,8 @@ def test_images_are_normalised_within(tmp_path):
 
 def test_it_appears_whole_and_replaces_only_its_own(tmp_path, monkeypatch):
     output = tmp_path / "teacher"
-    given = (str(VIT / "bare.pt"), str(output), 4)
+    given = Settings(str(VIT / "bare.pt"), str(output), heads=4)
+    again = dataclasses.replace(given, overwrite=True)
 
     def broken(*arguments, **options):
         os.makedirs(arguments[1])
@@ -64,20 +73,20 @@ def test_it_appears_whole_and_replaces_only_its_own(tmp_path, monkeypatch):
 
         patch.setattr(tf.saved_model, "save", broken)
         with pytest.raises(KeyboardInterrupt):
-            porting.port(*given, report=lambda message: None)
+            make_teacher(given)
     assert not list(tmp_path.iterdir())
-    porting.port(*given, report=lambda message: None)
+    make_teacher(given)
     (output / "mark").touch()
     with monkeypatch.context() as patch:
-        patch.setattr(porting.os, "rename", stop_before_the_new_one)
+        patch.setattr(teacher_files.os, "rename", stop_before_the_new_one)
         with pytest.raises(KeyboardInterrupt):
-            porting.port(*given, overwrite=True, report=lambda message: None)
+            make_teacher(again)
     assert (output / "mark").exists() and sorted(path.name for path in tmp_path.iterdir()) == ["teacher"]
-    porting.port(*given, overwrite=True, report=lambda message: None)
-    assert not (output / "mark").exists() and porting.is_made_here(output)
+    make_teacher(again)
+    assert not (output / "mark").exists() and is_made_here(output)
     shutil.rmtree(output / "assets.extra")
     with pytest.raises(UsageError, match="teacher already exists; choose another one"):
-        porting.port(*given, overwrite=True, report=lambda message: None)
+        make_teacher(again)
     assert (output / "saved_model.pb").exists()
 
 
@@ -87,15 +96,15 @@ def test_no_numbers_and_no_room_are_one_sentence(tmp_path, monkeypatch):
     def full(*arguments, **options):
         raise tf.errors.ResourceExhaustedError(None, None, "No space left on device")
 
-    output = str(tmp_path / "teacher")
+    given = Settings(str(VIT / "bare.pt"), str(tmp_path / "teacher"), heads=4)
     monkeypatch.setattr(tf.saved_model, "save", full)
     with pytest.raises(WorkError, match=r"teacher can't be written \(No space left on device\)\."):
-        porting.port(str(VIT / "bare.pt"), output, 4, report=lambda message: None)
+        make_teacher(given)
     arrays = read_arrays(str(VIT / "bare.pt"))
     arrays["norm.bias"] = Tensor((16,), lambda: np.full(16, np.nan, "float32"))
-    monkeypatch.setattr(porting, "read_arrays", lambda *arguments: arrays)
+    monkeypatch.setattr(torch_files, "read_arrays", lambda *arguments: arrays)
     with pytest.raises(WorkError, match=r"bare.pt: norm.bias holds infinite or NaN values"):
-        porting.port(str(VIT / "bare.pt"), output, 4, report=lambda message: None)
+        make_teacher(given)
     assert not list(tmp_path.iterdir())
 
 

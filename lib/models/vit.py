@@ -11,7 +11,7 @@ from lib.errors import UsageError, WorkError
 from lib.models.layers import LayerScale
 
 EPSILON = 1e-6  # of the layer normalisations
-HEAD_WIDTH = 64  # of an attention's head, unless told otherwise
+HEAD_WIDTH = 64  # of an attention's head, by default
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,19 +20,19 @@ class Design:
 
     Attributes:
         size: height and width of its images, in pixels.
-        patch: those of the squares that the image is cut into.
+        patch: the side of a patch, in pixels.
         bands: channels of the images.
-        width: how many numbers stand for a square.
-        depth: how many blocks there are.
-        heads: how many heads each block's attention has.
-        hidden: the width inside of a block's dense layers.
-        outputs: how many logits it gives.
-        class_token: whether there is a token beside those of the squares.
-        token_position: whether that one has an embedding of its position, too.
-        mean: whether the logits follow from the mean over the squares; else from the class token.
-        last: which layer normalisation there is, `norm` before that choice or `fc_norm` after it.
+        width: the width of a token.
+        depth: number of blocks.
+        heads: number of attention heads in each block.
+        hidden: width inside a block's MLP.
+        categories: number of logits.
+        class_token: whether there is a class token before those of the patches.
+        token_position: whether the class token has a position embedding, too.
+        mean: whether the logits follow from the mean over the patches; else from the class token.
+        last: the last layer normalisation, `norm` before pooling or `fc_norm` after it.
         query_bias: whether queries, keys and values have a bias.
-        layer_scale: whether a block's branches end in a factor for each number (arXiv:2103.17239).
+        layer_scale: whether a block's branches end in LayerScale (arXiv:2103.17239).
     """
 
     size: int
@@ -42,7 +42,7 @@ class Design:
     depth: int
     heads: int
     hidden: int
-    outputs: int
+    categories: int
     class_token: bool = True
     token_position: bool = True
     mean: bool = False
@@ -52,18 +52,15 @@ class Design:
 
 
 def design_of(shapes, heads=None):
-    """The design that a checkpoint's arrays have.
+    """The `Design` that a checkpoint's arrays have.
 
     Args:
         shapes: a dictionary, name in timm's naming -> shape.
-        heads: how many heads each attention has, which no shape tells; None for one for each 64 numbers of the width.
-
-    Returns:
-        A `Design`.
+        heads: number of attention heads, which follows from no shape; None for one per 64 of the width.
 
     Raises:
-        WorkError: arrays are missing or left over; the message names them.
-        UsageError: so many heads can't share the width, or it doesn't tell how many there are.
+        WorkError: arrays that it follows from are missing or impossible; the message names them.
+        UsageError: the width can't be divided among so many heads, or is no multiple of 64.
     """
     needed = ("patch_embed.proj.weight", "pos_embed", "head.weight", "blocks.0.mlp.fc1.weight")
     missing = [name for name in needed if name not in shapes]
@@ -78,10 +75,10 @@ def design_of(shapes, heads=None):
     width, bands, patch, _ = shapes["patch_embed.proj.weight"]
     blocks = {int(match.group(1)) for match in (re.match(r"blocks\.([0-9]{1,6})\.", name) for name in shapes) if match}
     if heads is None and width % HEAD_WIDTH:
-        raise UsageError(f"--heads: the number of attention heads can't be inferred from a width of {width}; give it.")
+        raise UsageError(f"the number of attention heads can't be inferred from a width of {width}; give it.", "heads")
     heads = heads or width // HEAD_WIDTH
     if width % heads:
-        raise UsageError(f"--heads: a width of {width} can't be divided evenly among {heads} heads.")
+        raise UsageError(f"a width of {width} can't be divided evenly among {heads} heads.", "heads")
     positions, class_token = shapes["pos_embed"][1], "cls_token" in shapes
     side = math.isqrt(positions)
     token_position = class_token and side * side != positions
@@ -98,7 +95,7 @@ def design_of(shapes, heads=None):
         depth=len(blocks),
         heads=heads,
         hidden=shapes["blocks.0.mlp.fc1.weight"][0],
-        outputs=shapes["head.weight"][0],
+        categories=shapes["head.weight"][0],
         class_token=class_token,
         token_position=token_position,
         mean=last == "fc_norm" or not class_token,
@@ -118,8 +115,8 @@ def array_shapes(design):
         "pos_embed": (1, patches + design.token_position, width),
         f"{design.last}.weight": (width,),
         f"{design.last}.bias": (width,),
-        "head.weight": (design.outputs, width),
-        "head.bias": (design.outputs,),
+        "head.weight": (design.categories, width),
+        "head.bias": (design.categories,),
     }
     if design.class_token:
         shapes["cls_token"] = (1, 1, width)
@@ -143,12 +140,7 @@ def array_shapes(design):
 
 
 def check_arrays(shapes, design):
-    """Raise WorkError unless a checkpoint has exactly the arrays of a design.
-
-    Args:
-        shapes: see `design_of`.
-        design: a `Design`.
-    """
+    """Raise WorkError unless a checkpoint's arrays (see `design_of`) are exactly those of a `Design`."""
     expected = array_shapes(design)
     missing = sorted(set(expected) - set(shapes))
     surplus = sorted(set(shapes) - set(expected))
@@ -168,13 +160,10 @@ def _names(names):
 
 
 class Tokens(keras.layers.Layer):
-    """Puts a class token before those of the squares, if there is one, and adds the embedding of each one's position.
+    """Prepends a class token, if there is one, and adds the position embeddings.
 
-    In: float `(batch, squares, width)`; out: the same with one more token or without. Weights: `positions`,
-    `(tokens, width)`, and `class_token`, `(1, width)`.
-
-    Args:
-        class_token: whether there is one.
+    In: float `(batch, patches, width)`; out: the same, with one more token if there is a class token. Weights:
+    `positions`, `(tokens, width)`, and `class_token`, `(1, width)`.
     """
 
     def __init__(self, class_token=True, **options):
@@ -182,8 +171,8 @@ class Tokens(keras.layers.Layer):
         self.has_class_token = class_token
 
     def build(self, input_shape):
-        squares, width = input_shape[-2:]
-        self.positions = self.add_weight(name="positions", shape=(squares + self.has_class_token, width))
+        patches, width = input_shape[-2:]
+        self.positions = self.add_weight(name="positions", shape=(patches + self.has_class_token, width))
         if self.has_class_token:
             self.class_token = self.add_weight(name="class_token", shape=(1, width))
         super().build(input_shape)
@@ -191,7 +180,7 @@ class Tokens(keras.layers.Layer):
     def call(self, inputs):
         if not self.has_class_token:
             return inputs + self.positions
-        # The same token for each image: times 1 in the shape that the images give.
+        # The token for each image, whose number only the inputs have.
         token = inputs[:, :1] * 0 + self.class_token
         return keras.layers.concatenate([token, inputs], axis=1) + self.positions
 
@@ -227,12 +216,11 @@ def build_vit(design):
         x = keras.layers.Reshape((design.width,), name="pool")(x)
     if design.last == "fc_norm":
         x = _normalization(x, "fc_norm")
-    logits = keras.layers.Dense(design.outputs, name="head")(x)
+    logits = keras.layers.Dense(design.categories, name="head")(x)
     return keras.Model(inputs, logits, name="vit")
 
 
 def _block(x, prefix, design):
-    """Attention and dense layers, each a residual branch."""
     y = _normalization(x, f"{prefix}_norm1")
     y = keras.layers.MultiHeadAttention(design.heads, design.width // design.heads, name=f"{prefix}_attention")(y, y)
     if design.layer_scale:

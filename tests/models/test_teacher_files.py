@@ -58,20 +58,22 @@ def test_no_gradient_goes_through(tmp_path, pixels):
 
 def test_one_of_several_outputs(tmp_path, pixels):
     path = write_saved_model(tmp_path / "teacher", linear_teacher(), outputs=("features", "logits"))
-    with pytest.raises(UsageError, match="has the outputs features, logits; choose one with --teacher-output"):
+    with pytest.raises(UsageError, match="has the outputs features, logits; choose one with ⟦teacher_output⟧"):
         open_teacher(path, 3, SIZE)
-    with pytest.raises(UsageError, match="--teacher-output: .* has no output 'probabilities', only features, logits"):
+    with pytest.raises(UsageError, match="has no output 'probabilities', only features, logits") as error:
         open_teacher(path, 3, SIZE, output="probabilities")
+    assert error.value.setting == "teacher_output"
     np.testing.assert_allclose(open_teacher(path, 3, SIZE, output="logits")(pixels), 2 * expected(pixels), atol=1e-4)
     other = write_saved_model(tmp_path / "other", linear_teacher(), outputs=("a", "output"))
     np.testing.assert_allclose(open_teacher(other, 3, SIZE)(pixels), 2 * expected(pixels), atol=1e-4)
-    with pytest.raises(UsageError, match="--teacher-output: .* only a SavedModel has several"):
+    with pytest.raises(UsageError, match="only a SavedModel has several") as error:
         open_teacher(write_model(tmp_path / "t.keras"), 3, SIZE, output="output")
+    assert error.value.setting == "teacher_output"
 
 
 def test_teachers_that_do_not_fit(tmp_path):
     path = write_saved_model(tmp_path / "teacher", linear_teacher())
-    with pytest.raises(UsageError, match="gives 3 as 'output', but -a/--array asks for 4 logits"):
+    with pytest.raises(UsageError, match="gives 3 as 'output', but ⟦categories⟧ asks for 4 logits"):
         open_teacher(path, 4, SIZE)
     with pytest.raises(UsageError, match=r"takes images of 3 x 16 x 16 \(bands, height and width\), not 3 x 32 x 32"):
         open_teacher(path, 3, 32)

@@ -39,7 +39,7 @@ def test_the_logits_are_those_of_pytorch(name):
 def test_what_a_design_is_read_from():
     designs = {name: opened(name)[1] for name in FILES}
     token, mean, scale, bare = designs.values()
-    assert (token.size, token.patch, token.width, token.depth, token.outputs, token.hidden) == (32, 8, 24, 2, 11, 48)
+    assert (token.size, token.patch, token.width, token.depth, token.categories, token.hidden) == (32, 8, 24, 2, 11, 48)
     assert token.class_token and token.token_position and not token.mean and token.query_bias
     assert mean.mean and mean.last == "fc_norm" and not mean.query_bias
     assert scale.layer_scale and not scale.token_position and bare.mean and not bare.class_token
@@ -78,9 +78,10 @@ def test_missing_and_surplus_arrays_are_named():
         given = {name: shape for name, shape in {**shapes, **changed}.items() if shape is not None}
         with pytest.raises(WorkError, match=message):
             vit.check_arrays(given, vit.design_of(given))
-    with pytest.raises(UsageError, match="--heads: a width of 64 can't be divided evenly among 5 heads"):
+    with pytest.raises(UsageError, match="a width of 64 can't be divided evenly among 5 heads") as error:
         vit.design_of(shapes, 5)
-    with pytest.raises(UsageError, match="--heads: the number of attention heads can't be inferred from a width of 24"):
+    assert error.value.setting == "heads"
+    with pytest.raises(UsageError, match="the number of attention heads can't be inferred from a width of 24"):
         vit.design_of(vit.array_shapes(vit.Design(32, 8, 3, 24, 2, 2, 128, 5)))
 
 
@@ -98,3 +99,14 @@ def test_the_pages_picture_is_of_such_a_model(monkeypatch):
     (model,) = drawn
     assert model.input_shape == (None, 224, 224, 3) and model.output_shape == (None, 1000)
     assert "block0_attention" in {layer.name for layer in model.layers}
+
+
+def test_blocks_with_numbers_that_are_none():
+    shapes = {
+        "patch_embed.proj.weight": (64, 3, 4, 4),
+        "pos_embed": (1, 5, 64),
+        "head.weight": (3, 64),
+        "cls_token": (1, 1, 64),
+    }
+    shapes["blocks.0.mlp.fc1.weight"] = (64, 64)
+    assert vit.design_of({**shapes, f"blocks.{'9' * 5000}.x": (1,), "blocks.٣.x": (1,)}).depth == 1
