@@ -178,22 +178,24 @@ def _use_weights(path):
     """Read all that is in HDF5 as a model's reader does, though no model is built, which takes long."""
     import h5py
 
-    from lib.models import keras_files
+    from lib.models.keras_archives import array, group, groups_by_class, hdf5_description, holds_arrays, open_hdf5
+    from lib.storage.untrusted import refusing
 
-    def look(group, depth=0):
-        for name in list(group)[:20]:
-            item = keras_files._member(group, name)
-            if isinstance(item, h5py.Dataset):
-                keras_files._values(group, name, 100_000)
+    def look(parent, depth=0):
+        for name in list(parent)[:20]:
+            if isinstance(parent.get(name), h5py.Dataset):
+                array(parent, name, 100_000)
             elif depth < 8:
-                look(item, depth + 1)
-        if "weight_names" in group.attrs:
-            list(group.attrs["weight_names"])
+                look(group(parent, name), depth + 1)
+        if "weight_names" in parent.attrs:
+            list(parent.attrs["weight_names"])
 
-    with keras_files._sentences(path), keras_files._hdf5(Path(path).read_bytes()) as file:
-        keras_files._holds_values(file)
+    with refusing(path, "weights"), open_hdf5(Path(path).read_bytes()) as file:
+        holds_arrays(file)
+        if "layers" in file:
+            groups_by_class(group(file, "layers"))
         if "model_config" in file.attrs:
-            keras_files._hdf5_description(file)
+            hdf5_description(file)
         look(file)
 
 

@@ -6,8 +6,7 @@ look up any class that a file names.
 """
 
 import collections
-import contextlib
-import functools
+import contextvars
 import inspect
 import math
 import re
@@ -17,6 +16,7 @@ import keras
 import numpy as np
 
 from lib.models.layers import LayerScale, RandomCrop
+from lib.storage.untrusted import RefusedError, one_line
 
 # Layers of Keras that run code from the file or read other files.
 REFUSED = frozenset(
@@ -32,8 +32,8 @@ REFUSED = frozenset(
     ]
 )
 
-# Settings that some Kerases write and others don't know, with the value that means what the others do anyway. None
-# and False mean that of every setting.
+# Settings that some versions write and others don't know, with the value that means what the others do anyway. For
+# all settings None and False mean that.
 NEUTRAL = {
     "autocast": True,
     "data_format": "channels_last",
@@ -43,7 +43,7 @@ NEUTRAL = {
     "implementation": 2,
 }
 
-# Settings that say what the graph says as well, or nothing about results.
+# Settings that repeat what the graph says, or have no effect on results.
 REDUNDANT = frozenset(["batch_input_shape", "build_input_shape", "dynamic", "key_shape", "query_shape", "value_shape"])
 
 # The same setting under the name that Keras 3 gave it.
@@ -83,10 +83,6 @@ class Reference(NamedTuple):
     tensor: int
 
 
-class GraphError(ValueError):
-    """The description names what can't be built here; the message is a clause to follow a file's name."""
-
-
 if keras.__version__.startswith("2."):
     PlainModel = keras.Model
 else:
@@ -100,8 +96,39 @@ else:
             return super().losses + frozen
 
 
+# How many more numbers the weights of the model that is being built may have.
+_budget = contextvars.ContextVar("budget", default=math.inf)
+
+_TOO_MANY = "describes far more weights than it holds"
+
+
+def _spend(count):
+    _budget.set(_budget.get() - count)
+    if _budget.get() < 0:
+        raise RefusedError(_TOO_MANY)
+
+
+@keras.saving.register_keras_serializable("herbariograph")
+class FromFile(keras.initializers.Initializer):
+    """Zeros until the weights are read from a file. Takes the place of the initializer that the file describes.
+
+    Args:
+        described: the description of that one, which is written when the model is saved.
+    """
+
+    def __init__(self, described=None):
+        self.described = described
+
+    def __call__(self, shape, dtype=None, **options):
+        _spend(math.prod(shape))
+        return keras.initializers.Zeros()(shape, dtype, **options)
+
+    def get_config(self):
+        return {"described": self.described}
+
+
 def build_model(description, most=math.inf):
-    """Build the model that a file describes, its weights still at random.
+    """Build the model that a file describes, its weights still zeros.
 
     Args:
         description: the content of `config.json` (or of an HDF5 file's `model_config`), parsed.
@@ -111,51 +138,30 @@ def build_model(description, most=math.inf):
         A functional Keras model and the list of its `Part`s in the file's order.
 
     Raises:
-        GraphError: it holds something other than plain layers, or settings that mean nothing to the running Keras.
+        RefusedError: it holds something other than plain layers, or settings unknown to the running Keras.
     """
+    former = _budget.set(most)
     try:
-        with _counted_weights(most):
-            model, parts = _build(description, PlainModel)
-    except (GraphError, MemoryError):
-        raise
-    except Exception as error:  # A description by nobody's Keras makes the running one raise whatever it likes.
-        reason = f"without {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
-        raise GraphError(f"describes its model in a way that no Keras does ({reason})") from error
-    return model, parts
-
-
-@contextlib.contextmanager
-def _counted_weights(most):
-    """Raise GraphError within the block before layers make weights of more than so many numbers together."""
-    plain, counted = keras.layers.Layer.add_weight, 0
-    signature = inspect.signature(plain)
-
-    @functools.wraps(plain)
-    def add_weight(*arguments, **options):
-        nonlocal counted
-        shape = signature.bind(*arguments, **options).arguments.get("shape")
-        sides = (shape,) if isinstance(shape, int) else tuple(shape or ())
-        counted += math.prod(int(side) for side in sides if side is not None)
-        if counted > most:
-            raise GraphError(f"describes {counted:,} weights, far more than it holds")
-        return plain(*arguments, **options)
-
-    keras.layers.Layer.add_weight = add_weight
-    try:
-        yield
+        return _build(description, PlainModel)
+    except Exception as error:  # a description that no Keras wrote makes the running one raise whatever it likes
+        if _budget.get() < 0:  # Keras 2 words errors within some layers anew
+            raise RefusedError(_TOO_MANY) from error
+        if isinstance(error, (RefusedError, MemoryError)):
+            raise
+        reason = f"without {error}" if isinstance(error, KeyError) else one_line(error)
+        raise RefusedError(f"describes its model in a way that no Keras does ({reason})") from error
     finally:
-        keras.layers.Layer.add_weight = plain
+        _budget.reset(former)
 
 
 def plain_description(description):
-    """A description as the running Keras writes it -> the same with this project's stand-ins named as in Keras.
-
-    So a file can be opened by a Keras that doesn't know this project.
-    """
+    """A description by the running Keras with this project's stand-ins replaced by what Keras knows without it."""
     if isinstance(description, (list, tuple)):
         return [plain_description(item) for item in description]
     if not isinstance(description, dict):
         return description
+    if description.get("class_name") == FromFile.__name__:
+        return description["config"]["described"]
     plain = {key: plain_description(value) for key, value in description.items() if key != "compile_config"}
     if plain.get("class_name") == RandomCrop.__name__:
         plain.update(module="keras.layers", registered_name=None)
@@ -167,7 +173,7 @@ def plain_description(description):
 
 
 def outline(description):
-    """What a description says about the model's function, the same for every Keras, to compare two by."""
+    """What of a description the model's function follows from, the same for every Keras, to compare two by."""
     config = description["config"]
     layers = config["layers"] if isinstance(config, dict) else config
     found = []
@@ -176,33 +182,33 @@ def outline(description):
         if kind in ("Functional", "Sequential", "Model"):
             found.append((kind, outline(entry)))
         elif kind != "InputLayer":
-            told = [(key, _told(settings[key])) for key in _FUNCTIONAL_SETTINGS if key in settings]
-            found.append((kind, settings.get("name", entry.get("name")), told))
+            values = [(key, _as_text(settings[key])) for key in _FUNCTIONAL_SETTINGS if key in settings]
+            found.append((kind, settings.get("name", entry.get("name")), values))
     return found
 
 
-# The settings by which layers of the same class and of weights of the same shapes differ in what they do.
+# The settings by which layers of the same class with weights of the same shapes may differ in what they do.
 _FUNCTIONAL_SETTINGS = (
     *("filters", "units", "kernel_size", "strides", "padding", "pool_size", "dilation_rate"),
     *("activation", "epsilon", "scale", "offset", "height", "width", "target_shape", "function"),
 )
 
 
-def _told(value):
-    """A setting as text that every Keras writes alike."""
+def _as_text(value):
+    """A setting as the same text for every Keras."""
     if isinstance(value, dict):
         value = value.get("config") if isinstance(value.get("config"), str) else value.get("class_name")
-    return [_told(item) for item in value] if isinstance(value, (list, tuple)) else str(value)
+    return [_as_text(item) for item in value] if isinstance(value, (list, tuple)) else str(value)
 
 
 _ALWAYS_FLOAT32 = ("InputLayer", "Rescaling", "LayerNormalization", "BatchNormalization", "GroupNormalization")
 
 
 def with_precision(description, policy):
-    """A description -> the same with a dtype policy of Keras, such as `mixed_float16`, for the layers in between.
+    """A description with a dtype policy of Keras, such as `mixed_float16`, for most of its layers.
 
-    What scales the pixels, what normalizes and what gives the logits stays as it is, float32: means and variances need
-    the digits, and TensorFlow 2.13 has no fused normalization in bfloat16 for processors without such arithmetic.
+    The scaling of pixels, normalizations and the logits stay float32: means and variances need the precision, and
+    TensorFlow 2.13 has no fused normalization in bfloat16 for processors without such arithmetic.
     """
     config = description["config"]
     layers = config["layers"] if isinstance(config, dict) else config
@@ -226,15 +232,15 @@ def _build(description, model_class):
     if kind == "Sequential":
         config = _as_functional(config, description.get("build_config"))
     elif kind not in ("Functional", "Model"):
-        raise GraphError(f"is a {kind}, not a model of plain layers (Functional or Sequential)")
+        raise RefusedError(f"is a {kind}, not a model of plain layers (Functional or Sequential)")
     parts, waiting = [], []
     tensors = {}
     if len(config["layers"]) > MOST_LAYERS:
-        raise GraphError(f"describes {len(config['layers']):,} layers, more than {MOST_LAYERS:,}")
+        raise RefusedError(f"describes {len(config['layers']):,} layers, more than {MOST_LAYERS:,}")
     for entry in config["layers"]:
         name = entry.get("name", entry["config"].get("name"))
         if entry["class_name"] == "InputLayer":
-            tensors[Reference(name, 0, 0)] = _input(entry["config"])
+            tensors[Reference(name, 0, 0)] = _checked(_input(entry["config"]))
             continue
         part = _part(entry, name)
         parts.append(part)
@@ -248,11 +254,14 @@ def _build(description, model_class):
             if not all(reference in tensors for reference in _named(arguments) + _named(options)):
                 later.append((name, index, part, (arguments, options)))
                 continue
-            results = part.layer(*_fill(arguments, tensors), **_fill(options, tensors))
+            filled = _fill(arguments, tensors)
+            if isinstance(part.layer, keras.layers.Normalization):  # whose weights have no initializer to be set
+                _spend(math.prod(filled[0].shape[axis] or 1 for axis in part.layer.axis))
+            results = part.layer(*filled, **_fill(options, tensors))
             for position, tensor in enumerate(results if isinstance(results, (list, tuple)) else [results]):
-                tensors[Reference(name, index + shifts[name], position)] = tensor
+                tensors[Reference(name, index + shifts[name], position)] = _checked(tensor)
         if len(later) == len(waiting):
-            raise GraphError(f"has a layer {later[0][0]!r} whose input comes from nowhere")
+            raise RefusedError(f"has a layer {later[0][0]!r} whose input comes from nowhere")
         waiting = later
     ends = []
     for references in (_references(config["input_layers"]), outputs):
@@ -264,6 +273,14 @@ def _build(description, model_class):
     return model, parts
 
 
+def _checked(tensor):
+    """A tensor, unless it has so many channels that one weight for each of them would be too many."""
+    channels = tensor.shape[-1] if len(tensor.shape) else None
+    if channels is not None and channels > _budget.get():
+        raise RefusedError(_TOO_MANY)
+    return tensor
+
+
 def _as_functional(config, build_config):
     """The configuration of a Sequential model as that of a Functional one."""
     layers = config["layers"] if isinstance(config, dict) else config
@@ -271,7 +288,7 @@ def _as_functional(config, build_config):
         shape = layers[0]["config"].get("batch_input_shape") or (build_config or config).get("input_shape")
         shape = shape or config.get("build_input_shape")
         if shape is None:
-            raise GraphError("holds a Sequential model that was saved before its input's shape was known")
+            raise RefusedError("holds a Sequential model that was saved before its input's shape was known")
         layers = [{"class_name": "InputLayer", "config": {"batch_shape": shape, "name": "sequential_input"}}, *layers]
     chained, before = [], None
     for layer in layers:
@@ -309,7 +326,7 @@ def _part(entry, name):
     try:
         return Part(kind, layer_class(**options), None)
     except (TypeError, ValueError) as error:
-        raise GraphError(f"has a layer {name!r} that this Keras can't build: {error}") from error
+        raise RefusedError(f"has a layer {name!r} that this Keras can't build: {error}") from error
 
 
 def _layer_class(entry):
@@ -322,7 +339,7 @@ def _layer_class(entry):
         return RandomCrop
     found = getattr(keras.layers, kind, None)
     if foreign or kind in REFUSED or not (inspect.isclass(found) and issubclass(found, keras.layers.Layer)):
-        raise GraphError(
+        raise RefusedError(
             "holds a layer {!r} of the class {}, which is not one of Keras's plain layers".format(
                 entry["config"].get("name"), kind
             )
@@ -341,7 +358,13 @@ def _options(built_class, config, name):
         if "__init__" in vars(ancestor):
             accepted.update(inspect.signature(ancestor.__init__).parameters)
     options = {}
+    if issubclass(built_class, keras.layers.Layer):
+        known = [key for key in inspect.signature(built_class.__init__).parameters if key.endswith("_initializer")]
+        options = {key: FromFile(config.get(key)) for key in known}
     for key, value in config.items():
+        if key in options:
+            _value(value, name)  # which refuses what is not of Keras
+            continue
         if key == "axis" and built_class is keras.layers.BatchNormalization and isinstance(value, list):
             value = value[0]  # Keras 2 writes its one axis as a list
         if key not in accepted and RENAMED.get((built_class.__name__, key)) in accepted:
@@ -351,7 +374,7 @@ def _options(built_class, config, name):
         elif key in accepted:
             options[key] = _value(value, name)
         elif not _means_nothing(key, value):
-            raise GraphError(
+            raise RefusedError(
                 f"has a layer {name!r} with the setting {key}={value!r}, which Keras {keras.__version__} does not know"
             )
     return options
@@ -384,7 +407,7 @@ def _value(value, name):
         return tuple(_value(item, name) for item in value["items"])
     if kind in ("__numpy__", "__tensor__"):
         if value["config"]["dtype"] not in NUMBERS:
-            raise GraphError(f"has a layer {name!r} with an array of {value['config']['dtype']!r}")
+            raise RefusedError(f"has a layer {name!r} with an array of {value['config']['dtype']!r}")
         return np.array(value["config"]["value"], dtype=value["config"]["dtype"])
     module, config = value.get("module", "keras"), value["config"]
     if kind == "function":
@@ -397,24 +420,24 @@ def _value(value, name):
                 return found(**_options(found, config, name))
         if hasattr(keras.layers, kind):
             return _part(value, config.get("name")).layer
-    raise GraphError(f"has a layer {name!r} that uses {kind}, which is not a plain part of Keras")
+    raise RefusedError(f"has a layer {name!r} that uses {kind}, which is not a plain part of Keras")
 
 
 def _operation(operation, name):
     """A callable that does with layers what an operator between tensors did."""
     kind = OPERATIONS.get(operation)
     if kind is None:
-        raise GraphError(f"holds the operation {name!r} ({operation}), which no plain layer stands for")
+        raise RefusedError(f"holds the operation {name!r} ({operation}), which no plain layer stands for")
     pairwise = {"add": keras.layers.Add, "multiply": keras.layers.Multiply, "subtract": keras.layers.Subtract}[kind]
 
     def apply(x, y, **options):
         if any(value is not None for value in options.values()):
-            raise GraphError(f"holds the operation {name!r} with unknown settings")
+            raise RefusedError(f"holds the operation {name!r} with unknown settings")
         if keras.backend.is_keras_tensor(x) and keras.backend.is_keras_tensor(y):
             return pairwise(name=name)([x, y])
         tensor, number = (x, y) if keras.backend.is_keras_tensor(x) else (y, x)
         if np.ndim(number) or (kind == "subtract" and tensor is y):
-            raise GraphError(f"holds the operation {name!r} with a constant that no plain layer stands for")
+            raise RefusedError(f"holds the operation {name!r} with a constant that no plain layer stands for")
         scale, offset = {"add": (1, number), "subtract": (1, -number), "multiply": (number, 0)}[kind]
         return keras.layers.Rescaling(scale, offset=offset, name=name)(tensor)
 
@@ -424,7 +447,7 @@ def _operation(operation, name):
 def _call(node):
     """One call of a layer in a file's graph -> its positional and named arguments, tensors as `Reference`s."""
     if isinstance(node, dict):  # Keras 3
-        # `training` is there as the default that it had when the model was made; it is set anew at each call.
+        # `training` is recorded as it was when the model was made; each call sets it anew.
         options = {key: _argument(item) for key, item in node["kwargs"].items() if key != "training"}
         return [_argument(item) for item in node["args"]], {k: v for k, v in options.items() if v is not None}
     if isinstance(node[0], str):  # Keras 2, an operator
@@ -481,8 +504,8 @@ def _shifts(parts, waiting, outputs):
     """For each layer's name, at which number its calls start to be counted.
 
     Keras 2 counts the call that makes a model as the first of a model in a model: its calls in the graph start at 1.
-    Every call that a file lists leads to an output, so one whose result nobody uses tells of a graph that was written
-    wrongly, and Keras 3.2 does that to layers that are called twice.
+    Every call that a file lists leads to an output, so an unused result means that the graph was written wrongly, which
+    Keras 3.2 does to layers that are called twice.
     """
     calls = collections.Counter(name for name, _, _, _ in waiting)
     used = collections.defaultdict(set)
@@ -492,7 +515,7 @@ def _shifts(parts, waiting, outputs):
     shifts = {name: int(name in models and max(used[name], default=0) == count) for name, count in calls.items()}
     for name, count in calls.items():
         if used[name] != set(range(shifts[name], shifts[name] + count)):
-            raise GraphError(
+            raise RefusedError(
                 f"calls the layer {name!r} {count} times without saying which result goes where, as Keras 3.2 does; "
                 "save the model with another Keras"
             )

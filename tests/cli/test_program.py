@@ -1,12 +1,14 @@
 """The command line's common parts."""
 
 import argparse
+import dataclasses
 import os
 import signal
 
 import pytest
 
 from lib.cli import legacy as cli
+from lib.cli import program
 from lib.errors import UsageError, WorkError
 
 
@@ -107,3 +109,21 @@ def test_files_and_folders_are_checked(tmp_path):
     ):
         with pytest.raises(argparse.ArgumentTypeError):
             check(str(text))
+
+
+@dataclasses.dataclass(frozen=True)
+class NoSettings:
+    pass
+
+
+def test_an_error_is_one_line_whatever_the_file_is_called(capsys):
+    def stage(settings):
+        raise UsageError(f"{os.fsdecode(name)} is wrong, غیرقابل\u200cاستفاده.")
+
+    name = b"a\n\x1b[2J\xe2\x80\xae\xff"
+    assert program.run(program.parser("Test."), stage, NoSettings, []) == 2
+    line = capsys.readouterr().err
+    assert line.endswith(": a\\n\\x1b[2J\\u202e\\udcff is wrong, غیرقابل\u200cاستفاده.\n") and line.count("\n") == 1
+    with pytest.raises(SystemExit):
+        program.run(program.parser("Test."), stage, NoSettings, [os.fsdecode(name)])
+    assert capsys.readouterr().err.count("\n") == 1

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import struct
 import zipfile
 
 import h5py
@@ -13,7 +14,7 @@ from conftest import FIXTURES
 from make_keras_fixtures import SIZES, smooth_images
 
 from lib.errors import UsageError
-from lib.models.keras_files import load_model, save_model
+from lib.models.keras_files import load_model, read_outline, save_model
 
 KERAS_2 = keras.__version__.startswith("2.")
 FILES = sorted(path.name for path in (FIXTURES / "keras").glob("*.keras"))
@@ -43,7 +44,7 @@ def test_there_is_a_file_of_every_keras():
 @pytest.mark.parametrize("name", [name for name in FILES if name != "nested-3.2.keras"])
 def test_every_keras_file_gives_the_logits_of_keras_2_13(name, tmp_path):
     expected = np.load(FIXTURES / "keras" / "expected.npz")
-    model = load(name, outputs=5)
+    model = load(name, categories=5)
     save_model(model, tmp_path / "again.keras")
     for opened in (model, load_model(tmp_path / "again.keras")):
         opened.trainable = False
@@ -62,7 +63,7 @@ def test_a_graph_that_keras_3_2_wrote_wrongly_is_refused_not_guessed():
 def test_the_published_model_has_the_golden_logits_on_every_keras(shared):
     from lib.data.images import is_image_name, read_image
 
-    model = load_model(shared / "models" / "ConvNeXt-distilled.keras", outputs=17)
+    model = load_model(shared / "models" / "ConvNeXt-distilled.keras", categories=17)
     rows = [line.split("\t") for line in (shared / "golden" / "predictions.tsv").read_text().splitlines()[1:]]
     assert len(rows) == 140 and all(is_image_name(row[0]) for row in rows)
     pixels = np.stack([read_image(shared / "images" / row[0], 96, exact=True) for row in rows])
@@ -141,7 +142,7 @@ def test_sequential_models_are_opened(tmp_path):
     model.build((None, 4, 4, 3))
     model.save(tmp_path / "a.keras")
     images = np.ones((2, 4, 4, 3), "float32")
-    opened = load_model(tmp_path / "a.keras", outputs=3)
+    opened = load_model(tmp_path / "a.keras", categories=3)
     np.testing.assert_allclose(np.asarray(opened(images)), np.asarray(model(images)), atol=1e-6)
 
 
@@ -311,13 +312,13 @@ def test_hdf5_under_the_ending_keras(tmp_path):
     model.save(tmp_path / "a.h5")
     os.rename(tmp_path / "a.h5", tmp_path / "a.keras")
     images = smooth_images(16, 16)
-    opened = load_model(tmp_path / "a.keras", outputs=4)
+    opened = load_model(tmp_path / "a.keras", categories=4)
     np.testing.assert_array_equal(np.asarray(opened(images)), np.asarray(model(images)))
 
 
 def test_the_number_of_outputs_is_checked():
     with pytest.raises(UsageError, match="has 5 outputs where 17 are needed"):
-        load("reference-2.13.keras", outputs=17)
+        load("reference-2.13.keras", categories=17)
 
 
 def test_a_model_that_gives_no_row_of_logits_is_refused(tmp_path):
@@ -344,3 +345,218 @@ def test_a_failed_save_leaves_the_former_file(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space"):
         save_model(tiny_model(), path)
     assert path.read_bytes() == before and os.listdir(tmp_path) == ["a.keras"]
+
+
+def dense(units):
+    """The description of a model of one layer."""
+    layers = [
+        {
+            "class_name": "InputLayer",
+            "config": {"batch_shape": [None, 4], "name": "i"},
+            "name": "i",
+            "inbound_nodes": [],
+        },
+        {
+            "class_name": "Dense",
+            "config": {"units": units, "name": "d"},
+            "name": "d",
+            "inbound_nodes": [[["i", 0, 0, {}]]],
+        },
+    ]
+    ends = {"input_layers": [["i", 0, 0]], "output_layers": [["d", 0, 0]]}
+    return {"class_name": "Functional", "config": {"name": "m", "layers": layers, **ends}}
+
+
+def write_keras(path, description, fill):
+    with h5py.File(path.with_suffix(".h5"), "w") as file:
+        fill(file)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("config.json", description if isinstance(description, str) else json.dumps(description))
+        archive.write(path.with_suffix(".h5"), "model.weights.h5")
+    return str(path)
+
+
+def test_small_models_that_would_take_all_memory_or_time(tmp_path):
+    def right(file):
+        group = file.create_group("layers/dense/vars")
+        group["0"], group["1"] = np.ones((4, 2), "float32"), np.ones(2, "float32")
+
+    def empty(file):
+        group = file.create_group("layers/dense/vars")
+        group.create_dataset("0", (1 << 20, 1 << 20), "f4", chunks=(1024, 1024))
+        group["1"] = np.ones(2, "float32")
+
+    def many_names(file):
+        right(file)
+        for number in range(100):
+            file["layers/dense/vars"][f"x{number}"] = file["layers/dense/vars/0"]
+
+    def text(file):
+        group = file.create_group("layers/dense/vars")
+        group["0"], group["1"] = np.full((4, 2), b"a", "S1000"), np.ones(2, "float32")
+
+    def within_itself(file):
+        right(file)
+        inner = file.create_group("layers/other")
+        inner["again"] = inner
+        for level in range(60):
+            deeper = file.create_group(f"groups/{level}")
+            inner["a"], inner["b"], inner = deeper, deeper, deeper
+
+    path = tmp_path / "a.keras"
+    assert load_model(write_keras(path, dense(2), right)).count_params() == 10
+    assert load_model(write_keras(path, dense(2), within_itself)).count_params() == 10
+    for fill, words in (
+        (empty, "larger than the layer's weights"),
+        (many_names, "it holds 102 arrays"),
+        (text, "not an array of numbers"),
+    ):
+        with pytest.raises(UsageError, match=f"a.keras is not a whole .keras file .*{words}"):
+            load_model(write_keras(path, dense(2), fill))
+    wide = dense(2)
+    wide["config"]["layers"][1]["config"]["kernel_constraint"] = {
+        "class_name": "MaxNorm",
+        "config": {"max_value": {"class_name": "__numpy__", "config": {"value": ["a"], "dtype": "U500000000"}}},
+    }
+    with pytest.raises(UsageError, match="a.keras has a layer 'd' with an array of 'U500000000'"):
+        load_model(write_keras(path, wide, right))
+    long = dense(2)
+    long["config"]["layers"] += long["config"]["layers"][1:] * 10_000
+    with pytest.raises(UsageError, match="a.keras describes 10,002 layers"):
+        load_model(write_keras(path, long, right))
+
+
+def test_hdf5_that_would_be_read_for_ever(tmp_path):
+    content = bytearray((FIXTURES / "keras" / "nested-2.12-hdf5.keras").read_bytes())
+    place = content.index(b"GCOL\x01") + 16
+    for size in (0, 15, (1 << 64) - 16):
+        number = 0 if size < 16 else 1
+        content[place : place + 16] = struct.pack("<HHIQ", number, 0, 0, size)
+        (tmp_path / "a.keras").write_bytes(content)
+        with pytest.raises(UsageError, match="a.keras is not a whole .keras file .its HDF5 is damaged"):
+            load_model(tmp_path / "a.keras")
+    (tmp_path / "a.keras").write_bytes(b"\x89HDF\r\n\x1a\n" + b"GCOL\x01")
+    with pytest.raises(UsageError, match="a.keras is not a whole .keras file"):
+        load_model(tmp_path / "a.keras")
+
+
+def test_a_zip_that_lies_about_what_it_holds(tmp_path):
+    path = tmp_path / "a.keras"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("config.json", b" " * (40 << 20))
+        archive.writestr("model.weights.h5", b"")
+        archive.writestr("../outside", b"")
+    content = bytearray(path.read_bytes())
+    place = content.index(b"PK\x01\x02")  # where the list of the members begins; the packed size is at 20
+    struct.pack_into("<I", content, place + 20, 1 << 30)
+    path.write_bytes(content)
+    with pytest.raises(UsageError, match="its config.json would take 41,943,040 bytes"):
+        load_model(path)
+    assert sorted(os.listdir(tmp_path)) == ["a.keras"]
+
+
+@pytest.mark.parametrize("packing", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_zips_packed_in_ways_that_grow_beyond_what_they_say(packing, tmp_path):
+    def repacked(source, path, chosen):
+        with zipfile.ZipFile(source) as archive, zipfile.ZipFile(path, "w") as target:
+            for member in archive.infolist():
+                way = packing if member.filename.endswith(chosen) else zipfile.ZIP_STORED
+                target.writestr(member.filename, archive.read(member), way)
+        return str(path)
+
+    whole = FIXTURES / "keras" / "nested-3.15.keras"
+    for name in ("config.json", "metadata.json", "model.weights.h5"):
+        with pytest.raises(UsageError, match=f"a.keras is not a whole .keras file .its {name} is compressed in a way"):
+            load_model(repacked(whole, tmp_path / "a.keras", name))
+    with pytest.raises(UsageError, match="is compressed in a way"):
+        read_outline(repacked(whole, tmp_path / "a.keras", "config.json"))
+
+
+def test_a_weight_in_a_chunk_that_would_fill_the_memory(tmp_path):
+    def chunked(numbers):
+        def fill(file):
+            group = file.create_group("layers/dense/vars")
+            group["0"] = np.ones((4, 2), "float32")
+            weights = group.create_dataset("1", (2,), "f4", maxshape=(None,), chunks=(numbers,), compression="gzip")
+            if numbers < 1 << 21:
+                weights[:] = 1
+
+        return fill
+
+    path = tmp_path / "a.keras"
+    assert load_model(write_keras(path, dense(2), chunked(1 << 20))).count_params() == 10
+    with pytest.raises(UsageError, match=r"a.keras .*1 is stored in chunks of \(1000000000,\)"):
+        load_model(write_keras(path, dense(2), chunked(10**9)))
+
+
+def one_layer(kind, shape=(None, 4), module="keras.layers", **config):
+    """The description of a model of one layer of a class."""
+    description = dense(1)
+    given, layer = description["config"]["layers"]
+    given["config"]["batch_shape"] = list(shape)
+    layer.update(class_name=kind, module=module, config={"name": "d", **config})
+    if kind == "MultiHeadAttention":
+        layer["inbound_nodes"] = [[["i", 0, 0, {"value": ["i", 0, 0]}]]]
+    return description
+
+
+@pytest.mark.parametrize(
+    "description",
+    [
+        dense(1 << 24),
+        dense(1 << 40),
+        one_layer("Dense", (None, 1 << 24), units=2),
+        one_layer("Dense", units=1 << 30, kernel_initializer=None, bias_initializer=None),
+        one_layer("Conv2D", (None, 8, 8, 3), filters=1 << 12, kernel_size=[64, 64], padding="same"),
+        one_layer("MultiHeadAttention", (None, 16, 4), num_heads=1 << 15, key_dim=1 << 15),
+        one_layer("Embedding", input_dim=1 << 20, output_dim=1 << 20),
+        one_layer("LSTM", (None, 16, 4), units=1 << 16),
+        one_layer("PReLU", (None, 1 << 12, 1 << 12, 3)),
+        one_layer("BatchNormalization", (None, 1 << 30)),
+        one_layer("LayerScale", (None, 1 << 30), module=None, registered_name="LayerScale"),
+        one_layer("Normalization", (None, 1 << 12, 1 << 12, 3), axis=[1, 2, 3]),
+    ],
+    ids=lambda description: description["config"]["layers"][1]["class_name"],
+)
+def test_descriptions_of_models_that_no_memory_holds(tmp_path, description):
+    def right(file):
+        group = file.create_group("layers/dense/vars")
+        group["0"], group["1"] = np.ones((4, 2), "float32"), np.ones(2, "float32")
+
+    path = tmp_path / "a.keras"
+    assert load_model(write_keras(path, dense(2), right), 2).count_params() == 10
+    with pytest.raises(UsageError, match="a.keras describes far more weights than it holds"):
+        load_model(write_keras(path, description, right))
+
+
+def test_weights_that_are_missing_within_a_layer(tmp_path):
+    inputs = keras.Input((6, 4))
+    x = keras.layers.MultiHeadAttention(2, 3, name="attention")(inputs, inputs)
+    x = keras.layers.Bidirectional(keras.layers.LSTM(3), name="both")(x)
+    model = keras.Model(inputs, keras.layers.Dense(2)(x))
+    path, values = tmp_path / "a.keras", np.random.default_rng(1).normal(0, 1, (2, 6, 4)).astype("float32")
+    model.save(path)
+    np.testing.assert_allclose(np.asarray(load_model(path)(values)), np.asarray(model(values)), atol=1e-6)
+    with zipfile.ZipFile(path) as archive:
+        weights = io.BytesIO(archive.read("model.weights.h5"))
+        description = archive.read("config.json")
+    with h5py.File(weights, "r+") as file:
+        (container,) = (name for name in ("layers", "_layer_checkpoint_dependencies") if name in file)
+        attention = file[container]["multi_head_attention"]
+        del attention[next(name for name in attention if "value" in name)]
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("config.json", description)
+        archive.writestr("model.weights.h5", weights.getvalue())
+    with pytest.raises(UsageError, match="it lacks weights of the layer 'attention'"):
+        load_model(path)
+
+
+def test_initializers_are_written_as_they_were_read(tmp_path):
+    source = FIXTURES / "keras" / "reference-3.15.keras"
+    save_model(load_model(source), tmp_path / "a.keras")
+    found = []
+    for path in (source, tmp_path / "a.keras"):
+        with zipfile.ZipFile(path) as archive:
+            layers = json.loads(archive.read("config.json"))["config"]["layers"]
+        found.append([layer["config"]["kernel_initializer"] for layer in layers if layer["class_name"] == "Conv2D"])
+    assert found[0] == found[1] and {each["class_name"] for each in found[1]} == {"GlorotUniform"}

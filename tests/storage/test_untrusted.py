@@ -2,7 +2,6 @@
 
 import json
 import os
-import pickle
 import struct
 import tempfile
 import zipfile
@@ -10,13 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fuzz import KINDS, tried
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lib.errors import UsageError, WorkError
 from lib.measures.recipes import cover, parse_bands, parse_class_numbers, parse_weights
-from lib.models.torch_files import read_arrays
 from lib.storage.names import escape_name, unescape_name
 from lib.training.hyperparameters import KEYS, Hyperparameters, parse_settings, ranges_of
 
@@ -40,37 +37,6 @@ lines = st.text(st.characters(blacklist_categories=["Cs"]), max_size=30)
 def folder():
     """A folder of one's own for each example."""
     return tempfile.TemporaryDirectory()
-
-
-@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
-@pytest.mark.parametrize("name", KINDS)
-def test_spoilt_files_are_refused_in_a_sentence(name):
-    count = {"keras": 12, "picture": 80, "exact-picture": 20, "collection": 25}.get(name, 40)
-    tried_count, _, found = tried(name, seed=0, most=count)
-    assert tried_count == count and not found, found
-
-
-def test_the_fuzzer_finds_what_is_wrong(monkeypatch):
-    def use(path):
-        raise KeyError(path) if b"\xff" in Path(path).read_bytes() else UsageError(f"{path} is none.")
-
-    monkeypatch.setitem(KINDS, "log", KINDS["log"]._replace(use=use))
-    assert any("KeyError" in line for line in tried("log", seed=0, most=200)[2])
-
-
-@many
-@given(st.binary(min_size=1, max_size=60).map(os.fsdecode))
-def test_any_name_becomes_a_line_of_text_and_comes_back(name):
-    text = escape_name(name)
-    assert len(text.split("\n")) == 1 and "\t" not in text and "\r" not in text
-    text.encode()
-    assert unescape_name(text) == os.fsdecode(os.fsencode(name))
-
-
-@many
-@given(lines)
-def test_any_text_is_a_name(text):
-    os.fsencode(unescape_name(text))
 
 
 @many
@@ -182,78 +148,6 @@ def test_records_come_back_and_any_bit_that_changes_is_noticed(items, data):
         path.write_bytes(spoilt)
         with pytest.raises(WorkError, match="a.tfr, record [0-9]+,"):
             open_records([str(path)], "-t")
-
-
-# Steps of a pickle that make and keep things: names of all kinds, calls, places, tuples, lists, dictionaries.
-_STEPS = [
-    b")",
-    b"]",
-    b"}",
-    b"(",
-    b"t",
-    b"\x85",
-    b"\x86",
-    b"\x87",
-    b"N",
-    b"\x88",
-    b"0",
-    b"2",
-    b"e",
-    b"a",
-    b"s",
-    b"u",
-    b"l",
-    b"d",
-]
-_STEPS += [
-    b"R",
-    b"b",
-    b"Q",
-    b"\x81",
-    b"\x8f",
-    b"\x90",
-    b"\x91",
-    b"\x93",
-    b"\x94",
-    b"q\x00",
-    b"q\x01",
-    b"h\x00",
-    b"h\x01",
-    b"K\x02",
-]
-_STEPS += [b"X\x01\x00\x00\x00a", b"X\x07\x00\x00\x00storage", b"J\xff\xff\xff\xff", b"ccollections\nOrderedDict\n"]
-_STEPS += [b"ctorch._utils\n_rebuild_tensor_v2\n", b"ctorch._utils\n_rebuild_parameter\n", b"ctorch\nFloatStorage\n"]
-_STEPS += [b"cargparse\nNamespace\n", b"cbuiltins\nset\n", b"cos\nsystem\n", b"cbuiltins\neval\n", b"i__main__\nx\n"]
-
-
-@many
-@given(st.lists(st.sampled_from(_STEPS), max_size=30).map(b"".join), st.booleans())
-def test_any_pickle_as_a_checkpoint(steps, legacy):
-    with folder() as here:
-        path = os.path.join(here, "a.pth")
-        if legacy:
-            heads = [
-                pickle.dumps(value, protocol=2) for value in (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True})
-            ]
-            Path(path).write_bytes(b"".join([*heads, b"\x80\x04" + steps + b".", pickle.dumps([], protocol=2)]))
-        else:
-            with zipfile.ZipFile(path, "w") as archive:
-                archive.writestr("a/data.pkl", b"\x80\x04" + steps + b".")
-                archive.writestr("a/data/a", bytes(24))
-        with pytest.raises(UsageError, match="a.pth "):
-            read_arrays(path)
-
-
-@many
-@given(any_json)
-def test_any_header_of_safetensors(header):
-    with folder() as here:
-        path = os.path.join(here, "a.safetensors")
-        for value in (header, {"patch_embed.proj.weight": header}):
-            text = json.dumps(value).encode()
-            Path(path).write_bytes(struct.pack("<Q", len(text)) + text + bytes(24))
-            with pytest.raises(UsageError, match="a.safetensors "):
-                read_arrays(path)
 
 
 @many
@@ -486,184 +380,6 @@ def test_a_search_in_a_folder_of_any_name_stays_in_it(tmp_path):
     search(str(here), 1, {}, {}, 1, train, fresh=True, report=say)
 
 
-def dense(units):
-    """The description of a model of one layer."""
-    layers = [
-        {
-            "class_name": "InputLayer",
-            "config": {"batch_shape": [None, 4], "name": "i"},
-            "name": "i",
-            "inbound_nodes": [],
-        },
-        {
-            "class_name": "Dense",
-            "config": {"units": units, "name": "d"},
-            "name": "d",
-            "inbound_nodes": [[["i", 0, 0, {}]]],
-        },
-    ]
-    ends = {"input_layers": [["i", 0, 0]], "output_layers": [["d", 0, 0]]}
-    return {"class_name": "Functional", "config": {"name": "m", "layers": layers, **ends}}
-
-
-def write_keras(path, description, fill):
-    import h5py
-
-    with h5py.File(path.with_suffix(".h5"), "w") as file:
-        fill(file)
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("config.json", description if isinstance(description, str) else json.dumps(description))
-        archive.write(path.with_suffix(".h5"), "model.weights.h5")
-    return str(path)
-
-
-def test_small_models_that_would_take_all_memory_or_time(tmp_path):
-    import keras
-
-    from lib.models.keras_files import load_model
-
-    def right(file):
-        group = file.create_group("layers/dense/vars")
-        group["0"], group["1"] = np.ones((4, 2), "float32"), np.ones(2, "float32")
-
-    def empty(file):
-        group = file.create_group("layers/dense/vars")
-        group.create_dataset("0", (1 << 20, 1 << 20), "f4", chunks=(1024, 1024))
-        group["1"] = np.ones(2, "float32")
-
-    def many_names(file):
-        right(file)
-        for number in range(100):
-            file["layers/dense/vars"][f"x{number}"] = file["layers/dense/vars/0"]
-
-    def text(file):
-        group = file.create_group("layers/dense/vars")
-        group["0"], group["1"] = np.full((4, 2), b"a", "S1000"), np.ones(2, "float32")
-
-    def within_itself(file):
-        right(file)
-        inner = file.create_group("layers/other")
-        inner["again"] = inner
-        for level in range(60):
-            deeper = file.create_group(f"groups/{level}")
-            inner["a"], inner["b"], inner = deeper, deeper, deeper
-
-    path = tmp_path / "a.keras"
-    assert load_model(write_keras(path, dense(2), right)).count_params() == 10
-    assert load_model(write_keras(path, dense(2), within_itself)).count_params() == 10
-    add_weight = keras.layers.Layer.add_weight
-    for units in (1 << 24, 1 << 40):
-        with pytest.raises(UsageError, match="a.keras describes [0-9,]+ weights, far more than it holds"):
-            load_model(write_keras(path, dense(units), right))
-    assert keras.layers.Layer.add_weight is add_weight
-    for fill, words in (
-        (empty, "larger than the layer's weights"),
-        (many_names, "it holds 102 arrays"),
-        (text, "not an array of numbers"),
-    ):
-        with pytest.raises(UsageError, match=f"a.keras is not a whole .keras file .*{words}"):
-            load_model(write_keras(path, dense(2), fill))
-    wide = dense(2)
-    wide["config"]["layers"][1]["config"]["kernel_constraint"] = {
-        "class_name": "MaxNorm",
-        "config": {"max_value": {"class_name": "__numpy__", "config": {"value": ["a"], "dtype": "U500000000"}}},
-    }
-    with pytest.raises(UsageError, match="a.keras has a layer 'd' with an array of 'U500000000'"):
-        load_model(write_keras(path, wide, right))
-    long = dense(2)
-    long["config"]["layers"] += long["config"]["layers"][1:] * 10_000
-    with pytest.raises(UsageError, match="a.keras describes 10,002 layers"):
-        load_model(write_keras(path, long, right))
-
-
-def test_hdf5_that_would_be_read_for_ever(tmp_path):
-    from conftest import FIXTURES
-
-    from lib.models.keras_files import load_model
-
-    content = bytearray((FIXTURES / "keras" / "nested-2.12-hdf5.keras").read_bytes())
-    place = content.index(b"GCOL\x01") + 16
-    for size in (0, 15, (1 << 64) - 16):
-        number = 0 if size < 16 else 1
-        content[place : place + 16] = struct.pack("<HHIQ", number, 0, 0, size)
-        (tmp_path / "a.keras").write_bytes(content)
-        with pytest.raises(UsageError, match="a.keras is not a whole .keras file .its HDF5 is damaged"):
-            load_model(tmp_path / "a.keras")
-    (tmp_path / "a.keras").write_bytes(b"\x89HDF\r\n\x1a\n" + b"GCOL\x01")
-    with pytest.raises(UsageError, match="a.keras is not a whole .keras file"):
-        load_model(tmp_path / "a.keras")
-
-
-def test_a_zip_that_lies_about_what_it_holds(tmp_path):
-    from lib.models.keras_files import load_model
-
-    path = tmp_path / "a.keras"
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("config.json", b" " * (40 << 20))
-        archive.writestr("model.weights.h5", b"")
-        archive.writestr("../outside", b"")
-    content = bytearray(path.read_bytes())
-    place = content.index(b"PK\x01\x02")  # where the list of the members begins; the packed size is at 20
-    struct.pack_into("<I", content, place + 20, 1 << 30)
-    path.write_bytes(content)
-    with pytest.raises(UsageError, match="its config.json would take 41,943,040 bytes"):
-        load_model(path)
-    assert sorted(os.listdir(tmp_path)) == ["a.keras"]
-
-
-def test_checkpoints_that_crash_python_or_take_for_ever(tmp_path, monkeypatch):
-    from lib.models import torch_files as checkpoints
-
-    path = tmp_path / "a.pth"
-    deep, again = b")" + b"\x85" * 500_000, b"q\x00h\x00\x85"
-    for content in (b"}" + deep + b"Ns", deep, b"]" + b")" + b"\x85q\x00h\x00" * 300 + b"a", b")" + again * 200):
-        with zipfile.ZipFile(path, "w") as archive:
-            archive.writestr("a/data.pkl", b"\x80\x02" + content + b".")
-        with pytest.raises(UsageError, match="a.pth has tuples within tuples too deep"):
-            read_arrays(str(path))
-    monkeypatch.setattr(checkpoints, "_MOST_STEPS", 1000)
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("a/data.pkl", b"\x80\x02" + b"N0" * 1000 + b"N.")
-    with pytest.raises(UsageError, match="too large to be one"):
-        read_arrays(str(path))
-    path.write_bytes(b"\x80\x04\x8e" + struct.pack("<Q", 1 << 50) + b"abc.")  # bytes, a petabyte of them
-    with pytest.raises(UsageError, match="a.pth is not a whole checkpoint"):
-        read_arrays(str(path))
-
-
-def test_numbers_of_a_checkpoint_that_are_damaged(tmp_path):
-    from conftest import FIXTURES
-
-    content = bytearray((FIXTURES / "vit" / "token.pth").read_bytes())
-    with zipfile.ZipFile(FIXTURES / "vit" / "token.pth") as archive:
-        place = max(archive.infolist(), key=lambda member: member.file_size)
-    content[place.header_offset + 200] ^= 1
-    (tmp_path / "a.pth").write_bytes(content)
-    tensors = read_arrays(str(tmp_path / "a.pth"))
-    with pytest.raises(UsageError, match="a.pth is not a whole checkpoint .*CRC"):
-        [tensor.read() for tensor in tensors.values()]
-    for shape in ([1] * 40, [1 << 60, 0], [10**4000, 0]):
-        header = json.dumps(
-            {"patch_embed.proj.weight": {"dtype": "F32", "shape": shape, "data_offsets": [0, 0]}}
-        ).encode()
-        (tmp_path / "a.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
-        with pytest.raises(UsageError, match="a.safetensors "):
-            read_arrays(str(tmp_path / "a.safetensors"))
-
-
-def test_blocks_with_numbers_that_are_none():
-    from lib.models.vit import design_of
-
-    shapes = {
-        "patch_embed.proj.weight": (64, 3, 4, 4),
-        "pos_embed": (1, 5, 64),
-        "head.weight": (3, 64),
-        "cls_token": (1, 1, 64),
-    }
-    shapes["blocks.0.mlp.fc1.weight"] = (64, 64)
-    assert design_of({**shapes, f"blocks.{LONG}.x": (1,), "blocks.٣.x": (1,)}).depth == 1
-
-
 def test_small_pictures_that_would_take_all_memory_or_time(tmp_path):
     import io
 
@@ -709,21 +425,6 @@ def test_names_that_are_not_utf_8_are_told_and_recorded(tmp_path):
     done = subprocess.run([*script("fractals.py"), *arguments], cwd=tmp_path, env=environment, capture_output=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(b"\xff\n-train.tfr\t2\n") and (tmp_path / os.fsdecode(b"\xff\n-test.tfr")).exists()
-
-
-def test_an_error_is_one_line_whatever_the_file_is_called(capsys):
-    from lib.cli import legacy as cli
-
-    def work(arguments):
-        raise UsageError(f"{os.fsdecode(name)} is wrong, غیرقابل\u200cاستفاده.")
-
-    name = b"a\n\x1b[2J\xe2\x80\xae\xff"
-    assert cli.run(cli.parser("Test."), work, []) == 2
-    told = capsys.readouterr().err
-    assert told.endswith(": a\\n\\x1b[2J\\u202e\\udcff is wrong, غیرقابل\u200cاستفاده.\n") and told.count("\n") == 1
-    with pytest.raises(SystemExit):
-        cli.run(cli.parser("Test."), work, [os.fsdecode(name)])
-    assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_a_soup_that_is_made_but_whose_settings_are_damaged(tmp_path):
@@ -853,51 +554,6 @@ def test_a_state_of_another_run_or_that_no_training_comes_to(tmp_path):
             load(content)
 
 
-@pytest.mark.parametrize("packing", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
-def test_zips_packed_in_ways_that_grow_beyond_what_they_say(packing, tmp_path):
-    from conftest import FIXTURES
-
-    from lib.models.keras_files import load_model, read_outline
-
-    def repacked(source, path, chosen):
-        with zipfile.ZipFile(source) as archive, zipfile.ZipFile(path, "w") as target:
-            for member in archive.infolist():
-                way = packing if member.filename.endswith(chosen) else zipfile.ZIP_STORED
-                target.writestr(member.filename, archive.read(member), way)
-        return str(path)
-
-    whole = FIXTURES / "keras" / "nested-3.15.keras"
-    for name in ("config.json", "metadata.json", "model.weights.h5"):
-        with pytest.raises(
-            UsageError, match=f"a.keras is not a whole .keras file .its {name} is packed in another way"
-        ):
-            load_model(repacked(whole, tmp_path / "a.keras", name))
-    with pytest.raises(UsageError, match="is packed in another way"):
-        read_outline(repacked(whole, tmp_path / "a.keras", "config.json"))
-    for name in ("data.pkl", "byteorder", "/0"):
-        with pytest.raises(UsageError, match=f"a.pth holds '.*{name}' packed, which torch.save never does"):
-            read_arrays(repacked(FIXTURES / "vit" / "token.pth", tmp_path / "a.pth", name))
-
-
-def test_a_weight_in_a_chunk_that_would_fill_the_memory(tmp_path):
-    from lib.models.keras_files import load_model
-
-    def chunked(numbers):
-        def fill(file):
-            group = file.create_group("layers/dense/vars")
-            group["0"] = np.ones((4, 2), "float32")
-            weights = group.create_dataset("1", (2,), "f4", maxshape=(None,), chunks=(numbers,), compression="gzip")
-            if numbers < 1 << 21:
-                weights[:] = 1
-
-        return fill
-
-    path = tmp_path / "a.keras"
-    assert load_model(write_keras(path, dense(2), chunked(1 << 20))).count_params() == 10
-    with pytest.raises(UsageError, match=r"a.keras .*1 is stored in chunks of \(1000000000,\)"):
-        load_model(write_keras(path, dense(2), chunked(10**9)))
-
-
 def other_programs_database(path, *tables, number=0):
     """Write a database as another program does; returns its bytes."""
     import sqlite3
@@ -1003,105 +659,6 @@ def test_a_search_on_a_full_disk_says_so_and_goes_on_later(tmp_path, monkeypatch
     monkeypatch.setattr(sqlite3, "connect", connect)
     search_here(tmp_path, 3)
     assert (tmp_path / "optimization-log.tsv").read_text().count("\n") >= 4
-
-
-def write_layers(path, *layers):
-    """Write a model of three classes with these layers before the pooling; returns the path as text."""
-    import keras
-
-    from lib.models.keras_files import save_model
-
-    x = inputs = keras.Input((None, None, 3))
-    for layer in (*layers, keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(3)):
-        x = layer(x)
-    model = keras.Model(inputs, x)
-    model.image_size = 16
-    save_model(model, str(path))
-    return str(path)
-
-
-@pytest.fixture(scope="module")
-def unfit(tmp_path_factory):
-    """Models that load, but can't be applied to small pictures or to any, and records."""
-    import keras
-    from toys import write_records
-
-    here, layers = tmp_path_factory.mktemp("unfit"), keras.layers
-    write_layers(here / "embedding.keras", layers.Reshape((-1, 16)), layers.Embedding(10, 4))
-    write_layers(here / "stem.keras", layers.Conv2D(4, 20))
-    write_records(here / "a.tfr", 4, 1)
-    return here
-
-
-@pytest.mark.parametrize(
-    ("name", "words"),
-    [
-        ("embedding", r"can't be applied to images of 16 x 16 pixels \([^()]*(\[0, 10\)|out of)"),
-        ("stem", r"can't be applied to images of 16 x 16 pixels \(Negative dimension size"),
-    ],
-)
-def test_models_that_cannot_be_applied_are_told_by_every_stage(name, words, unfit, tmp_path, capsys):
-    import re
-
-    from conftest import ROOT
-    from PIL import Image
-    from toys import write_model
-
-    import distillOptimizeImagesR
-    import imageSoup
-    import predictImages
-    import testImages
-    import trainImagesC
-
-    (tmp_path / "models").mkdir()
-    for copy in "ab":
-        (tmp_path / "models" / f"{copy}.keras").write_bytes((unfit / f"{name}.keras").read_bytes())
-    Image.new("RGB", (16, 16), "white").save(tmp_path / "a.png")
-    model, records, out = str(tmp_path / "models" / "a.keras"), str(unfit / "a.tfr"), str(tmp_path)
-    both, log = ["-t", records, "-v", records, "-o", out], ["-l", str(ROOT / "manual")]
-    student, labels = write_model(tmp_path / "student.keras"), tmp_path / "labels.tsv"
-    labels.write_text("INDEX\tLABEL\n0\ta\n1\tb\n2\tc\n")
-    for script, arguments in (
-        (testImages, ["-a", "3", "-m", model, "-t", records]),
-        (trainImagesC, ["-a", "3", "-m", model, "-i", "16", "-b", "2", *both]),
-        (imageSoup, ["-a", "3", "-m", str(tmp_path / "models"), "-d", records, "-v", records, "-o", out, "--rescore"]),
-        (distillOptimizeImagesR, ["-a", "3", "-s", model, "-m", student, "-i", "16", "-S", "16", *both, *log]),
-        (distillOptimizeImagesR, ["-a", "3", "-s", student, "-m", model, "-i", "16", "-S", "16", *both, *log]),
-        (predictImages, ["-m", model, "-d", out, "-o", str(tmp_path / "p.tsv"), "--labels", str(labels)]),
-    ):
-        assert script.main(["-c", *arguments]) == 2, script.__name__
-        last = capsys.readouterr().err.splitlines()[-1]
-        assert re.search(words, last) and ".keras" in last, (script.__name__, last)
-
-
-def test_models_whose_weights_or_answers_are_no_numbers(unfit, tmp_path, capsys):
-    import keras
-
-    import convnextClassifier
-    import testImages
-    import trainImagesC
-    from lib.models.keras_files import load_model, save_model
-
-    records, whole = str(unfit / "a.tfr"), write_layers(tmp_path / "whole.keras", keras.layers.Conv2D(4, 1))
-    model = load_model(whole)
-    paths = {}
-    for name, value in (("nan", np.nan), ("infinite", -np.inf), ("large", 3e38)):
-        model.set_weights([np.full_like(weight, value) for weight in model.get_weights()])
-        paths[name] = str(tmp_path / f"{name}.keras")
-        save_model(model, paths[name])
-    for name in ("nan", "infinite"):
-        with pytest.raises(UsageError, match=f"{name}.keras has infinite or NaN weights"):
-            load_model(paths[name])
-    out, training = str(tmp_path), ["-t", records, "-v", records, "-b", "2", "-i", "16"]
-    for script, status, arguments, words in (
-        (testImages, 2, ["-m", paths["nan"], "-t", records, "-a", "3"], "infinite or NaN weights"),
-        (testImages, 1, ["-m", paths["large"], "-t", records, "-a", "3"], "4 of 4 images with NaN or infinite"),
-        (trainImagesC, 2, ["-m", paths["nan"], "-o", out, "-a", "3", *training], "infinite or NaN weights"),
-        (convnextClassifier, 2, ["-e", paths["nan"], "-m", whole, "-o", f"{out}/o.keras"], "infinite or NaN weights"),
-    ):
-        assert script.main([*(() if script is convnextClassifier else ("-c",)), *arguments]) == status
-        assert words in capsys.readouterr().err.splitlines()[-1]
-    assert not os.path.exists(f"{out}/o.keras")
 
 
 @pytest.fixture

@@ -1,0 +1,180 @@
+"""What a `.keras` file holds, read without Keras: a model's description, its arrays, the size of its images.
+
+Any Keras since 2.12 may have written it: a zip of a description in JSON and arrays in HDF5 or, by 2.12, HDF5 alone.
+"""
+
+import contextlib
+import io
+import math
+import os
+import re
+import struct
+import zipfile
+from typing import Any, NamedTuple, Optional
+
+import h5py
+
+from lib.storage.untrusted import check_zip_member, parse_json
+
+# What a file may take in memory: so many times its own bytes, and anyway so many bytes.
+SHRINKING = 20
+SMALL_BYTES = 32 << 20
+
+_SMALL_CHUNK = 1 << 20  # numbers that a chunk of an array may have, however small the array is
+
+# The heads of HDF5's global heaps, which hold texts, and of a text in one.
+_HEAP_HEAD = struct.Struct("<8sQ")
+_HEAP_ITEM = struct.Struct("<H6xQ")
+
+
+class Content(NamedTuple):
+    """The content of a file.
+
+    Attributes:
+        description: of the model, as Keras has it in `config.json`.
+        arrays: the HDF5 group that holds the weights.
+        named: whether these lie under the layers' names, as Keras 2.12 writes HDF5; else under those of their classes.
+        size: bytes of the HDF5.
+        image_size: the side in pixels of the images that the model is for; None if the file doesn't say.
+    """
+
+    description: dict
+    arrays: Any
+    named: bool
+    size: int
+    image_size: Optional[int]
+
+
+@contextlib.contextmanager
+def open_archive(path):
+    """Open a file; yields its `Content`. Whatever is wrong with it raises whatever zipfile, h5py and others like."""
+    with open(path, "rb") as file:
+        if file.read(8) == b"\x89HDF\r\n\x1a\n":
+            file.seek(0)
+            content = file.read()
+            with open_hdf5(content) as hdf5:
+                yield Content(hdf5_description(hdf5), group(hdf5, "model_weights"), True, len(content), None)
+            return
+        with _zip(file) as archive:
+            names = archive.namelist()
+            if "config.json" not in names or "model.weights.h5" not in names:
+                raise ValueError("it is a zip without config.json and model.weights.h5")
+            description = parse_json(_inflate(archive, "config.json"))
+            if not isinstance(description, dict):
+                raise ValueError("its config.json describes no model")
+            image_size = _image_size(_inflate(archive, "metadata.json")) if "metadata.json" in names else None
+            content = _inflate(archive, "model.weights.h5")
+    with open_hdf5(content) as hdf5:
+        yield Content(description, hdf5, False, len(content), image_size)
+
+
+def read_description(path):
+    """A file's description without its arrays; raises as `open_archive` does."""
+    with open(path, "rb") as file, _zip(file) as archive:
+        return parse_json(_inflate(archive, "config.json"))
+
+
+def _zip(file):
+    if not zipfile.is_zipfile(file):
+        raise ValueError("it is not a zip, or cut short")
+    return zipfile.ZipFile(file)
+
+
+def _inflate(archive, name):
+    size = os.fstat(archive.fp.fileno()).st_size
+    check_zip_member(archive.getinfo(name), size, SHRINKING, SMALL_BYTES)
+    return archive.read(name)
+
+
+def _image_size(metadata):
+    recorded = parse_json(metadata)
+    size = recorded.get("image_size") if isinstance(recorded, dict) else None
+    return size if type(size) is int and 0 < size <= 8192 else None
+
+
+def open_hdf5(content):
+    """Open the bytes of an HDF5 file; raises ValueError for one that HDF5 would never finish reading."""
+    # HDF5 goes through a heap by adding up the sizes of its texts, and never gets past one of size 0.
+    steps = 0
+    for heap in re.finditer(b"GCOL\x01", content):
+        place = heap.start() + _HEAP_HEAD.size
+        if place > len(content):
+            break
+        end = min(heap.start() + _HEAP_HEAD.unpack_from(content, heap.start())[1], len(content))
+        while place + _HEAP_ITEM.size <= end:
+            number, size = _HEAP_ITEM.unpack_from(content, place)
+            steps += 1
+            if (number == 0 and size < _HEAP_ITEM.size) or size > len(content) or steps > len(content):
+                raise ValueError("its HDF5 is damaged")
+            place += -(-size // 8) * 8 + (_HEAP_ITEM.size if number else 0)
+    return h5py.File(io.BytesIO(content), "r")
+
+
+def hdf5_description(file):
+    """The description in an HDF5 file that holds all of a model; raises ValueError if there is none."""
+    if "model_config" not in file.attrs:
+        raise ValueError("it is HDF5 without a model's description")
+    return parse_json(file.attrs["model_config"])
+
+
+def groups_by_class(parent):
+    """The groups of layers that have arrays: class's name in snake case -> their names, in the layers' order.
+
+    A layer's arrays lie under its class's name and, from the second on, a number. How the numbers run differs (Keras
+    2.13 counts each layer twice), their order is that of the layers in every Keras.
+    """
+    found = {}
+    for name in parent:
+        kind, number = re.fullmatch(r"(.*?)(?:_(\d+))?", name).groups()
+        if holds_arrays(group(parent, name)):
+            found.setdefault(kind, []).append((int(number or 0), name))
+    return {kind: [name for _, name in sorted(numbered)] for kind, numbered in found.items()}
+
+
+def holds_arrays(parent, seen=None):
+    """Whether there is any array below a group, the state of random generators aside."""
+    # A group may lie in many places, even within itself: each is looked into once, in `seen` by its place in the file.
+    seen = set() if seen is None else seen
+    seen.add(h5py.h5o.get_info(parent.id).addr)
+    for name in parent:
+        if "generator" in name:
+            continue
+        item = _member(parent, name)
+        if isinstance(item, h5py.Dataset):
+            return True
+        if h5py.h5o.get_info(item.id).addr not in seen and holds_arrays(item, seen):
+            return True
+    return False
+
+
+def group(parent, name):
+    """A group in a group; raises ValueError if it isn't there."""
+    item = _member(parent, name)
+    if not isinstance(item, h5py.Group):
+        raise ValueError(f"{item.name} is not a group of weights")
+    return item
+
+
+def array(parent, name, most):
+    """An array in a group, of at most `most` numbers: one of no bytes in the file may have more than memory holds."""
+    dataset = _member(parent, name)
+    if not isinstance(dataset, h5py.Dataset) or dataset.dtype.kind not in "fiub" or dataset.dtype.itemsize > 8:
+        raise ValueError(f"{dataset.name} is not an array of numbers")
+    if dataset.shape is None or dataset.size > most:
+        raise ValueError(f"{dataset.name} has the shape {dataset.shape}, which is larger than the layer's weights")
+    # HDF5 unpacks whole chunks, however little of them belongs to the array.
+    if dataset.chunks and math.prod(dataset.chunks) > max(most, _SMALL_CHUNK):
+        raise ValueError(f"{dataset.name} is stored in chunks of {dataset.chunks}, larger than the layer's weights")
+    return dataset[()]
+
+
+def _member(parent, path):
+    """A member of a group that lies in the same file: HDF5 can point to others, which no model needs."""
+    item = parent
+    for name in path.split("/"):
+        if not isinstance(item.get(name, getlink=True), h5py.HardLink):
+            raise ValueError(f"{name} in {item.name} is missing or points elsewhere")
+        item = item[name]
+    if isinstance(item, h5py.Dataset) and (item.external or item.is_virtual):
+        raise ValueError(f"{item.name} keeps its numbers in another file")
+    return item
