@@ -29,7 +29,7 @@ _NOT_FOR_KERAS = ("matplotlib", "pandas", "scipy", "sklearn")
 
 
 def import_tensorflow():
-    """Import TensorFlow without what it says about itself, and return it."""
+    """Import TensorFlow without its messages, and return it."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with _silent_stderr(), _as_if_missing(_NOT_FOR_KERAS):
         import keras  # noqa: F401  # which TensorFlow would import later, at its first use
@@ -40,7 +40,7 @@ def import_tensorflow():
 
 @contextlib.contextmanager
 def _as_if_missing(names):
-    """Let imports of packages fail, as they do where these are not installed; what is imported already stays so."""
+    """Let imports of packages fail as if they weren't installed, but for those that are imported already."""
     hidden = [name for name in names if name not in sys.modules]
     sys.modules.update(dict.fromkeys(hidden))
     try:
@@ -51,17 +51,16 @@ def _as_if_missing(names):
 
 
 def select_device(cpu=False, gpu=0, processors=None, threads_per_operation=None):
-    """Import TensorFlow and bind it to its devices, most often one. To be called before anything else uses TensorFlow,
-    which takes no other settings once it has started.
+    """Import TensorFlow and bind it to its devices, before anything else uses it: once started, it can't be bound anew.
 
-    Without any GPU the CPU is used, with a warning on stderr unless it was asked for.
+    Without any GPU the CPU is used, with a warning unless `cpu`.
 
     Args:
-        cpu: whether to use the CPU though there be a GPU.
+        cpu: whether to use the CPU even if there is a GPU.
         gpu: the index of the GPU, or those of several.
         processors: how many cores TensorFlow may use; None for all.
         threads_per_operation: how many cores one operation may use; None for as many as `processors`. A stage that
-            runs batches side by side is faster with 1.
+            runs several batches at once is faster with 1.
 
     Returns:
         The first `Device`.
@@ -71,13 +70,13 @@ def select_device(cpu=False, gpu=0, processors=None, threads_per_operation=None)
     """
     kind = bind_devices(cpu, gpu, processors, threads_per_operation)
     tf = import_tensorflow()
-    with _silent_stderr(), contextlib.suppress(RuntimeError):  # which says that TensorFlow has started already
-        tf.config.list_logical_devices()  # starts TensorFlow's runtime, which has something to say, too
+    with _silent_stderr(), contextlib.suppress(RuntimeError):  # raised if TensorFlow has started already
+        tf.config.list_logical_devices()  # starts TensorFlow's runtime, which prints messages, too
     return Device(kind, f"/{kind.upper()}:0")
 
 
 def bind_devices(cpu=False, gpu=0, processors=None, threads_per_operation=None):
-    """What `select_device` does, without starting TensorFlow's runtime. Returns the kind of the devices."""
+    """The same as `select_device` without starting TensorFlow's runtime; returns the kind of the devices."""
     if cpu:
         os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
     tf = import_tensorflow()
@@ -107,7 +106,7 @@ def bind_devices(cpu=False, gpu=0, processors=None, threads_per_operation=None):
 
 @contextlib.contextmanager
 def enough_memory(advice):
-    """Raise MemoryError with advice, such as "give fewer", where TensorFlow says in its own way that memory is full."""
+    """Raise MemoryError, with advice such as "give fewer", where TensorFlow runs out of memory."""
     import tensorflow as tf
 
     try:
@@ -118,15 +117,16 @@ def enough_memory(advice):
 
 @contextlib.contextmanager
 def applying(named, shape):
-    """Raise UsageError where a model turns out not to take the images that it is given. For calls of a model alone:
-    of other code the same errors are defects.
+    """Raise UsageError where a model can't be applied to images.
+
+    Only for the call of a model: elsewhere the same errors are defects.
 
     Args:
         named: the model in words, such as its file.
         shape: that of the images: batch, height, width, bands.
 
     Raises:
-        MemoryError: it takes more than there is.
+        MemoryError: there is not enough memory.
     """
     import tensorflow as tf
 
@@ -139,7 +139,7 @@ def applying(named, shape):
         raise UsageError(f"{named} can't be applied to {images} ({_reason(error)}).") from error
 
 
-# What TensorFlow and Keras put before and around the reason of an error.
+# What TensorFlow and Keras put before and around the reason in an error's message.
 _NO_REASON = re.compile(
     r"(Graph execution error|Detected at node|<stack traces|Node:|Exception encountered|in user code:|\s).*"
 )
@@ -147,23 +147,23 @@ _AROUND_REASON = re.compile(r"\x1b\[[0-9;]*m|\{\{.*?\}\}|\s*\[Op:.*")
 
 
 def _reason(error):
-    """The line of an error of TensorFlow or Keras that tells what is wrong."""
+    """The line of TensorFlow's or Keras's message that says what is wrong."""
     lines = [line for line in str(error).splitlines() if line and not _NO_REASON.fullmatch(line)]
     return _AROUND_REASON.sub("", lines[0]).strip()[:200].rstrip(".") if lines else type(error).__name__
 
 
 @contextlib.contextmanager
 def _silent_stderr():
-    """Keep what TensorFlow's C++ parts say while starting, which no setting silences, off the terminal."""
+    """Hide what TensorFlow's C++ parts print while starting, which no setting silences."""
     sys.stderr.flush()
-    kept = os.dup(2)
+    terminal = os.dup(2)
     nowhere = os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(nowhere, 2)
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+        os.dup2(terminal, 2)
+        os.close(terminal)
         os.close(nowhere)
 
 
@@ -173,7 +173,7 @@ class Team(NamedTuple):
     Attributes:
         strategy: the `tf.distribute.Strategy` over them.
         workers: how many processes they belong to.
-        chief: whether this process is the one that writes files and speaks.
+        chief: whether this process is the one that writes files and messages.
     """
 
     strategy: Any
@@ -182,14 +182,13 @@ class Team(NamedTuple):
 
 
 def start_team(cpu=False, gpus=(0,), processors=None):
-    """Import TensorFlow, bind it to devices and choose how to compute on them. To be called before anything else uses
-    TensorFlow.
+    """Import TensorFlow, bind it to devices and choose a strategy for them, before anything else uses TensorFlow.
 
     With `TF_CONFIG` naming several workers, or in a step of a Slurm job with several tasks, this process is one of the
     workers. Where the tasks of a Slurm job see all GPUs of their node, each takes its own share of them.
 
     Args:
-        cpu: whether to use the CPU though there be GPUs.
+        cpu: whether to use the CPU even if there are GPUs.
         gpus: the indices of the GPUs.
         processors: how many cores TensorFlow may use; None for all.
 
@@ -197,13 +196,13 @@ def start_team(cpu=False, gpus=(0,), processors=None):
         A `Team`.
 
     Raises:
-        UsageError: there are GPUs, but not those; or `TF_CONFIG` can't be understood.
+        UsageError: there are GPUs, but not those; or `TF_CONFIG` is not valid.
     """
     workers = _workers()
     if workers > 1:
         gpus = _own_gpus(gpus)
         tf = import_tensorflow()
-        bind_devices(cpu, gpus, processors)  # and no more: the strategy wants to be TensorFlow's first act
+        bind_devices(cpu, gpus, processors)  # and no more: the strategy must be made before TensorFlow's runtime starts
         resolver = _resolver(tf)
         strategy = tf.distribute.MultiWorkerMirroredStrategy(resolver)
         chief = resolver.task_type == "chief" or (resolver.task_id == 0 and "chief" not in _tasks(resolver))
@@ -217,7 +216,7 @@ def start_team(cpu=False, gpus=(0,), processors=None):
 
 @contextlib.contextmanager
 def together(team):
-    """Raise WorkError where TensorFlow says in its own way that another worker is gone."""
+    """Raise WorkError where TensorFlow fails since another worker has ended."""
     import tensorflow as tf
 
     try:
@@ -233,7 +232,7 @@ def together(team):
 
 
 def _workers():
-    """How many processes the environment speaks of."""
+    """How many workers the environment names."""
     if os.environ.get("TF_CONFIG"):
         try:
             cluster = json.loads(os.environ["TF_CONFIG"]).get("cluster", {})
@@ -250,31 +249,27 @@ def _workers():
 def _resolver(tf):
     if os.environ.get("TF_CONFIG"):
         return tf.distribute.cluster_resolver.TFConfigClusterResolver()
-    # Which GPU is whose is settled already. By itself the resolver would divide by the number of those that one task
-    # sees, which is none without GPUs, and too few if each task sees its own.
+    # The GPUs are divided already. The resolver would divide by the number that one task sees: 0 without GPUs, and too
+    # few if each task sees only its own.
     return tf.distribute.cluster_resolver.SlurmClusterResolver(
         port_base=_first_port(), auto_set_gpu=False, gpus_per_task=1, gpus_per_node=max(_tasks_per_node())
     )
 
 
 def _first_port():
-    """The port of a node's first task: another for another job, since jobs may share a node."""
+    """The port of a node's first task, which depends on the job, since jobs may share a node."""
     return 12000 + 16 * (int(os.environ.get("SLURM_JOB_ID") or 0) % 1280)
 
 
 def _tasks_per_node():
-    """How many tasks a Slurm step has on each of its nodes."""
+    """The number of a Slurm step's tasks on each of its nodes."""
     text = os.environ.get("SLURM_STEP_TASKS_PER_NODE") or "1"
     found = re.findall(r"(\d+)(?:\(x(\d+)\))?", text)
     return [int(tasks) for tasks, times in found for _ in range(int(times or 1))]
 
 
 def _own_gpus(gpus):
-    """The indices of the GPUs for this worker, of those that it sees from then on.
-
-    Args:
-        gpus: those that were asked for, in each worker.
-    """
+    """The indices of this worker's GPUs; the others are hidden from it. `gpus`: the indices given to each worker."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
     nodes, node = _tasks_per_node(), int(os.environ.get("SLURM_NODEID") or 0)
     tasks = nodes[node] if node < len(nodes) else 1

@@ -1,4 +1,4 @@
-"""How much memory there is, and how amounts of it are told."""
+"""How much memory is free, and amounts of it in words."""
 
 import os
 
@@ -9,7 +9,7 @@ def free_memory():
 
 
 def amount(size):
-    """So many bytes in words."""
+    """A number of bytes in words."""
     return f"{size / 1e9:,.1f} GB" if size >= 1e9 else f"{size / 1e6:,.1f} MB"
 
 

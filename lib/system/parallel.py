@@ -8,7 +8,7 @@ import os
 import signal
 
 from lib.errors import WorkError
-from lib.system.processes import follow_parent, postponed
+from lib.system.processes import deferred_signals, follow_parent
 
 # How many images a model is given at once on a CPU, several such steps side by side: with more, caches overflow.
 STEP = 32
@@ -89,7 +89,7 @@ def _without_interrupts():
     # The mask is for them, who inherit it; here another thread, which has none, would take the signal.
     former = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
-        with postponed():
+        with deferred_signals():
             yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, former)

@@ -1,4 +1,4 @@
-"""Processes: signals that are waited out, and functions called in processes of their own."""
+"""Signals that are deferred, and functions called in processes of their own."""
 
 import contextlib
 import logging
@@ -15,35 +15,25 @@ _SENT, _LOGGED, _RETURNED, _RAISED = range(4)
 
 
 class Interrupted(BaseException):
-    """The process was told to stop by a signal. No `Exception`, so that nothing that mends errors catches it."""
-
-
-class Waiting:
-    """Whether the process was told to stop, and how."""
-
-    def __init__(self):
-        self.number = None
-
-    def __bool__(self):
-        return self.number is not None
+    """A signal asks the process to stop. Not an `Exception`, so that no handler of errors catches it."""
 
 
 @contextlib.contextmanager
-def postponed():
-    """While the block runs, only note the first Ctrl-C or SIGTERM; it acts when the block ends. A second acts at once.
+def deferred_signals():
+    """Defer Ctrl-C and SIGTERM to the end of the block; a second signal acts at once.
 
     Yields:
-        A `Waiting`, true from the first signal on.
+        A list, empty until the first signal, whose number is then in it.
     """
-    waiting = Waiting()
+    received = []
     if threading.current_thread() is not threading.main_thread():  # where signals don't arrive
-        yield waiting
+        yield received
         return
     former = {}
 
     def note(number, frame):
         restore()
-        waiting.number = number
+        received.append(number)
 
     def restore():
         for number, handler in former.items():
@@ -53,11 +43,14 @@ def postponed():
         if signal.getsignal(number) is not signal.SIG_IGN:
             former[number] = signal.signal(number, note)
     try:
-        yield waiting
+        yield received
     finally:
         restore()
-    if waiting:
-        signal.raise_signal(waiting.number)
+    if received:
+        signal.raise_signal(received[0])
+
+
+postponed = deferred_signals  # the former name, until its last caller has the new one
 
 
 def interrupt(number, frame):
@@ -66,15 +59,14 @@ def interrupt(number, frame):
 
 
 def call_in_child(function, arguments, receive):
-    """Call a function in a new process.
+    """Call a function in a new process. What `lib` logs there is logged here.
+
+    When this process is interrupted, it interrupts the other one and waits for it; interrupted again, it kills it.
 
     Args:
-        function: one that a module defines, called there with the arguments and a function that sends something here.
+        function: one defined in a module; called with the arguments and a function that sends a value to this process.
         arguments: a tuple.
-        receive: called here with whatever is sent. When it raises the other process is killed; when this one is
-            interrupted it is told to stop, and waited for; when this one is interrupted again it is killed.
-
-    What `lib` logs there is logged here.
+        receive: called here with each value sent. If it raises, the other process is killed.
 
     Returns:
         What the function returns.
@@ -119,8 +111,7 @@ def call_in_child(function, arguments, receive):
 
 
 def _work(pipe, function, arguments):
-    """What the new process does."""
-    # A terminal sends Ctrl-C to the whole group: it would come here twice, and the second time mean to stop at once.
+    # A terminal sends Ctrl-C to the whole group: it would arrive here twice, and the second one stops at once.
     os.setpgid(0, 0)
     follow_parent()
     signal.signal(signal.SIGTERM, interrupt)
@@ -128,7 +119,7 @@ def _work(pipe, function, arguments):
     try:
         value = function(*arguments, lambda value: pipe.send((_SENT, value)))
     except (KeyboardInterrupt, Interrupted):
-        return  # as it was told
+        return
     except Exception as error:
         pipe.send((_RAISED, error))
     else:
@@ -136,7 +127,7 @@ def _work(pipe, function, arguments):
 
 
 def _log_to(pipe):
-    """Hand what `lib` logs here to the process that called, which knows where messages go."""
+    """Send what `lib` logs here to the calling process, which knows where messages go."""
     handler = QueueHandler(None)
     handler.enqueue = lambda record: pipe.send((_LOGGED, record))
     logger = logging.getLogger("lib")
@@ -145,7 +136,7 @@ def _log_to(pipe):
 
 
 def follow_parent():
-    """Have this process die with the one that started it, which may be killed; nobody waits for a result then."""
+    """Let this process die with its parent, which may be killed: nobody waits for a result then."""
 
     def follow():
         multiprocessing.connection.wait([multiprocessing.parent_process().sentinel])

@@ -1,5 +1,6 @@
-"""Choosing the device. There is no GPU here: TensorFlow's list of them is replaced."""
+"""Choosing devices: one of a machine, or a worker's share in a Slurm job. GPUs and Slurm are simulated."""
 
+import os
 import subprocess
 import sys
 
@@ -8,6 +9,7 @@ import tensorflow as tf
 from conftest import ROOT
 
 from lib.errors import UsageError
+from lib.system import devices
 from lib.system.devices import applying, select_device
 
 
@@ -66,7 +68,64 @@ def test_stderr_is_back_afterwards(capfd):
     assert "still here" in capfd.readouterr().err
 
 
-def test_memory_that_a_model_fills_is_told():
+def test_running_out_of_memory_names_the_model():
     words = "not enough memory to apply a.keras to 2 images of 8 x 6 pixels at once"
     with pytest.raises(MemoryError, match=words), applying("a.keras", (2, 6, 8, 3)):
         raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
+
+
+@pytest.fixture
+def task(monkeypatch):
+    """Sets the environment of a task of a step."""
+
+    def set_environment(node, place, rank, tasks="2(x2),1", visible="0,1,2,3"):
+        monkeypatch.delenv("TF_CONFIG", raising=False)
+        variables = {
+            "SLURM_JOB_ID": "1285",
+            "SLURM_STEP_NUM_TASKS": "5",
+            "SLURM_STEP_NODELIST": "n[1-3]",
+            "SLURM_STEP_TASKS_PER_NODE": tasks,
+            "SLURM_PROCID": str(rank),
+            "SLURM_NODEID": str(node),
+            "SLURM_LOCALID": str(place),
+            "CUDA_VISIBLE_DEVICES": visible,
+        }
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+
+    return set_environment
+
+
+def test_each_task_has_its_own_address(task):
+    task(1, 1, 3)
+    resolver = devices._resolver(tf)
+    places = ["n1:12080", "n1:12081", "n2:12080", "n2:12081", "n3:12080"]
+    assert resolver.cluster_spec().as_dict() == {"worker": places}
+    assert (resolver.task_type, resolver.task_id) == ("worker", 3)
+    assert devices._workers() == 5
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "0,1,2,3"
+
+
+@pytest.mark.parametrize(
+    ("visible", "node", "place", "asked", "own", "left"),
+    [
+        ("0,1,2,3", 0, 0, (0,), (0, 1), "0,1"),  # all of a node's GPUs, shared by two tasks
+        ("0,1,2,3", 1, 1, (0,), (0, 1), "2,3"),
+        ("4,7", 0, 1, (0,), (0,), "7"),
+        ("0,1,2,3", 2, 0, (0,), (0,), "0,1,2,3"),  # one task: what it asks for
+        ("5", 0, 1, (0,), (0,), "5"),  # Slurm has given each task its own
+        ("0,1,2,3", 0, 1, (0, 2), (0, 2), "0,1,2,3"),
+        ("", 0, 1, (0,), (0,), ""),
+    ],
+)
+def test_each_task_has_its_own_gpus(task, visible, node, place, asked, own, left):
+    task(node, place, 0, visible=visible)
+    assert devices._own_gpus(asked) == own
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == left
+
+
+def test_another_job_on_the_same_node_has_other_ports(task, monkeypatch):
+    task(0, 0, 0)
+    one = devices._first_port()
+    monkeypatch.setenv("SLURM_JOB_ID", "1286")
+    assert devices._first_port() == one + 16

@@ -10,7 +10,7 @@ import pytest
 from conftest import ROOT
 
 from lib.errors import DivergenceError, WorkError
-from lib.system.processes import call_in_child, postponed
+from lib.system.processes import call_in_child, deferred_signals
 
 
 def double(numbers, send):
@@ -33,13 +33,13 @@ def wait(path, send):
         time.sleep(60)
     finally:
         with open(path, "w") as file:
-            file.write("told to stop")
+            file.write("interrupted")
 
 
 def stop_well(path, send):
-    with postponed() as told:
+    with deferred_signals() as received:
         send(os.getpid())
-        while not told:
+        while not received:
             time.sleep(0.01)
         time.sleep(0.5)
         with open(path, "w") as file:
@@ -112,8 +112,8 @@ def test_a_second_signal_does_not_wait(tmp_path):
         os.kill(child, 0)
 
 
-@pytest.mark.parametrize(("number", "told"), [(signal.SIGKILL, False), (signal.SIGTERM, True)])
-def test_it_ends_with_the_process_that_called_it(tmp_path, number, told):
+@pytest.mark.parametrize(("number", "asked"), [(signal.SIGKILL, False), (signal.SIGTERM, True)])
+def test_it_ends_with_the_process_that_called_it(tmp_path, number, asked):
     process, child = start("wait", tmp_path / "stopped")
     process.send_signal(number)
     process.wait()
@@ -126,4 +126,4 @@ def test_it_ends_with_the_process_that_called_it(tmp_path, number, told):
         time.sleep(0.05)
     else:
         pytest.fail("the process lives on")
-    assert (tmp_path / "stopped").exists() == told
+    assert (tmp_path / "stopped").exists() == asked
