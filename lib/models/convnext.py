@@ -170,17 +170,15 @@ def _block(x, prefix, noise, architecture):
     return keras.layers.Add(name=f"{prefix}_add")([y, x])
 
 
-def _convolution(x, filters, side, name, architecture, strides=1, padding="same", activation=None):
+def _convolution(x, filters, side, name, architecture, **options):
     return keras.layers.Conv2D(
         filters,
         side,
-        strides=strides,
-        padding=padding,
-        activation=activation,
         use_bias=False,
         kernel_initializer=_initializer(name, architecture),
         kernel_regularizer=keras.regularizers.L2(PENALTY),
         name=name,
+        **{"padding": "same", **options},
     )(x)
 
 

@@ -1,8 +1,8 @@
-"""A model compiled for answering: the same logits as the model's, in less time.
+"""Models compiled for inference: the same logits in less time.
 
-What a ConvNeXt spends on a CPU beside its convolutions goes into element-wise steps. Those that only scale or shift
-what a convolution then mixes linearly are put into that convolution's weights: once, when the function is made, or in
-each call if the weights change, which is still little beside a batch of images.
+On a CPU, what a ConvNeXt does beside convolutions is element-wise. Scales and shifts of a convolution's input are
+folded into its weights: once, when the function is made, or in each call if the weights change, which costs little
+beside a batch of images.
 """
 
 import inspect
@@ -15,8 +15,8 @@ import tensorflow as tf
 from lib.models.layers import LayerScale, RandomCrop
 from lib.system.devices import applying
 
-# The layers of a ConvNeXt. A model that holds any other is applied as Keras does it.
-_FOLLOWED = frozenset(
+# The layers of a ConvNeXt. A model with any other is applied by Keras.
+_FOLDABLE = frozenset(
     [
         keras.layers.InputLayer,
         RandomCrop,
@@ -37,8 +37,8 @@ _FOLLOWED = frozenset(
 FEATURES = "output_layerNormalization"  # the layer after the pooling
 
 
-class _Value(NamedTuple):
-    """A tensor in the making: what it stands for is `tensor * scale + shift`."""
+class _Scaled(NamedTuple):
+    """Stands for `tensor * scale + shift`."""
 
     tensor: Any
     scale: Optional[Any] = None
@@ -46,7 +46,7 @@ class _Value(NamedTuple):
 
 
 class NoFeaturesError(ValueError):
-    """A model has no features; the message is a clause about it."""
+    """A model has no features; the message is a clause to follow its name."""
 
 
 def compile_logits(model, shape, changing=False, named="the model"):
@@ -55,21 +55,20 @@ def compile_logits(model, shape, changing=False, named="the model"):
     Args:
         model: a functional Keras model with one input and one output.
         shape: `(batch, height, width, bands)`.
-        changing: whether the model's weights may change between one call and the next; if not, those that it has now
-            are put together once rather than in each call.
-        named: what to call it.
+        changing: whether the model's weights may change between calls; else they are folded once.
+        named: its name in messages.
 
     Returns:
         A function from a float32 tensor of that shape, 0-255, to float32 logits `(batch, outputs)`; several threads may
         call it at once.
 
     Raises:
-        UsageError: the model can't be applied to such images; so does the function.
+        UsageError: the model can't be applied to such images; the function raises it, too.
     """
 
     @tf.function(input_signature=[tf.TensorSpec(shape, tf.float32)], autograph=False)
     def logits(pixels):
-        return _folded(model, pixels, [model.output], tf.convert_to_tensor if changing else _array)[0]
+        return _apply_folded(model, pixels, [model.output], tf.convert_to_tensor if changing else _array)[0]
 
     with applying(named, shape):
         logits.get_concrete_function()
@@ -77,7 +76,7 @@ def compile_logits(model, shape, changing=False, named="the model"):
 
 
 def applied(function, named, shape):
-    """A function that applies a model, which raises UsageError where that fails: see `lib.system.devices.applying`."""
+    """A function that applies a model, with errors as of `lib.system.devices.applying`."""
 
     def apply(pixels):
         with applying(named, shape):
@@ -87,11 +86,11 @@ def applied(function, named, shape):
 
 
 def try_out(model, named, shape, training=False):
-    """Apply a model to a black and a white image, the extremes of what it will be given.
+    """Apply a model to a black and a white image, the extremes of its inputs.
 
     Args:
-        model: a Keras model. What it learns while it is trained, such as the moving means of a normalization, changes.
-        named: what to call it.
+        model: a Keras model. In training, its moving averages change.
+        named: its name in messages.
         shape: height, width and bands.
         training: whether it is applied as in training.
 
@@ -99,16 +98,16 @@ def try_out(model, named, shape, training=False):
         UsageError: that fails.
     """
     pixels = np.stack([np.zeros(shape, "float32"), np.full(shape, 255, "float32")])
-    # In a graph: some operations that are called directly take what they can't work on.
+    # In a graph, since some operations check their inputs only there.
     apply = tf.function(lambda images: model(images, training=training), autograph=False)
     with applying(named, pixels.shape):
         apply(tf.constant(pixels))
 
 
 def compile_features(model, shape, named="the model"):
-    """Compile a model that gives the pooled features, too, which its logits are made of.
+    """Compile a model that gives the pooled features, too, from which its logits follow.
 
-    They are the output of the layer `output_layerNormalization`; of a model without it, what its last layer is given.
+    They are the output of the layer `output_layerNormalization`; of a model without it, the input of its last layer.
 
     Args:
         model, shape, named: see `compile_logits`.
@@ -118,7 +117,7 @@ def compile_features(model, shape, named="the model"):
         `(batch, width)`; several threads may call it at once.
 
     Raises:
-        NoFeaturesError: the model has none that are one vector for each image.
+        NoFeaturesError: the model has none that are one vector per image.
         UsageError: see `compile_logits`.
     """
     of_features = [layer for layer in model.layers if layer.name == FEATURES]
@@ -131,7 +130,7 @@ def compile_features(model, shape, named="the model"):
 
     @tf.function(input_signature=[tf.TensorSpec(shape, tf.float32)], autograph=False)
     def answers(pixels):
-        logits, vectors = _folded(model, pixels, [model.output, features], _array)
+        logits, vectors = _apply_folded(model, pixels, [model.output, features], _array)
         return logits, tf.cast(vectors, "float32")
 
     with applying(named, shape):
@@ -139,54 +138,53 @@ def compile_features(model, shape, named="the model"):
     return applied(answers, named, shape)
 
 
-def _folded(model, pixels, wanted, value_of):
+def _apply_folded(model, pixels, wanted, read):
     """Apply a model layer by layer, scales and shifts folded into the convolutions that follow.
 
     Args:
         model: the model.
         pixels: a tensor.
         wanted: which of the model's symbolic tensors to compute.
-        value_of: gives a weight's values, as an array or as a tensor.
+        read: from a weight to its values, as an array or a tensor.
 
     Returns:
         A tensor for each of them.
     """
 
-    def plainly():
+    def by_keras():
         if len(wanted) == 1:
             return [model(pixels, training=False)]
         return keras.Model(model.input, wanted)(pixels, training=False)
 
-    if not all(type(layer) in _FOLLOWED for layer in model.layers):
-        return plainly()
+    if not all(type(layer) in _FOLDABLE for layer in model.layers):
+        return by_keras()
     try:
         flow = [(layer, layer.input, layer.output) for layer in model.layers[1:]]
     except (AttributeError, ValueError):  # a layer that is called twice has no one input
-        return plainly()
+        return by_keras()
     users = {}
     for layer, inputs, _ in flow:
         for tensor in inputs if isinstance(inputs, (list, tuple)) else [inputs]:
             users.setdefault(id(tensor), []).append(layer)
-    values = {id(model.input): _Value(pixels)}
+    values = {id(model.input): _Scaled(pixels)}
     for layer, inputs, output in flow:
         several = isinstance(inputs, (list, tuple))
         given = [values[id(tensor)] for tensor in (inputs if several else [inputs])]
         following = users.get(id(output), [])
         if type(layer) is keras.layers.Conv2D:
-            values[id(output)] = _convolve(layer, given[0], following, value_of)
+            values[id(output)] = _convolve(layer, given[0], following, read)
         elif _is_plain_normalization(layer):
-            values[id(output)] = _normalize(layer, given[0].tensor, following, value_of)
+            values[id(output)] = _normalize(layer, given[0].tensor, following, read)
         elif isinstance(layer, RandomCrop) and given[0].tensor.shape[1:3] == (layer.height, layer.width):
             values[id(output)] = given[0]  # resizing to the same size changes nothing
         else:
             tensors = [value.tensor for value in given]
             options = {"training": False} if "training" in inspect.signature(layer.call).parameters else {}
-            values[id(output)] = _Value(layer(tensors if several else tensors[0], **options))
-    return [_plain(values[id(tensor)]) for tensor in wanted]
+            values[id(output)] = _Scaled(layer(tensors if several else tensors[0], **options))
+    return [_resolved(values[id(tensor)]) for tensor in wanted]
 
 
-def _plain(value):
-    """What a `_Value` stands for, as one tensor."""
+def _resolved(value):
     tensor = value.tensor if value.scale is None else value.tensor * value.scale
     return tensor if value.shift is None else tensor + value.shift
 
@@ -203,49 +201,49 @@ def _is_plain_normalization(layer):
     )
 
 
-def _takes_over(following, shifted):
-    """Whether the one layer that uses a tensor is a convolution into whose weights a scale (and shift) can go."""
+def _absorbs(following, shifted):
+    """Whether the only layer that uses a tensor is a convolution into which a scale (and shift) can be folded."""
     if len(following) != 1 or type(following[0]) is not keras.layers.Conv2D:
         return False
     layer = following[0]
-    # Of a larger kernel the zeros around the picture would have to be shifted, too.
+    # For a larger kernel the zeros around the image would have to be shifted, too.
     return layer.groups == 1 and layer.data_format == "channels_last" and not (shifted and layer.kernel_size != (1, 1))
 
 
-def _normalize(layer, tensor, following, value_of):
-    """Layer normalization; its scale and shift are left to a convolution that can take them over."""
+def _normalize(layer, tensor, following, read):
+    """Layer normalization, its scale and shift left to the next convolution if that absorbs them."""
     centred = tensor - tf.reduce_mean(tensor, axis=-1, keepdims=True)
     variance = tf.reduce_mean(tf.square(centred), axis=-1, keepdims=True)
     normal = centred * tf.math.rsqrt(variance + layer.epsilon)
-    gamma, beta = value_of(layer.gamma), value_of(layer.beta)
-    if _takes_over(following, shifted=True):
-        return _Value(normal, gamma, beta)
-    return _Value(normal * gamma + beta)
+    gamma, beta = read(layer.gamma), read(layer.beta)
+    if _absorbs(following, shifted=True):
+        return _Scaled(normal, gamma, beta)
+    return _Scaled(normal * gamma + beta)
 
 
-def _convolve(layer, value, following, value_of):
-    """A convolution with what was left to it; after it the exact GELU, if that is its activation, in three steps.
+def _convolve(layer, value, following, read):
+    """A convolution with its input's scale and shift folded in, then its activation; the exact GELU in three steps.
 
     gelu(x) = x (1 + erf(x / sqrt 2)) / 2, and with z = x / sqrt 2 it is z (1 + erf z) / sqrt 2: this convolution's
     weights take the first root, those of the following one the second.
     """
-    kernel = value_of(layer.kernel)
-    bias = value_of(layer.bias) if layer.use_bias else None
+    kernel = read(layer.kernel)
+    bias = read(layer.bias) if layer.use_bias else None
     if value.shift is not None:
         shift = tf.reduce_sum(kernel * value.shift[:, None], axis=(0, 1, 2))
         bias = shift if bias is None else bias + shift
     if value.scale is not None:
         kernel = kernel * value.scale[:, None]
     root = np.float32(np.sqrt(0.5))
-    gelu = layer.activation is keras.activations.gelu and _takes_over(following, shifted=False)
+    gelu = layer.activation is keras.activations.gelu and _absorbs(following, shifted=False)
     if gelu:
         kernel, bias = kernel * root, None if bias is None else bias * root
     mixed = tf.nn.conv2d(value.tensor, kernel, layer.strides, layer.padding.upper(), dilations=layer.dilation_rate)
     if bias is not None:
         mixed = tf.nn.bias_add(mixed, bias)
     if gelu:
-        return _Value(mixed * (1 + tf.math.erf(mixed)), np.full(kernel.shape[-1], root))
-    return _Value(layer.activation(mixed))
+        return _Scaled(mixed * (1 + tf.math.erf(mixed)), np.full(kernel.shape[-1], root))
+    return _Scaled(layer.activation(mixed))
 
 
 def _array(weight):

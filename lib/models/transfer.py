@@ -9,8 +9,8 @@ from lib.errors import UsageError, WorkError, concerning, option
 
 log = logging.getLogger(__name__)
 
-# What belongs to a task, not to seeing: these layers keep their own weights and are trained.
-KEPT = ("normalization", "output_gap", "output_layerNormalization", "gap_resolve_dense", "output_dense")
+# The layers that depend on the categories: they keep their own weights and are trained.
+OWN = ("normalization", "output_gap", "output_layerNormalization", "gap_resolve_dense", "output_dense")
 
 POLISH = "gap_resolve_dense"
 HIDDEN = "hidden_output"  # what an encoder may call its own layer of that kind
@@ -86,7 +86,7 @@ def make_classifier(settings):
 def move_weights(encoder, model, standard=False):
     """Give a model an encoder's weights, layer by layer of the same name, and freeze what has them.
 
-    The layers `KEPT` keep the model's weights and can be trained; so do layers that nothing fits, which are reported.
+    The layers `OWN` keep the model's weights and can be trained; so do layers that nothing fits, which are reported.
 
     Args:
         encoder: the Keras model to take weights from; left as it is.
@@ -101,10 +101,10 @@ def move_weights(encoder, model, standard=False):
     moved, unmoved = [], {}
     model.trainable = True  # else nothing in it would be, whatever its layers say
     for layer in model.layers:
-        layer.trainable = layer.name in KEPT
+        layer.trainable = layer.name in OWN
         if not layer.weights:
             continue
-        if layer.name in KEPT:
+        if layer.name in OWN:
             source = hidden if layer.name == POLISH else None
             if source is None:
                 continue
@@ -118,7 +118,7 @@ def move_weights(encoder, model, standard=False):
             unmoved[name] = (_shapes(source), _shapes(layer))
             layer.trainable = True
     names = {layer.name for layer in model.layers}
-    expected = {*names, *KEPT, *([HIDDEN] if standard or POLISH in names else [])}
+    expected = {*names, *OWN, *([HIDDEN] if standard or POLISH in names else [])}
     for name, source in sources.items():
         if name not in expected:
             unmoved[name] = (_shapes(source), None)

@@ -51,6 +51,10 @@ class Design:
     layer_scale: bool = False
 
 
+# The arrays that sizes are read from, and their numbers of dimensions.
+_DESCRIBING = {"patch_embed.proj.weight": 4, "pos_embed": 3, "head.weight": 2, "blocks.0.mlp.fc1.weight": 2}
+
+
 def design_of(shapes, heads=None):
     """The `Design` that a checkpoint's arrays have.
 
@@ -62,16 +66,12 @@ def design_of(shapes, heads=None):
         WorkError: arrays that it follows from are missing or impossible; the message names them.
         UsageError: the width can't be divided among so many heads, or is no multiple of 64.
     """
-    needed = ("patch_embed.proj.weight", "pos_embed", "head.weight", "blocks.0.mlp.fc1.weight")
-    missing = [name for name in needed if name not in shapes]
-    if missing:
-        raise WorkError(f"{_names(missing)} missing: it holds no vision transformer classifier with timm's names.")
-    ranks = dict(zip(needed, (4, 3, 2, 2)))
-    for name, rank in ranks.items():
-        if len(shapes[name]) != rank:
-            raise WorkError(f"{name} has the shape {tuple(shapes[name])}, but needs {rank} dimensions.")
-        if 0 in shapes[name]:
-            raise WorkError(f"{name} has the shape {tuple(shapes[name])}, so it is empty.")
+    for name, rank in _DESCRIBING.items():
+        if name not in shapes:
+            raise WorkError(f"{name} is missing: it holds no vision transformer classifier with timm's names.")
+        if len(shapes[name]) != rank or 0 in shapes[name]:
+            problem = "so it is empty" if len(shapes[name]) == rank else f"but needs {rank} dimensions"
+            raise WorkError(f"{name} has the shape {tuple(shapes[name])}, {problem}.")
     width, bands, patch, _ = shapes["patch_embed.proj.weight"]
     blocks = {int(match.group(1)) for match in (re.match(r"blocks\.([0-9]{1,6})\.", name) for name in shapes) if match}
     if heads is None and width % HEAD_WIDTH:

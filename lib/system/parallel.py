@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import signal
 
-from lib.errors import WorkError
+from lib.errors import WorkError, option
 from lib.system.processes import deferred_signals, follow_parent
 
 # How many images a model is given at once on a CPU, several such steps side by side: with more, caches overflow.
@@ -28,17 +28,17 @@ def reading_threads(processors=None):
 def in_order(work, items, threads, ahead, stopped=None, processes=False):
     """Call `work` with each item on several threads, or in several processes.
 
-    With threads, all that the work imports has to be imported before: threads that import modules at once can wait for
-    each other for ever. When the caller stops, by an error or an interruption, what has not been started never is.
+    With threads, all that the work imports has to be imported before: threads that import modules at once can deadlock.
+    When the caller stops, by an error or an interruption, work that has not begun never does.
 
     Args:
         work: called with one item; releases Python's lock for most of its time. For processes: a function of a module,
             perhaps a `functools.partial` of one.
         items: what to call it with.
         threads: how many.
-        ahead: how many items may be in work, or done and not yet taken.
-        stopped: a `threading.Event` that is set at the end, for work that takes long to look at.
-        processes: take processes, for work that keeps Python's lock; they end with this one, whatever ends it.
+        ahead: how many items may be in work, or done and not yet yielded.
+        stopped: a `threading.Event` that is set at the end, which long work can check.
+        processes: use processes, for work that holds Python's lock; they end with this one, whatever ends it.
 
     Yields:
         Pairs of an item and its result, in the order of the items. What `work` raises is raised here.
@@ -48,13 +48,7 @@ def in_order(work, items, threads, ahead, stopped=None, processes=False):
     """
     waiting = iter(items)
     running = collections.deque()
-    if processes:
-        # Anew, rather than as copies of this process, of whose threads only one would be copied.
-        context = multiprocessing.get_context("spawn")
-        pool = concurrent.futures.ProcessPoolExecutor(threads, context, follow_parent)
-    else:
-        pool = concurrent.futures.ThreadPoolExecutor(threads)
-    with pool:
+    with _pool(threads, processes) as pool:
 
         def start():
             while len(running) < ahead:
@@ -74,13 +68,20 @@ def in_order(work, items, threads, ahead, stopped=None, processes=False):
                 yield item, result
         except concurrent.futures.BrokenExecutor as error:
             raise WorkError(
-                "a worker process was killed, perhaps for lack of memory; fewer -p/--processors need less."
+                f"a worker process was killed, perhaps for lack of memory; fewer {option('processors')} need less."
             ) from error
         finally:
             if stopped is not None:
                 stopped.set()
             for _, future in running:
                 future.cancel()
+
+
+def _pool(threads, processes):
+    if not processes:
+        return concurrent.futures.ThreadPoolExecutor(threads)
+    # Not forked, since a fork copies only one of this process's threads.
+    return concurrent.futures.ProcessPoolExecutor(threads, multiprocessing.get_context("spawn"), follow_parent)
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ import pytest
 from lib.errors import UsageError, WorkError
 from lib.models.architecture import Architecture
 from lib.models.convnext import convnext
-from lib.models.transfer import KEPT, check_transfer, freeze_before, move_weights
+from lib.models.transfer import OWN, check_transfer, freeze_before, move_weights
 
 TINY = {"filters": 4, "blocks": (1, 2, 1, 1), "expansion": 2}
 
@@ -37,7 +37,7 @@ def test_weights_come_from_the_encoder_but_for_what_belongs_to_the_categories():
     for name, values in after.items():
         assert same(values, before[name] if name in transfer.fresh else theirs[name]), name
     for layer in classifier.layers:
-        assert layer.trainable == (layer.name in KEPT), layer.name
+        assert layer.trainable == (layer.name in OWN), layer.name
     assert all(same(values, theirs[name]) for name, values in weights(encoder).items())
     check_transfer(transfer, "e", "m")
 
