@@ -40,41 +40,11 @@ _FIXTURES = ROOT / "tests" / "fixtures"
 # Bytes that formats give a meaning to, and numbers at the ends of what fits.
 _TELLING = [b"\x00", b"\xff", b"\x7f", b"\x80", b"\xff\xff", b"\x00" * 4, b"\xff" * 4, b"\x7f\xff\xff\xff", b"\x80" * 8]
 _TELLING += [b"PK\x03\x04", b"\x89HDF", b"\xff\xd8\xff", b"\xff\xda", b"II*\x00", b"..", b"/", b"\t", b"\n", b'"', b"'"]
-_TEXTS = [
-    "",
-    "-1",
-    "0",
-    "1e999",
-    "NaN",
-    "null",
-    "true",
-    "[]",
-    "{}",
-    '""',
-    "9" * 5000,
-    "[" * 3000,
-    "\u202e",
-    "\ud7ff",
-    "\x1b[2J",
-]
+_TEXTS = ["", "-1", "0", "1e999", "NaN", "null", "true", "[]", "{}", '""', "9" * 5000, "[" * 3000]
+_TEXTS += ["\u202e", "\ud7ff", "\x1b[2J"]
 _TEXTS += ["\\ud800", "\\x00", "../../outside", "/dev/zero", "٣", "=1+1", "<script>", "a" * 70_000]
-_VALUES = [
-    None,
-    True,
-    -1,
-    0,
-    1 << 40,
-    10**30,
-    1e308,
-    "",
-    "a" * 300,
-    [],
-    {},
-    [[]],
-    "os.system",
-    ["a", 0, 0],
-    {"class_name": "Lambda"},
-]
+_VALUES = [None, True, -1, 0, 1 << 40, 10**30, 1e308, "", "a" * 300, [], {}, [[]], "os.system", ["a", 0, 0]]
+_VALUES += [{"class_name": "Lambda"}]
 
 
 class Kind(NamedTuple):

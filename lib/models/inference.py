@@ -66,13 +66,8 @@ def compile_logits(model, shape, changing=False, named="the model"):
         UsageError: the model can't be applied to such images; the function raises it, too.
     """
 
-    @tf.function(input_signature=[tf.TensorSpec(shape, tf.float32)], autograph=False)
-    def logits(pixels):
-        return _apply_folded(model, pixels, [model.output], tf.convert_to_tensor if changing else _array)[0]
-
-    with applying(named, shape):
-        logits.get_concrete_function()
-    return applied(logits, named, shape)
+    compute = _compile(model, shape, [model.output], tf.convert_to_tensor if changing else _array, named)
+    return lambda pixels: compute(pixels)[0]
 
 
 def applied(function, named, shape):
@@ -128,14 +123,19 @@ def compile_features(model, shape, named="the model"):
     if len(getattr(features, "shape", ())) != 2:
         raise NoFeaturesError(f"has no layer {FEATURES}, and the input of its last layer is not one vector per image")
 
+    return _compile(model, shape, [model.output, features], _array, named)
+
+
+def _compile(model, shape, wanted, read, named):
+    """A compiled function from pixels to float32 values of the `wanted` tensors; see `_apply_folded`."""
+
     @tf.function(input_signature=[tf.TensorSpec(shape, tf.float32)], autograph=False)
-    def answers(pixels):
-        logits, vectors = _apply_folded(model, pixels, [model.output, features], _array)
-        return logits, tf.cast(vectors, "float32")
+    def compute(pixels):
+        return [tf.cast(tensor, "float32") for tensor in _apply_folded(model, pixels, wanted, read)]
 
     with applying(named, shape):
-        answers.get_concrete_function()
-    return applied(answers, named, shape)
+        compute.get_concrete_function()
+    return applied(compute, named, shape)
 
 
 def _apply_folded(model, pixels, wanted, read):

@@ -1,6 +1,7 @@
 """The vision transformer (arXiv:2010.11929) in Keras, with the weights that timm and DeiT (arXiv:2012.12877) train."""
 
 import dataclasses
+import itertools
 import math
 import re
 
@@ -106,37 +107,35 @@ def design_of(shapes, heads=None):
 
 
 def array_shapes(design):
-    """The arrays that a checkpoint of a design has: name in timm's naming -> shape."""
-    width, hidden = design.width, design.hidden
-    patches = (design.size // design.patch) ** 2
-    shapes = {
-        "patch_embed.proj.weight": (width, design.bands, design.patch, design.patch),
-        "patch_embed.proj.bias": (width,),
-        "pos_embed": (1, patches + design.token_position, width),
-        f"{design.last}.weight": (width,),
-        f"{design.last}.bias": (width,),
-        "head.weight": (design.categories, width),
-        "head.bias": (design.categories,),
-    }
+    """The arrays of a checkpoint of a design: name in timm's naming -> shape."""
+    return {name: shape for name, (_, shape) in _arrays(design).items()}
+
+
+def _arrays(design):
+    """The arrays of a checkpoint of a design: name in timm's naming -> the Keras layer that takes it, shape."""
+    width, hidden, found = design.width, design.hidden, {}
+
+    def add(layer, name, shape, bias=True):
+        found[f"{name}.weight"] = layer, shape
+        if bias:
+            found[f"{name}.bias"] = layer, shape[:1]
+
+    add("patch_embed", "patch_embed.proj", (width, design.bands, design.patch, design.patch))
+    found["pos_embed"] = "tokens", (1, (design.size // design.patch) ** 2 + design.token_position, width)
     if design.class_token:
-        shapes["cls_token"] = (1, 1, width)
+        found["cls_token"] = "tokens", (1, 1, width)
     for number in range(design.depth):
-        block = {
-            **{f"norm{place}.{kind}": (width,) for place in (1, 2) for kind in ("weight", "bias")},
-            "attn.qkv.weight": (3 * width, width),
-            "attn.proj.weight": (width, width),
-            "attn.proj.bias": (width,),
-            "mlp.fc1.weight": (hidden, width),
-            "mlp.fc1.bias": (hidden,),
-            "mlp.fc2.weight": (width, hidden),
-            "mlp.fc2.bias": (width,),
-        }
-        if design.query_bias:
-            block["attn.qkv.bias"] = (3 * width,)
-        if design.layer_scale:
-            block.update({"ls1.gamma": (width,), "ls2.gamma": (width,)})
-        shapes.update({f"blocks.{number}.{name}": shape for name, shape in block.items()})
-    return shapes
+        name, layer = f"blocks.{number}", f"block{number}"
+        for place, shape in ((1, (hidden, width)), (2, (width, hidden))):
+            add(f"{layer}_norm{place}", f"{name}.norm{place}", (width,))
+            add(f"{layer}_dense{place}", f"{name}.mlp.fc{place}", shape)
+            if design.layer_scale:
+                found[f"{name}.ls{place}.gamma"] = f"{layer}_scale{place}", (width,)
+        add(f"{layer}_attention", f"{name}.attn.qkv", (3 * width, width), design.query_bias)
+        add(f"{layer}_attention", f"{name}.attn.proj", (width, width))
+    add(design.last, design.last, (width,))
+    add("head", "head", (design.categories, width))
+    return found
 
 
 def check_arrays(shapes, design):
@@ -246,33 +245,28 @@ def put_arrays(model, design, read):
         design: its `Design`.
         read: called with a name of `array_shapes`; returns that array.
     """
-    width, heads = design.width, design.heads
-    each = width // heads
+    for layer, rows in itertools.groupby(_arrays(design).items(), key=lambda row: row[1][0]):
+        values = [read(name) for name, _ in rows]
+        if layer == "tokens":
+            values = _tokens(design, *values)
+        elif layer.endswith("_attention"):
+            values = _attention(design, *values)
+        else:
+            values = [array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T for array in values]
+        model.get_layer(layer).set_weights([np.asarray(array, "float32") for array in values])
 
-    def kernel(name):
-        return read(f"{name}.weight").T
 
-    def put(layer, *values):
-        model.get_layer(layer).set_weights([np.asarray(value, "float32") for value in values])
-
-    put("patch_embed", read("patch_embed.proj.weight").transpose(2, 3, 1, 0), read("patch_embed.proj.bias"))
-    positions = read("pos_embed")[0]
+def _tokens(design, positions, *token):
     if design.class_token and not design.token_position:
-        positions = np.concatenate([np.zeros((1, width), "float32"), positions])
-    put("tokens", positions, *([read("cls_token")[0]] if design.class_token else []))
-    for number in range(design.depth):
-        names, layers = f"blocks.{number}", f"block{number}"
-        for place in (1, 2):
-            put(f"{layers}_norm{place}", read(f"{names}.norm{place}.weight"), read(f"{names}.norm{place}.bias"))
-            put(f"{layers}_dense{place}", kernel(f"{names}.mlp.fc{place}"), read(f"{names}.mlp.fc{place}.bias"))
-            if design.layer_scale:
-                put(f"{layers}_scale{place}", read(f"{names}.ls{place}.gamma"))
-        kernels = np.split(kernel(f"{names}.attn.qkv"), 3, axis=1)
-        biases = np.split(read(f"{names}.attn.qkv.bias") if design.query_bias else np.zeros(3 * width), 3)
-        parts = []
-        for values, bias in zip(kernels, biases):
-            parts += [values.reshape(width, heads, each), bias.reshape(heads, each)]
-        last = kernel(f"{names}.attn.proj").reshape(heads, each, width)
-        put(f"{layers}_attention", *parts, last, read(f"{names}.attn.proj.bias"))
-    put(design.last, read(f"{design.last}.weight"), read(f"{design.last}.bias"))
-    put("head", kernel("head"), read("head.bias"))
+        positions = np.concatenate([np.zeros((1, 1, design.width), "float32"), positions], axis=1)
+    return [positions[0], *(values[0] for values in token)]
+
+
+def _attention(design, kernel, *others):
+    """A `MultiHeadAttention`'s weights: kernels and biases of queries, keys, values and the projection."""
+    *bias, projection, projection_bias = others
+    each, weights = design.width // design.heads, []
+    biases = np.split(bias[0] if bias else np.zeros(3 * design.width), 3)
+    for part, part_bias in zip(np.split(kernel.T, 3, axis=1), biases):
+        weights += [part.reshape(design.width, design.heads, each), part_bias.reshape(design.heads, each)]
+    return [*weights, projection.T.reshape(design.heads, each, design.width), projection_bias]
