@@ -24,9 +24,19 @@ def here(tmp_path):
     return tmp_path
 
 
-def run(here, *arguments):
-    command = [*script("convnextClassifier.py"), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, cwd=here)
+@pytest.fixture
+def run(here, monkeypatch, capsys):
+    """Calls the script in the folder; gives its status and what it writes to stdout and stderr."""
+    monkeypatch.chdir(here)
+
+    def call(*arguments):
+        try:
+            status = convnextClassifier.main(list(map(str, arguments)))
+        except SystemExit as ended:
+            status = ended.code
+        return (status, *capsys.readouterr())
+
+    return call
 
 
 def test_the_options_are_the_settings():
@@ -35,7 +45,8 @@ def test_the_options_are_the_settings():
 
 
 def test_a_classifier_is_made(here):
-    done = run(here, "-e", "encoder.keras", "-m", "model.keras", "-o", "tune.keras")
+    command = [*script("convnextClassifier.py"), "-e", "encoder.keras", "-m", "model.keras", "-o", "tune.keras"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=here)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == "tune.keras: 24 layers from the encoder, 2 fresh, 24 frozen\n"
     tuned, encoder, model = (load_model(here / f"{name}.keras") for name in ("tune", "encoder", "model"))
@@ -46,27 +57,25 @@ def test_a_classifier_is_made(here):
             np.testing.assert_array_equal(ours, theirs)
 
 
-def test_the_published_model_is_an_encoder(here, shared):
+def test_the_published_model_is_an_encoder(here, run, shared):
     save_model(convnext(Architecture(categories=5, filters=24, expansion=2)), here / "model.keras")
     encoder = shared / "models" / "ConvNeXt-distilled.keras"
-    done = run(here, "-e", encoder, "-m", "model.keras", "-o", "tune.keras", "-c", "-g", "3", "-p", "1")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "80 layers from the encoder, 2 fresh, 80 frozen" in done.stdout
+    done = run("-e", encoder, "-m", "model.keras", "-o", "tune.keras", "-c", "-g", "3", "-p", "1")
+    assert done == (0, "tune.keras: 80 layers from the encoder, 2 fresh, 80 frozen\n", "")
 
 
-@pytest.mark.slow
-def test_another_architecture_is_one_sentence_unless_partial(here):
+def test_another_architecture_is_one_sentence_unless_partial(here, run):
     save_model(convnext(Architecture(categories=9, **{**TINY, "expansion": 3})), here / "other.keras")
-    done = run(here, "-e", "other.keras", "-m", "model.keras", "-o", "tune.keras")
-    assert (done.returncode, done.stdout) == (1, "")
-    *layers, sentence = done.stderr.splitlines()
-    assert sentence.startswith("convnextClassifier.py: other.keras does not fit model.keras: 8 layers can't be moved")
+    status, out, err = run("-e", "other.keras", "-m", "model.keras", "-o", "tune.keras")
+    assert (status, out) == (1, "")
+    *layers, sentence = err.splitlines()
+    assert ": other.keras does not fit model.keras: 8 layers can't be moved" in sentence
     assert len(layers) == 8
     assert layers[0] == "convNeXt0_block0_expand_conv2D: [(1, 1, 4, 12)] in the encoder, [(1, 1, 4, 8)] in the model"
     assert not (here / "tune.keras").exists()
-    done = run(here, "-e", "other.keras", "-m", "model.keras", "-o", "tune.keras", "--partial")
-    assert done.returncode == 0 and done.stderr.splitlines() == layers
-    assert done.stdout == "tune.keras: 16 layers from the encoder, 10 fresh, 16 frozen\n"
+    status, out, err = run("-e", "other.keras", "-m", "model.keras", "-o", "tune.keras", "--partial")
+    assert status == 0 and err.splitlines() == layers
+    assert out == "tune.keras: 16 layers from the encoder, 10 fresh, 16 frozen\n"
 
 
 @pytest.mark.parametrize(
@@ -79,16 +88,16 @@ def test_another_architecture_is_one_sentence_unless_partial(here):
         (["-o", "a.h5"], ["-o/--output", ".keras"]),
     ],
 )
-def test_a_wrong_call_is_one_line_and_leaves_nothing(wrong, words, here):
+def test_a_wrong_call_is_one_line_and_leaves_nothing(wrong, words, here, run):
     (here / "bad.keras").write_bytes((here / "model.keras").read_bytes()[:-9])
     before = {path: path.read_bytes() for path in here.iterdir()}
-    done = run(here, "-e", "encoder.keras", "-m", "model.keras", "-o", "tune.keras", *wrong)
-    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
-    assert all(word in done.stderr for word in words), done.stderr
+    status, out, err = run("-e", "encoder.keras", "-m", "model.keras", "-o", "tune.keras", *wrong)
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert all(word in err for word in words), err
     assert {path: path.read_bytes() for path in here.iterdir()} == before
 
 
-@pytest.mark.slow
-def test_a_foreign_encoder_says_that_nothing_fits(here):
-    done = run(here, "-e", FIXTURES / "keras" / "nested-3.0.keras", "-m", "model.keras", "-o", "t.keras", "--partial")
-    assert done.returncode == 1 and "no layer can be moved" in done.stderr
+def test_a_foreign_encoder_says_that_nothing_fits(run):
+    foreign = FIXTURES / "keras" / "nested-3.0.keras"
+    status, _, err = run("-e", foreign, "-m", "model.keras", "-o", "t.keras", "--partial")
+    assert status == 1 and "no layer can be moved" in err

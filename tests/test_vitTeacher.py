@@ -120,9 +120,14 @@ def test_no_numbers_and_no_room_are_one_sentence(tmp_path, monkeypatch):
         (["--key", "optimizer"], 2, "has no dictionary 'optimizer'"),
     ],
 )
-def test_a_wrong_call_is_one_line_and_leaves_nothing(tmp_path, options, status, words):
+def test_a_wrong_call_is_one_line_and_leaves_nothing(tmp_path, monkeypatch, capsys, options, status, words):
     (tmp_path / "text.pth").write_text("no checkpoint")
-    done = run(tmp_path, "-c", VIT / "token.pth", "-o", "teacher", *options)
-    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (status, "", 1), done.stderr
-    assert words in done.stderr
+    monkeypatch.chdir(tmp_path)
+    try:
+        ended = vitTeacher.main(["-c", str(VIT / "token.pth"), "-o", "teacher", *options])
+    except SystemExit as error:
+        ended = error.code
+    out, err = capsys.readouterr()
+    assert (ended, out, err.count("\n")) == (status, "", 1), err
+    assert words in err
     assert [path.name for path in tmp_path.iterdir()] == ["text.pth"]

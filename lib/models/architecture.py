@@ -51,12 +51,12 @@ class Settings(Architecture):
     """An architecture and what is written.
 
     Attributes:
-        output: the `.keras` file to write.
+        output: the `.keras` file to write; required.
         size: the side in pixels of the images that the model is for, which the file records.
         plot: a `.png` or `.svg` file for a picture of the model; None for none.
     """
 
-    output: str = "model.keras"
+    output: Optional[str] = None
     size: int = 256
     plot: Optional[str] = None
 
