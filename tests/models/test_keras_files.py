@@ -4,6 +4,7 @@ import io
 import json
 import os
 import struct
+import tempfile
 import zipfile
 
 import h5py
@@ -335,6 +336,17 @@ def test_a_setting_that_this_keras_does_not_know_is_named(tmp_path):
     path = rewritten(FIXTURES / "keras" / "reference-3.15.keras", tmp_path / "a.keras", change)
     with pytest.raises(UsageError, match=r"'convNeXt0_downSample_conv2D' with the setting future=7"):
         load_model(path)
+
+
+def test_a_folder_that_can_not_be_written_to_is_an_error_that_names_the_model(tmp_path, monkeypatch):
+    def refuse(*arguments):
+        raise PermissionError(13, "Permission denied", "/.m.keras.twi6r3q9")
+
+    path = str(tmp_path / "m.keras")
+    monkeypatch.setattr(tempfile, "mkdtemp", refuse)
+    with pytest.raises(PermissionError) as error:
+        save_model(tiny_model(), path)
+    assert error.value.filename == path
 
 
 def test_a_failed_save_leaves_the_former_file(tmp_path, monkeypatch):

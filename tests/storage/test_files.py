@@ -1,11 +1,12 @@
 """Files that appear whole or not at all, and files that are locked."""
 
 import os
+import signal
 import threading
 
 import pytest
 
-from lib.storage.files import checksum, open_locked, whole_file
+from lib.storage.files import checksum, checksum_of, open_locked, whole_file
 
 
 def test_a_whole_file_replaces_the_former_one(tmp_path):
@@ -54,3 +55,53 @@ def test_a_job_that_slurm_has_begun_again_waits_for_the_lock_of_its_former_turn(
     assert (file is not None) == (turns == "1")
     if file:
         file.close()
+
+
+def test_a_directory_has_the_checksum_of_its_names_and_contents(tmp_path):
+    def checksum_with(**contents):
+        for path in tmp_path.iterdir():
+            path.unlink()
+        for name, content in contents.items():
+            (tmp_path / name).write_text(content)
+        return checksum_of(str(tmp_path))
+
+    first = checksum_with(b="1", a="2")
+    assert first == checksum_with(a="2", b="1")
+    assert len({first, checksum_with(a="1", b="2"), checksum_with(a="2", c="1"), checksum_with(a="2")}) == 4
+
+
+def test_a_file_that_is_removed_while_it_is_waited_for_is_made_anew(tmp_path, monkeypatch):
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    path = str(tmp_path / "file")
+    held = open_locked(path)
+
+    def finish():
+        os.unlink(path)
+        held.close()
+
+    ending = threading.Timer(0.3, finish)
+    ending.start()
+    with open_locked(path) as file:
+        ending.join()
+        assert os.path.samestat(os.fstat(file.fileno()), os.stat(path))
+
+
+@pytest.fixture
+def at_once():
+    """Fails within seconds where opening a named pipe would wait for ever."""
+
+    def stop(*_):
+        raise AssertionError("it waits for ever")
+
+    former = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(20)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, former)
+
+
+def test_named_pipes_are_refused_not_opened(tmp_path, at_once):
+    os.mkfifo(tmp_path / "pipe")
+    for read in (checksum, open_locked, lambda path: checksum_of(os.path.dirname(path))):
+        with pytest.raises(OSError, match="it is not a regular file"):
+            read(str(tmp_path / "pipe"))

@@ -759,7 +759,6 @@ def test_named_pipes_are_not_waited_for(tmp_path, at_once):
     from lib.data.embeddings import Embeddings
     from lib.prediction.sorting import sort_images
     from lib.soup import _fingerprints
-    from lib.storage.files import checksum_of
     from lib.storage.tables import ResumableTable, check_errors_table, settings_of
     from lib.training.hyperparameters import read_log
 
@@ -775,8 +774,6 @@ def test_named_pipes_are_not_waited_for(tmp_path, at_once):
     assert said == [f"Left out: {path} can't be read (it is not a regular file)."]
     with pytest.raises(argparse.ArgumentTypeError, match="is neither a .keras file nor the directory of a SavedModel"):
         cli.teacher(path)
-    with pytest.raises(OSError, match="it is not a regular file"):
-        checksum_of(os.path.dirname(path))
     log = pipe("log", "optimization-log.tsv")
     with pytest.raises(UsageError, match=r"optimization-log.tsv can't be read as a table \(it is not a regular file"):
         read_log(os.path.dirname(log))
@@ -826,13 +823,11 @@ def test_a_folder_that_is_linked_from_several_places_is_listed_in_each(tmp_path)
 def test_reasons_that_would_mislead(tmp_path, monkeypatch):
     import builtins
 
-    from toys import write_model, write_records
+    from toys import write_records
 
     from lib.data import records
     from lib.data.images import ImageError, read_image
     from lib.data.shards import of_file
-    from lib.models.keras_files import load_model, save_model
-    from lib.system.memory import amount
 
     def refuse(*arguments, **options):
         raise PermissionError(13, "Permission denied", str(arguments[0]))
@@ -845,7 +840,6 @@ def test_reasons_that_would_mislead(tmp_path, monkeypatch):
     with pytest.raises(records.BadRecordError, match=r"can't be decoded \(its header is damaged or cut short\)"):
         records.decode(b"\xff\xd8")
 
-    assert (amount(999), amount(1 << 20), amount(2.5e9)) == ("0.0 MB", "1.0 MB", "2.5 GB")
     found = records.open_records([write_records(tmp_path / "a.tfr", 2, 1)], "-t")
     with monkeypatch.context() as patch:
         patch.setattr(records.np, "empty", lambda *arguments: refuse(""))
@@ -865,13 +859,6 @@ def test_reasons_that_would_mislead(tmp_path, monkeypatch):
         (tmp_path / "list.txt").write_bytes(content)
         with pytest.raises(UsageError, match=words):
             of_file(str(tmp_path / "list.txt"), lambda name: name.endswith(".jpg"))
-
-    path = str(tmp_path / "m.keras")
-    model = load_model(write_model(path))
-    monkeypatch.setattr(tempfile, "mkdtemp", lambda *arguments: refuse("/.m.keras.twi6r3q9"))
-    with pytest.raises(PermissionError) as error:
-        save_model(model, path)
-    assert error.value.filename == path
 
 
 class Touch:
