@@ -49,18 +49,6 @@ REDUNDANT = frozenset(["batch_input_shape", "build_input_shape", "dynamic", "key
 # The same setting under the name that Keras 3 gave it.
 RENAMED = {("LeakyReLU", "alpha"): "negative_slope", ("LeakyReLU", "negative_slope"): "alpha"}
 
-# Operators between tensors, as Keras 2 and Keras 3 write them, to what they do; see `_operation`.
-OPERATIONS = {
-    "__operators__.add": "add",
-    "math.add": "add",
-    "Add": "add",
-    "math.multiply": "multiply",
-    "Multiply": "multiply",
-    "math.subtract": "subtract",
-    "Subtract": "subtract",
-}
-
-
 # What arrays in a description may hold.
 NUMBERS = ("float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "bool")
 
@@ -425,16 +413,16 @@ def _value(value, name):
 
 def _operation(operation, name):
     """A callable that does with layers what an operator between tensors did."""
-    kind = OPERATIONS.get(operation)
-    if kind is None:
+    layers = {"add": keras.layers.Add, "multiply": keras.layers.Multiply, "subtract": keras.layers.Subtract}
+    kind = re.sub(r"^(__operators__|math)\.", "", operation).lower()  # `math.add` of Keras 2, `Add` of Keras 3
+    if kind not in layers:
         raise RefusedError(f"holds the operation {name!r} ({operation}), which no plain layer stands for")
-    pairwise = {"add": keras.layers.Add, "multiply": keras.layers.Multiply, "subtract": keras.layers.Subtract}[kind]
 
     def apply(x, y, **options):
         if any(value is not None for value in options.values()):
             raise RefusedError(f"holds the operation {name!r} with unknown settings")
         if keras.backend.is_keras_tensor(x) and keras.backend.is_keras_tensor(y):
-            return pairwise(name=name)([x, y])
+            return layers[kind](name=name)([x, y])
         tensor, number = (x, y) if keras.backend.is_keras_tensor(x) else (y, x)
         if np.ndim(number) or (kind == "subtract" and tensor is y):
             raise RefusedError(f"holds the operation {name!r} with a constant that no plain layer stands for")

@@ -35,7 +35,8 @@ def refusing(path, kind):
 
 def one_line(error):
     """An error's message in one line; its class's name if it has none."""
-    return " ".join(str(error.args[0] if error.args else error).split()) or type(error).__name__
+    message = error.args[0] if isinstance(error, KeyError) and error.args else error  # else it would be in quotes
+    return " ".join(str(message).split()) or type(error).__name__
 
 
 def check_zip_member(member, archive_size, shrinking=1, small=0):

@@ -79,6 +79,7 @@ def test_members_of_a_zip_are_taken_up_to_a_size_and_in_known_ways(members):
         (RefusedError("has no weights"), "a.keras has no weights."),
         (FileNotFoundError(2, "No such file"), "a.keras doesn't exist; give an existing .keras file."),
         (KeyError("layers\n  "), "a.keras is not a whole .keras file (layers)."),
+        (IsADirectoryError(21, "Is a directory"), "a.keras is not a whole .keras file ([Errno 21] Is a directory)."),
         (zipfile.BadZipFile(), "a.keras is not a whole .keras file (BadZipFile)."),
         (UsageError("as it is."), "as it is."),
     ],
