@@ -49,9 +49,37 @@ def compare_settings(recorded, settings, named, setting="output"):
             )
 
 
+def _connect(path):
+    address = f"file:{quote(os.fsencode(os.path.abspath(path)))}?vfs=unix-none"
+    return sqlite3.connect(address, uri=True, isolation_level=None, check_same_thread=False)
+
+
 def _short(value):
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "…"
+
+
+def missing(known, keys):
+    """Yield the number and the key of those of `keys` that `known` lacks; both ascend, nothing is held in memory."""
+    known = iter(known)
+    at = next(known, None)
+    for number, key in enumerate(keys):
+        while at is not None and at < key:
+            at = next(known, None)
+        if at != key:
+            yield number, key
+
+
+def settings_of_journal(path, kind):
+    """The settings that a journal of a kind was begun with; empty if there is none, or a process is writing it."""
+    file = open_locked(path) if os.path.isfile(path) else None
+    if file is not None:
+        with file, contextlib.suppress(sqlite3.Error, TypeError, ValueError):
+            with contextlib.closing(_connect(path)) as database:
+                (text,) = database.execute("SELECT value FROM facts WHERE name = 'begin'").fetchone()
+            begin = parse_json(text)
+            return begin["settings"] if begin["kind"] == kind else {}
+    return {}
 
 
 class Journal:
@@ -63,11 +91,14 @@ class Journal:
         settings: what the entries depend on, a dictionary that JSON can hold.
         output: the result that the entries are for, to be named in messages; None for the journal itself.
         setting: the name of the setting that names the result.
+        former: a finished result that is continued, with methods `keys` and `entries` as here; None for none. It stands
+            for the entries until one is added; then the journal begins with them, in a step that no kill divides.
         fresh: begin anew, whatever there is.
         replace: begin anew if there is a journal of other settings, rather than refuse.
 
     Attributes:
         continued: whether an earlier call had begun.
+        former: the finished result, as long as nothing has been added to it.
 
     Raises:
         UsageError: another process is writing, or there is something else: another program's file, a journal of
@@ -75,7 +106,7 @@ class Journal:
         WorkError: it can't be written, or is damaged.
     """
 
-    def __init__(self, path, kind, settings, output=None, setting="output", fresh=False, replace=False):
+    def __init__(self, path, kind, settings, output=None, setting="output", former=None, fresh=False, replace=False):
         self.path, self._output, self._setting = path, output or path, setting
         self._database = None
         begin = {"kind": kind, "settings": json.loads(json.dumps(settings))}
@@ -93,8 +124,10 @@ class Journal:
                 if not replace:
                     compare_settings(recorded["settings"], begin["settings"], self._output, setting)
                 self.continued = False
-            if not self.continued:
-                self._begin(begin)
+            self._to_begin = None if self.continued else begin
+            self.former = None if self.continued else former
+            if self.former is None and not self.continued:
+                self._begin()
         except BaseException:
             self._close()
             raise
@@ -116,17 +149,13 @@ class Journal:
 
     def keys(self):
         """Yield the keys, ascending byte by byte."""
+        if self.former is not None:
+            return self.former.keys()
         return (key for (key,) in self._stream("SELECT key FROM entries ORDER BY key"))
 
     def missing(self, keys):
         """Yield those of `keys`, which have to ascend, that have no entry; nothing is held in memory."""
-        known = self.keys()
-        at = next(known, None)
-        for key in keys:
-            while at is not None and at < key:
-                at = next(known, None)
-            if at != key:
-                yield key
+        return (key for _, key in missing(self.keys(), keys))
 
     def facts(self):
         """Yield pairs of a key and what is known `about` its entry, ascending; the contents are not read."""
@@ -151,11 +180,12 @@ class Journal:
 
     def extend(self, entries):
         """Add entries, triples as of `entries`."""
-        rows = ((key, None if about is None else json.dumps(about), content) for key, about, content in entries)
+        if self._to_begin is not None:
+            self._begin()
         with self._sentences():
             if not self._database.in_transaction:
                 self._database.execute("BEGIN")
-            self._database.executemany("INSERT OR REPLACE INTO entries VALUES (?, ?, ?)", rows)
+            self._insert(entries)
         if time.monotonic() - self._saved >= _SAVE_SECONDS:
             self.save()
 
@@ -192,9 +222,8 @@ class Journal:
         start = self._file.read(len(_MAGIC))
         if start and start != _MAGIC and not os.path.exists(self.path + "-journal"):  # else it is to be rolled back
             raise UsageError(foreign)
-        address = f"file:{quote(os.fsencode(os.path.abspath(self.path)))}?vfs=unix-none"
         try:
-            self._database = sqlite3.connect(address, uri=True, isolation_level=None, check_same_thread=False)
+            self._database = _connect(self.path)
             (number,) = self._database.execute("PRAGMA application_id").fetchone()
             tables = self._database.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0]
         except sqlite3.DatabaseError as error:
@@ -211,14 +240,19 @@ class Journal:
                 self._database.executescript(script)
         self._saved = 0.0  # so that the first entry is saved at once
 
-    def _begin(self, begin):
+    def _begin(self):
         """Empty the journal and note what it is for, in one step that a kill can't divide."""
-        with self._sentences():
+        with self._sentences(), self._database:  # which commits, or takes back what was done
             self._database.execute("BEGIN")
             self._database.execute("DELETE FROM entries")
             self._database.execute("DELETE FROM facts")
-            self._database.execute("INSERT INTO facts VALUES ('begin', ?)", (json.dumps(begin),))
-            self._database.execute("COMMIT")
+            self._database.execute("INSERT INTO facts VALUES ('begin', ?)", (json.dumps(self._to_begin),))
+            self._insert([] if self.former is None else self.former.entries())
+        self._to_begin = self.former = None
+
+    def _insert(self, entries):
+        rows = ((key, None if about is None else json.dumps(about), content) for key, about, content in entries)
+        self._database.executemany("INSERT OR REPLACE INTO entries VALUES (?, ?, ?)", rows)
 
     def _fact(self, name):
         found = self._rows("SELECT value FROM facts WHERE name = ?", (name,))

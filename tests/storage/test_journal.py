@@ -13,7 +13,7 @@ import pytest
 from conftest import ROOT
 
 from lib.errors import UsageError, WorkError
-from lib.storage.journal import Journal
+from lib.storage.journal import Journal, settings_of_journal
 
 SETTINGS = {"model": "ConvNeXt-N", "top": 1}
 
@@ -36,6 +36,56 @@ def test_entries_come_back_in_the_order_of_their_keys(tmp_path):
         assert list(journal.missing([b"", b"a", b"aa", b"c", b"d", b"e"])) == [b"", b"aa", b"d", b"e"]
         journal.remove()
     assert os.listdir(tmp_path) == []
+
+
+class Finished:
+    """A result that is continued."""
+
+    def __init__(self, *entries, broken=False):
+        self._entries, self._broken = entries, broken
+
+    def keys(self):
+        return (key for key, _, _ in self.entries())
+
+    def entries(self):
+        yield from self._entries
+        if self._broken:
+            raise UsageError("things.tsv is not whole.")
+
+
+def test_a_finished_result_is_continued(tmp_path):
+    finished = Finished((b"a", None, b"1"), (b"b", {"x": 1}, b"2"))
+    with opened(tmp_path / "j", former=finished) as journal:
+        assert list(journal.missing([b"a", b"b", b"c"])) == [b"c"] and journal.former is finished
+    assert os.listdir(tmp_path) == []  # as nothing was added
+    with opened(tmp_path / "j", former=finished) as journal:
+        journal.add(b"c", b"3")
+        assert list(journal.keys()) == [b"a", b"b", b"c"] and journal.former is None
+    with opened(tmp_path / "j", former=Finished(broken=True)) as journal:  # which is not read again
+        assert journal.continued and journal.former is None and len(journal) == 3
+    with opened(tmp_path / "j", fresh=True) as journal:
+        assert list(journal.keys()) == []
+
+
+def test_nothing_of_a_finished_result_that_is_damaged_is_taken_over(tmp_path):
+    with pytest.raises(UsageError, match="is not whole"), opened(
+        tmp_path / "j", former=Finished((b"a", None, b"1"), broken=True)
+    ) as journal:
+        journal.add(b"c", b"3")
+    assert os.listdir(tmp_path) == []
+
+
+def test_what_it_was_begun_with_can_be_asked(tmp_path):
+    path = str(tmp_path / "j")
+    assert settings_of_journal(path, "things") == {} and os.listdir(tmp_path) == []
+    with opened(path) as journal:
+        journal.add(b"a", b"1")
+        assert settings_of_journal(path, "things") == {}  # another process has it
+    assert settings_of_journal(path, "things") == SETTINGS
+    assert settings_of_journal(path, "pictures") == {}
+    for content in (b"", b"my own notes\n" * 200, b"SQLite format 3\0" + bytes(3000)):
+        (tmp_path / "j").write_bytes(content)
+        assert settings_of_journal(path, "things") == {} and (tmp_path / "j").read_bytes() == content
 
 
 def test_one_without_entries_leaves_nothing(tmp_path):
