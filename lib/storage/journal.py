@@ -139,7 +139,7 @@ class Journal:
         with contextlib.suppress(StageError):  # such as a full disk, which has been told of
             self.save()
         with contextlib.suppress(StageError):
-            if self._database is not None and not len(self):
+            if self._database is not None and not len(self) and self.finished is None:
                 self.remove()
         self._close()
 

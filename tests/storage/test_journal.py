@@ -204,3 +204,10 @@ def test_what_is_finished_is_noted(tmp_path):
         journal.finish({"shard": "1/2"})
     with opened(tmp_path / "j") as journal:
         assert json.loads(json.dumps(journal.finished)) == {"shard": "1/2"}
+
+
+def test_one_that_is_finished_without_entries_stays(tmp_path):
+    with opened(tmp_path / "j") as journal:
+        journal.finish({"shard": "2/2"})
+    with opened(tmp_path / "j") as journal:
+        assert journal.finished == {"shard": "2/2"} and len(journal) == 0
