@@ -23,7 +23,7 @@ from lib.training.batches import feeds, mixed_examples, stacked, training_feed
 
 def input_seconds(path, size, batch, seed, classes, search=None):
     """Seconds of two passes over the input and of one that changes (as `search` says), crops and mixes it, too."""
-    images = load_images(open_records([path], "-t"), report=lambda message: None)
+    images = load_images(open_records([path], "train"))
     strategy = tf.distribute.OneDeviceStrategy("/CPU:0")
     mix = tf.function(functools.partial(mixed_examples, size=size, classes=classes, search=search))
 

@@ -10,7 +10,7 @@ import sys
 import numpy as np
 from PIL import Image
 
-from lib.data.records import make_record
+from lib.data.record_format import make_record
 
 SIZE, POINTS, VARIANCE = 224, 10_000, 0.05
 

@@ -25,7 +25,7 @@ from benchmarks.common import ROOT, hand_over, machine, measure, print_table
 from benchmarks.predict import draw
 from benchmarks.train import CLASSES, make_model
 from lib.data.categories import LABELS
-from lib.data.records import make_record
+from lib.data.record_format import make_record
 from tools.sample import draw as draw_sample
 
 DIFFERENT = 20

@@ -260,8 +260,8 @@ class _Candidates:
         ):
             if name not in needed:
                 continue
-            records = open_records(files, option, settings.outputs, mapping, settings.skip_bad)
-            images = load_images(records, bands, None, processors, settings.skip_bad, report)
+            records = open_records(files, name, settings.outputs, mapping, settings.skip_bad)
+            images = load_images(records, bands, None, processors, settings.skip_bad)
             if weights is not None and not weights[images.records.category].any():
                 raise UsageError(f"-w/--weight: at least one category in {option} needs a number above 0.")
             check_size(self.model, images, f"-m/--model: {self.paths[0]}", option)
@@ -269,7 +269,7 @@ class _Candidates:
             if images.shape not in self._compute:
                 shape, named = (self._step, *images.shape), f"-m/--model: {self.paths[0]}"
                 self._compute[images.shape] = _compile(self.model, shape, settings, named)
-        self.left_out = tell_left_out(self._images.values(), report)
+        self.left_out = tell_left_out(self._images.values())
 
     def _open_first(self, report):
         """Build the model from the first file that can be read; those before it are named and left out."""

@@ -116,8 +116,8 @@ def _use_records(path):
     from lib.data.records import load_images, open_records
 
     for skip_bad in (False, True):
-        records = open_records([path], "-t/--train", 3, skip_bad=skip_bad)
-        images = load_images(records, processors=1, skip_bad=skip_bad, report=_nothing)
+        records = open_records([path], "train", 3, skip_bad=skip_bad)
+        images = load_images(records, processors=1, skip_bad=skip_bad)
         assert images.take(np.arange(len(images))).shape == (len(images), *images.shape)
 
 
@@ -484,14 +484,11 @@ def _spoilt_zip(content, rng):
 
 
 def _spoilt_record(content, rng):
-    from lib.data import records
+    from lib.data.record_format import frame
 
     length = struct.unpack("<Q", content[:8])[0]
     inside = _spoilt(content[12 : 12 + length], [content], rng)
-    head = struct.pack("<Q", len(inside))
-    check = records._checksum
-    record = head + struct.pack("<I", check(head)) + inside + struct.pack("<I", check(inside))
-    return record + content[16 + length :]
+    return frame(inside) + content[16 + length :]
 
 
 def _spoilt_json_lines(content, rng):

@@ -34,7 +34,7 @@ def write_safetensors(path, arrays):
 
 def train_vit(path, epochs=12):
     """Train a small vision transformer on records; its design and model."""
-    images = load_images(open_records([str(path)], "-t"), report=lambda message: None)
+    images = load_images(open_records([str(path)], "-t"))
     mean, deviation = (np.array(values, "float32") for values in NORMALIZATIONS["imagenet"])
     pixels = (images.take(np.arange(len(images))) / 255 - mean) / deviation
     keras.utils.set_random_seed(1)

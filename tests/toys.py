@@ -5,7 +5,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from lib.data.records import make_record
+from lib.data.record_format import make_record, scan
 
 SIZE = 16
 
@@ -26,6 +26,24 @@ def write_records(path, count, seed, classes=3, size=SIZE):
             jpeg = io.BytesIO()
             Image.fromarray(picture(number % classes, rng, size)).save(jpeg, "JPEG", quality=94)
             file.write(make_record(number % classes, jpeg.getvalue()))
+    return str(path)
+
+
+def jpeg(seed, size=(16, 12), mode="RGB"):
+    """The bytes of a JPEG of noise, `size` being its width and height."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3)).astype("uint8")
+    file = io.BytesIO()
+    Image.fromarray(pixels).convert(mode).save(file, "JPEG", quality=90)
+    return file.getvalue()
+
+
+def write_damaged_records(path, count=12, first=5):
+    """Write records, from the first-th on unreadable since a bit of its length is flipped; returns the path as text."""
+    write_records(path, count, 1)
+    place = list(scan(str(path)))[first].offset - 12
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
     return str(path)
 
 

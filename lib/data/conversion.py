@@ -15,7 +15,7 @@ import simplejpeg
 from lib.data.categories import CATEGORIES, Category, find_category, read_categories, write_categories
 from lib.data.duplicates import difference_hash, join, near_groups
 from lib.data.images import MAX_PIXELS, ImageError, limit_memory, list_images, read_image
-from lib.data.records import make_record
+from lib.data.record_format import make_record
 from lib.data.shards import Shard, of_folder
 from lib.data.splits import SPLITS, UNUSED, shuffled, split, straddling
 from lib.errors import UsageError, WorkError

@@ -89,18 +89,22 @@ def join(groups, pairs):
     Returns:
         The groups then, in the same form.
     """
-    roots = groups.copy()
-    while len(pairs):
-        ends = np.sort(roots[pairs], axis=1)
-        apart = ends[:, 0] != ends[:, 1]
-        pairs, ends = pairs[apart], ends[apart]
-        np.minimum.at(roots, ends[:, 1], ends[:, 0])
-        while True:
-            jumped = roots[roots]
-            if np.array_equal(jumped, roots):
-                break
-            roots = jumped
-    return roots
+    pairs = pairs[groups[pairs[:, 0]] != groups[pairs[:, 1]]]
+    if not len(pairs):
+        return groups.copy()
+
+    # Here, since their import takes as long as a small collection.
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    numbers, ends = np.unique(groups[pairs], return_inverse=True)
+    ones, others = ends.reshape(-1, 2).T
+    graph = coo_matrix((np.ones(len(pairs), bool), (ones, others)), (len(numbers), len(numbers)))
+    _, components = connected_components(graph, directed=False)
+    _, lowest = np.unique(components, return_index=True)
+    joined = groups.copy()
+    joined[numbers] = numbers[lowest[components]]
+    return joined[groups]
 
 
 def _set_bits(values):

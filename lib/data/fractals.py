@@ -10,7 +10,7 @@ from typing import NamedTuple
 import simplejpeg
 
 from lib.data.attractors import CANVAS, draw_category
-from lib.data.records import make_record, record_ends
+from lib.data.record_format import make_record, record_ends
 from lib.display.contact_sheet import contact_sheet
 from lib.errors import UsageError, WorkError
 from lib.storage.files import open_locked, whole_file

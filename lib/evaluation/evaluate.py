@@ -116,12 +116,12 @@ def answer_records(
             loaded.append(load_model(path, outputs))
             check_bands(loaded[-1], path)
     mapping = None if number_map is None else read_number_map(number_map)
-    opened = open_records(records, "-t/--test", outputs, mapping, skip_bad)
+    opened = open_records(records, "test", outputs, mapping, skip_bad)
     bands = {model.input_shape[-1] for model in loaded}
     if len(bands) > 1:
         raise UsageError(f"--compare: {models[1][1]} takes images with another number of bands than {models[0][1]}.")
-    images = load_images(opened, bands.pop(), None, processors, skip_bad, report)
-    tell_left_out((images,), report)
+    images = load_images(opened, bands.pop(), None, processors, skip_bad)
+    tell_left_out((images,))
     for (option, path), model in zip(models, loaded):
         check_size(model, images, f"{option}: {path}", "-t/--test")
     step, threads = side_by_side(device, batch, processors)

@@ -95,19 +95,19 @@ def open_images(
         WorkError: bad records.
     """
     opened = [
-        open_records(files, option, outputs, number_map, skip_bad)
-        for files, option in ((train, "-t/--train"), (validate, "-v/--validate"))
+        open_records(files, setting, outputs, number_map, skip_bad)
+        for files, setting in ((train, "train"), (validate, "validate"))
     ]
     if batch > len(opened[0]):
         raise UsageError(f"{batch_option}: {batch} is more than the {len(opened[0]):,} records of -t/--train.")
     if batch % replicas:
         raise UsageError(f"{batch_option}: {batch} can't be divided evenly among {replicas} devices.")
     images, validation = (
-        load_images(records, bands, execution.cache, execution.processors, skip_bad, report) for records in opened
+        load_images(records, bands, execution.cache, execution.processors, skip_bad) for records in opened
     )
     if batch > len(images):
         raise UsageError(f"{batch_option}: {batch} is more than the {len(images):,} usable images of -t/--train.")
-    return images, validation, tell_left_out((images, validation), report)
+    return images, validation, tell_left_out((images, validation))
 
 
 def circumstances(execution, strategy, images, validation, left_out):

@@ -123,7 +123,7 @@ def fitting_ranges(settings, ranges):
 
     keys = {key.attribute: key for key in KEYS}
     batch, temperature = keys["batch_power"], keys["distill_temperature"]
-    count = len(open_records(settings.train, "-t/--train", settings.outputs, skip_bad=settings.skip_bad))
+    count = len(open_records(settings.train, "train", settings.outputs, skip_bad=settings.skip_bad))
     most = count.bit_length() - 1
     if batch in ranges and ranges[batch][1] > most:
         raise UsageError(f"--ranges: {batch.name} can be at most {most}, since -t/--train has {count:,} records.")

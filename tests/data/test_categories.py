@@ -38,6 +38,7 @@ def test_labels_are_read_in_the_order_of_their_index(tmp_path):
         ("INDEX\tLABEL\n\u00b2\tMoss\n", "line 2"),
         ("INDEX\tLABEL\n0\tMoss\n1\tMoss\n", "two categories"),
         ("INDEX\tLABEL\n", "every INDEX"),
+        (f"INDEX\tLABEL\n{'9' * 5000}\tMoss\n", "line 2 needs a whole number as INDEX"),
     ],
 )
 def test_a_wrong_table_of_labels_is_refused(tmp_path, content, message):

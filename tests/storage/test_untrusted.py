@@ -192,42 +192,6 @@ def test_numbers_of_classes_as_python_writes_them(numbers):
 
 
 @many
-@given(st.dictionaries(st.integers(0, 10**18 - 1), st.integers(0, 10**18 - 1), min_size=1), lines)
-def test_number_maps(numbers, more):
-    from lib.data.records import read_number_map
-
-    with folder() as here:
-        path = Path(here) / "map.tsv"
-        path.write_text("OLD\tNEW\n" + "".join(f"{old}\t{new}\n" for old, new in numbers.items()))
-        assert read_number_map(str(path)) == numbers
-        path.write_text(path.read_text() + more, encoding="utf-8")
-        try:
-            assert numbers.items() <= read_number_map(str(path)).items()
-        except UsageError as error:
-            assert str(path) in str(error)
-
-
-@many
-@given(st.lists(st.tuples(st.integers(0, 2**31 - 1), st.binary(max_size=200)), min_size=1, max_size=4), st.data())
-def test_records_come_back_and_any_bit_that_changes_is_noticed(items, data):
-    from lib.data.records import make_record, open_records, read_jpeg
-
-    with folder() as here:
-        path = Path(here) / "a.tfr"
-        content = b"".join(make_record(category, b"\xff\xd8" + image) for category, image in items)
-        path.write_bytes(content)
-        records = open_records([str(path)], "-t")
-        assert records.category.tolist() == [category for category, _ in items]
-        assert [read_jpeg(records, index)[2:] for index in range(len(items))] == [image for _, image in items]
-        place = data.draw(st.integers(0, 8 * len(content) - 1))
-        spoilt = bytearray(content)
-        spoilt[place // 8] ^= 1 << place % 8
-        path.write_bytes(spoilt)
-        with pytest.raises(WorkError, match="a.tfr, record [0-9]+,"):
-            open_records([str(path)], "-t")
-
-
-@many
 @given(st.dictionaries(names, lines.filter(bool), min_size=1, max_size=5))
 def test_images_of_any_name_are_sorted_into_folders_of_any_name(categories):
     from lib.prediction.sorting import INDEX, sort_images
@@ -252,20 +216,11 @@ DEEP, LONG = "[" * 100_000, "9" * 5000
 
 
 def test_numbers_and_json_that_python_itself_gives_up_on(tmp_path):
-    from lib.data.categories import read_labels
-    from lib.data.records import read_number_map
-
     for text in (DEEP, json.dumps({**json.loads(_whole_settings()), "batch": 10**400}), '{"batch": ' + LONG + "}"):
         for parse in (parse_settings, ranges_of):
             with pytest.raises(ValueError, match=r"not JSON|JSON object|SETTINGS|gives 'batch'|the key") as error:
                 parse(text)
             assert len(str(error.value)) < 800
-    (tmp_path / "map.tsv").write_text(f"OLD\tNEW\n{LONG}\t1\n")
-    with pytest.raises(UsageError, match="map.tsv line 2 needs an old and a new number"):
-        read_number_map(str(tmp_path / "map.tsv"))
-    (tmp_path / "l.tsv").write_text(f"INDEX\tLABEL\n{LONG}\ta\n")
-    with pytest.raises(UsageError, match="l.tsv line 2 needs a whole number as INDEX"):
-        read_labels(str(tmp_path / "l.tsv"))
     for text in (
         "{[]:1}",
         "{0:" + LONG + "}",
@@ -457,34 +412,6 @@ def test_a_search_in_a_folder_of_any_name_stays_in_it(tmp_path):
     search(str(here), 1, {}, {}, 1, train, fresh=True, report=say)
 
 
-def test_small_pictures_that_would_take_all_memory_or_time(tmp_path):
-    import io
-
-    from PIL import Image
-
-    from lib.data.images import ImageError, read_image
-    from lib.data.records import BadRecordError, decode
-
-    with io.BytesIO() as file:
-        Image.fromarray(np.zeros((16, 16, 3), "uint8")).save(file, "JPEG", progressive=True)
-        small = file.getvalue()
-    place = small.index(b"\xff\xc2") + 5
-    large = small[:place] + struct.pack(">HH", 65500, 65500) + small[place + 4 :]
-    with pytest.raises(BadRecordError, match="65500 x 65500 pixels, more than"):
-        decode(large)
-    odd = bytearray(small)
-    odd[place + 6] = 0x41  # a sampling of the first colour that nobody uses
-    with pytest.raises(BadRecordError, match="holds a JPEG that can't be decoded"):
-        decode(bytes(odd))
-    last = small.rindex(b"\xff\xda")
-    slow = small[:-2] + small[last:-2] * 600 + small[-2:]
-    (tmp_path / "a.jpg").write_bytes(slow)
-    with pytest.raises(BadRecordError, match=r"\(it has 610 scans\)"):
-        decode(slow)
-    with pytest.raises(ImageError, match="it has 610 scans"):
-        read_image(str(tmp_path / "a.jpg"), 16)
-
-
 def test_names_that_are_not_utf_8_are_told_and_recorded(tmp_path):
     import subprocess
 
@@ -516,27 +443,12 @@ def test_a_soup_that_is_made_but_whose_settings_are_damaged(tmp_path):
         _read_rows(str(tmp_path / "log.tsv"), ("A",))
 
 
-def write_damaged_records(path, count=12, first=5):
-    """Write records with a bit flipped in the length of the first-th, behind which none can be read."""
-    from toys import write_records
-
-    from lib.data.records import record_ends
-
-    ends = record_ends(write_records(path, count, 1))
-    place = ends[first - 1] if first else 0
-    content = bytearray(path.read_bytes())
-    content[place] ^= 1
-    path.write_bytes(content)
-    return str(path)
-
-
 def test_records_that_are_left_out_are_told_and_recorded(tmp_path, capsys):
     import shutil
 
-    from toys import write_model, write_records
+    from toys import write_damaged_records, write_model, write_records
 
     import testImages
-    from lib.data.records import open_records
     from lib.soup import Settings, make_soup
 
     damaged, words = write_damaged_records(tmp_path / "a.tfr"), "a.tfr, record 5, has a damaged length"
@@ -556,20 +468,6 @@ def test_records_that_are_left_out_are_told_and_recorded(tmp_path, capsys):
     assert any(line.startswith("Left out 1 bad records") and words in line for line in reported)
     recorded = json.loads(Path(path).with_name("soup-settings.json").read_text())
     assert len(recorded["left_out"]) == 1 and words in recorded["left_out"][0]
-
-    none = write_damaged_records(tmp_path / "c.tfr", first=0)
-    with pytest.raises(UsageError, match="there are no records in .*c.tfr but bad ones: .*record 0, has a damaged le"):
-        open_records([none], "-t/--test", skip_bad=True)
-
-
-def test_images_of_which_none_can_be_decoded_are_told_with_the_reason(tmp_path):
-    from lib.data.records import load_images, make_record, open_records
-
-    (tmp_path / "a.tfr").write_bytes(make_record(0, b"\xff\xd8nothing") * 2)
-    with pytest.raises(
-        WorkError, match=r"a\.tfr: no image can be decoded; .*a\.tfr, record 0, holds a JPEG that can't"
-    ):
-        load_images(open_records([str(tmp_path / "a.tfr")], "-t"), skip_bad=True, report=lambda message: None)
 
 
 def written(change=None, drop=(), arrays=(), state=2):

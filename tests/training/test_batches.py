@@ -12,7 +12,7 @@ from lib.training.batches import feeds, mixed_examples, plain_feed, stacked, tra
 
 @pytest.fixture
 def images(tmp_path):
-    return load_images(open_records([write_records(tmp_path / "a.tfr", 30, 1)], "-t"), report=lambda message: None)
+    return load_images(open_records([write_records(tmp_path / "a.tfr", 30, 1)], "-t"))
 
 
 @pytest.mark.parametrize("replicas", [2, 3])

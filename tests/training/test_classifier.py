@@ -51,7 +51,7 @@ def run(made, folder, **execution):
 def scores_of(path, files, loss="ce", **parameters):
     """A model's metrics on the validation records, computed at once, by other execution."""
     model = load_model(path)
-    images = load_images(open_records(files["validate"], "-v", 3), report=lambda message: None)
+    images = load_images(open_records(files["validate"], "-v", 3))
     labels = np.eye(3, dtype="float32")[images.records.category]
     logits = model(images.take(np.arange(len(images))).astype("float32"), training=False).numpy()
     losses = build_loss(loss, **parameters)(labels, logits) + sum(float(penalty) for penalty in model.losses)
@@ -86,7 +86,7 @@ def test_validation_covers_every_record_also_of_the_last_partial_batch(files, tm
     made = settings(files, epochs=1, recipe=training.Recipe(loss, "aw"), batch=20)
     best, history, _ = run(made, tmp_path)
     model = load_model(best / "best-model.keras")
-    images = load_images(open_records(files["validate"], "-v", 3), report=lambda message: None)
+    images = load_images(open_records(files["validate"], "-v", 3))
     total, function = metrics.no_counts(3), build_loss(loss, class_counts=[17, 17, 16])
     for rows in (np.arange(20), np.arange(20, 21)):
         labels = np.eye(3, dtype="float32")[images.records.category[rows]]

@@ -85,7 +85,7 @@ def run(made, folder, **others):
 
 def scores_of(path, files, temperature=4.0):
     """A student's metrics on the validation records, by other execution."""
-    images = load_images(open_records(files["validate"], "-v", 3), report=lambda message: None)
+    images = load_images(open_records(files["validate"], "-v", 3))
     pixels = images.take(np.arange(len(images))).astype("float32")
     logits = load_model(path)(pixels, training=False).numpy()
     larger = tf.image.resize(pixels, (20, 20))
