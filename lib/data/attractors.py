@@ -184,7 +184,7 @@ def draw_category(seed, category, views, size):
         further = play(system, bits, steps - _STEPS, points[:, -_WALKERS:])
         points = np.concatenate([points, further], axis=1)
     points = levels(points)
-    return [draw_view(points, _product(first, _turn(view)), size) for view in views]
+    return [draw_view(points, _product(first, turn_of(view)), size) for view in views]
 
 
 def _canvas(size):
@@ -201,8 +201,8 @@ def _direction(bits):
             return x / math.sqrt(square), y / math.sqrt(square)
 
 
-def _turn(view):
-    """Cosine and sine of the angle between a view and the first one."""
+def turn_of(view):
+    """Cosine and sine of the angle between a view, of which `draw_category` says where it lies, and the first one."""
     turn = (1.0, 0.0)
     twelfth = math.sqrt(3) / 2, 0.5
     for _ in range(view % VIEWS):

@@ -4,7 +4,7 @@ import os
 
 
 def free_memory():
-    """About how many bytes this process may still take: what the machine has free and its control group allows."""
+    """About how many bytes this process may still take: what is free, within its control group's limit."""
     return min([_machine(), *_control_groups()])
 
 
