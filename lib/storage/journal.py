@@ -283,6 +283,9 @@ class Journal:
             if self._database is not None:
                 self._database.close()
         self._database = None
+        with contextlib.suppress(FileNotFoundError):
+            if not os.path.getsize(self.path + "-journal"):  # else there is something to be rolled back
+                os.unlink(self.path + "-journal")
         self._file.close()  # and unlock it
 
     @contextlib.contextmanager

@@ -206,6 +206,13 @@ def test_what_is_finished_is_noted(tmp_path):
         assert json.loads(json.dumps(journal.finished)) == {"shard": "1/2"}
 
 
+def test_one_that_is_left_is_one_file(tmp_path):
+    for _ in range(2):
+        with opened(tmp_path / "j") as journal:
+            journal.add(b"a", b"1")
+        assert os.listdir(tmp_path) == ["j"]
+
+
 def test_one_that_is_finished_without_entries_stays(tmp_path):
     with opened(tmp_path / "j") as journal:
         journal.finish({"shard": "2/2"})
