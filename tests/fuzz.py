@@ -251,18 +251,9 @@ def _collection(folder):
 
 
 def _use_collection(path):
-    from lib.data.conversion import convert, items_of_table
-    from lib.data.per_class import PerClass
+    from lib.data.conversion import Settings, convert
 
-    items = items_of_table(path)
-    convert(
-        items,
-        {},
-        os.path.join(os.path.dirname(path), "out"),
-        PerClass(shares=(0.8, 0.1, 0.1)),
-        processors=1,
-        report=_nothing,
-    )
+    convert(Settings(os.path.join(os.path.dirname(path), "out"), table=path, processors=1))
 
 
 def _partials(ending):
@@ -373,21 +364,21 @@ def _use_partial_features(path):
     load(whole)
 
 
-def _spools(folder):
-    from lib.storage.spool import Spool, Spooled
+def _journals(folder):
+    from lib.storage.journal import Journal
 
-    with Spool(str(folder / "a.sqlite"), {"size": 96}) as spool:
-        for name in ("a", "b"):
-            spool.add(name, Spooled(1, 2, "ab", 3), b"\xff\xd8" + bytes(90))
+    with Journal(str(folder / "a.sqlite"), "images", {"size": 96}) as journal:
+        for name in (b"a", b"b"):
+            journal.add(name, b"\xff\xd8" + bytes(90), [1, 2, "ab", 3])
     return [(folder / "a.sqlite").read_bytes()]
 
 
-def _use_spool(path):
-    from lib.storage.spool import Spool
+def _use_journal(path):
+    from lib.storage.journal import Journal
 
-    with Spool(path, {"size": 96}) as spool:
-        for name in spool.known():
-            spool.jpeg(name)
+    with Journal(path, "images", {"size": 96}) as journal:
+        for key, about in journal.facts():
+            assert isinstance(journal.content(key), bytes) or about
 
 
 def _nothing(*_):
@@ -415,7 +406,7 @@ KINDS = {
     "state": Kind("a.npz", lambda folder: trainer()[1], _use_state),
     "features": Kind("a.npz", _features, _use_features),
     "partial-features": Kind("b", _partial_features, _use_partial_features),
-    "spool": Kind("a.sqlite", _spools, _use_spool),
+    "journal": Kind("a.sqlite", _journals, _use_journal),
 }
 
 

@@ -1,10 +1,15 @@
 """imagesToTFR.py as its users call it."""
 
+import contextlib
+import dataclasses
 import io
 import os
+import random
 import signal
 import subprocess
 import time
+import tracemalloc
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,12 +17,12 @@ import tensorflow as tf
 from conftest import script
 from PIL import Image
 
-from lib.data.conversion import Item, convert
+import imagesToTFR
+from lib.data.conversion import Settings, convert
 from lib.data.images import read_image
-from lib.data.per_class import parse_per_class
-from lib.data.records import decode, open_records, read_jpeg
-from lib.errors import UsageError
-from lib.storage.spool import Spool, Spooled
+from lib.data.record_format import decode
+from lib.data.records import open_records, read_jpeg
+from lib.storage.journal import Journal
 from tools import sample
 
 LABELS = ("Animal", "Live", "Text")
@@ -45,6 +50,20 @@ def here(drawn, tmp_path):
 
 
 def run(here, *arguments):
+    """Call the script in a folder, in this process; its exit status and what it said."""
+    former, out, err = os.getcwd(), io.StringIO(), io.StringIO()
+    os.chdir(here)
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            status = imagesToTFR.main([str(argument) for argument in arguments])
+    except SystemExit as ended:
+        status = ended.code
+    finally:
+        os.chdir(former)
+    return SimpleNamespace(returncode=status, stdout=out.getvalue(), stderr=err.getvalue())
+
+
+def run_as_process(here, *arguments):
     command = [*script("imagesToTFR.py"), *arguments]
     return subprocess.run(command, capture_output=True, text=True, cwd=here)
 
@@ -58,8 +77,14 @@ def record_files(here):
     return {path.name: path.read_bytes() for path in here.glob("r-*")}
 
 
+def test_options_are_the_settings():
+    arguments = imagesToTFR.options().parse_args(["-d", ".", "-o", "r", "-c", "-g", "1"])
+    assert set(vars(arguments)) == {field.name for field in dataclasses.fields(Settings)}
+    assert Settings(**vars(arguments)) == Settings("r", ".")
+
+
 def test_a_folder_becomes_records_that_plain_tensorflow_reads(here):
-    done = run(here, "-d", "images", "-o", "r", "--per-class", "0.5:0.25:0.25", "-s", "64")
+    done = run_as_process(here, "-d", "images", "-o", "r", "--per-class", "0.5:0.25:0.25", "-s", "64")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == ["CATEGORY\tTRAIN\tVALIDATION\tTEST\tUNUSED"] + [
         f"{label}\t4\t2\t2\t0" for label in LABELS
@@ -94,10 +119,10 @@ def test_the_real_images_have_the_right_statistics(here, shared):
     done = run(here, "-d", shared / "images", "-o", "real", "--herbariograph")
     assert done.returncode == 0, done.stderr
     files = [str(here / f"real-{name}.tfr") for name in ("train", "validation", "test")]
-    found = open_records(files, "-d", outputs=17)
+    found = open_records(files, "data", 17)
     expected = {0: 19, 4: 16, 5: 14, 6: 14, 7: 6, 9: 12, 10: 4, 12: 2, 13: 18, 14: 12, 15: 12, 16: 11}
     assert {int(c): int(n) for c, n in zip(*np.unique(found.category, return_counts=True))} == expected
-    golden = open_records([str(shared / "golden" / "sample-96.tfr")], "-d")
+    golden = open_records([str(shared / "golden" / "sample-96.tfr")], "train")
     # The same pictures, there decoded at full size: equal on the whole, by category.
     for category in expected:
         means = []
@@ -128,7 +153,7 @@ def many(here, count):
 
 
 def start(here, *arguments):
-    """Start a run; returns when it has begun to write what it read, perhaps before it is kept."""
+    """Start a run; returns when images that it read are in its journal."""
     process = subprocess.Popen(
         [*script("imagesToTFR.py"), "-d", "images", "-o", "r", "-p", "1", *arguments],
         cwd=here,
@@ -137,10 +162,10 @@ def start(here, *arguments):
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     path = here / "r-partial.sqlite"
-    before = path.stat().st_size if path.exists() else 0
+    before = path.stat().st_size if path.exists() else 30_000  # more than there is of a journal without entries
     deadline = time.monotonic() + 60
     while process.poll() is None and time.monotonic() < deadline:
-        if path.exists() and path.stat().st_size > before + 40_000:
+        if path.exists() and path.stat().st_size > before:
             return process
         time.sleep(0.01)
     raise AssertionError(f"the run ended too early: {process.communicate()[1]}")
@@ -149,14 +174,17 @@ def start(here, *arguments):
 @pytest.mark.slow
 @pytest.mark.once
 def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(here):
-    many(here, 2000)
+    seed = random.randrange(10**6)
+    print(f"seed {seed}")
+    draw = random.Random(seed)
+    many(here, 800)
     assert run(here, "-d", "images", "-o", "r", "--duplicates", "off").returncode == 0
     undisturbed = record_files(here)
     for path in here.glob("r-*"):
         path.unlink()
-    for wait in (0.0, 0.8):  # perhaps before anything is kept, and certainly after
+    for most in (0.01, 0.8):  # perhaps before much is safe, and after
         process = start(here, "--duplicates", "off")
-        time.sleep(wait)
+        time.sleep(draw.uniform(0, most))
         process.send_signal(signal.SIGKILL)
         process.communicate()
     done = run(here, "-d", "images", "-o", "r", "--duplicates", "off")
@@ -225,7 +253,7 @@ def test_a_table_gives_categories_groups_and_splits(here):
         assert len({made[f"images/Live/{n:05d}.jpg"]["SPLIT"] for n in (number, number + 1)}) == 1
     assert made["images/Live/00000.jpg"]["CATEGORY"] == "Live plants"
     assert len((here / "r-categories.tsv").read_text().splitlines()) == 18
-    found = open_records([str(here / "r-train.tfr")], "-t")
+    found = open_records([str(here / "r-train.tfr")], "train")
     assert set(found.category.tolist()) == {0, 6, 15}
 
 
@@ -280,7 +308,7 @@ def test_shards_hold_all_of_train_and_former_ones_go(here):
     assert run(here, "-d", "images", "-o", "r", "--shards", "4").returncode == 0
     names = [f"r-train-{part:05d}-of-00004.tfr" for part in range(4)]
     assert sorted(path.name for path in here.glob("r-train*")) == names
-    found = open_records([str(here / name) for name in names], "-t")
+    found = open_records([str(here / name) for name in names], "train")
     rows = [row for row in index(here) if row["SPLIT"] == "train"]
     assert len(found) == len(rows) and {row["TFR"] for row in rows} == set(names)
     assert run(here, "-d", "images", "-o", "r").returncode == 0
@@ -292,7 +320,7 @@ def test_given_categories_are_used_as_they_stand(here):
     (here / "r-categories.tsv").write_text(text)
     done = run(here, "-d", "images", "-o", "r")
     assert done.returncode == 0 and done.stdout.splitlines()[1].startswith("Text\t")
-    assert open_records([str(here / "r-test.tfr")], "-t").category.max() <= 2
+    assert open_records([str(here / "r-test.tfr")], "train").category.max() <= 2
     (here / "r-categories.tsv").write_text(text.replace("Live\t1\tL", "Palm\t1\tP"))
     done = run(here, "-d", "images", "-o", "r")
     assert done.returncode == 2 and "'Live' is not one of the categories" in done.stderr
@@ -327,7 +355,7 @@ def test_a_wrong_call_is_one_line_and_leaves_nothing(wrong, words, here):
 @pytest.mark.slow
 @pytest.mark.once
 def test_ctrl_c_is_one_line_and_what_was_read_is_kept(here):
-    many(here, 2000)
+    many(here, 800)
     process = start(here)
     process.send_signal(signal.SIGINT)
     assert process.communicate(timeout=60)[1].splitlines()[-1] == "imagesToTFR.py: stopped by Ctrl-C."
@@ -345,31 +373,41 @@ def test_drafts_of_a_run_that_was_killed_while_writing_are_removed(here):
 
 
 def test_two_runs_at_once_are_refused(here):
-    from lib.storage.spool import Spool
-
-    with Spool(str(here / "r-partial.sqlite"), {"size": 96, "quality": 94}) as spool:
-        spool.save()
+    with Journal(str(here / "r-partial.sqlite"), "images", {}):
         done = run(here, "-d", "images", "-o", "r")
-    assert done.returncode == 2 and "another process" in done.stderr
+    assert done.returncode == 2 and "r-partial.sqlite is being written by another process" in done.stderr
+    assert run(here, "-d", "images", "-o", "r").returncode == 0
 
 
-def test_a_damaged_spool_is_one_line(here):
+def test_somebody_elses_file_in_the_journals_place_is_left_alone(here):
     (here / "r-partial.sqlite").write_bytes(b"no database " * 100)
     done = run(here, "-d", "images", "-o", "r")
-    assert done.returncode == 1 and "r-partial.sqlite is damaged" in done.stderr
+    assert done.returncode == 2 and "r-partial.sqlite was not written by this command" in done.stderr
+    assert (here / "r-partial.sqlite").read_bytes() == b"no database " * 100
+
+
+def test_images_that_changed_or_are_wanted_otherwise_are_read_again(here):
+    assert run(here, "-d", "images", "-o", "r", "--per-class", "9:9:9").returncode == 2  # and all are read
+    path = here / "images" / "Text" / "00000.jpg"
+    content = path.read_bytes()
+    path.unlink()
+    path.write_bytes(content)
+    done = run(here, "-d", "images", "-o", "r", "--per-class", "9:9:9")
+    assert "23 of 24 images have already been read." in done.stderr
+    done = run(here, "-d", "images", "-o", "r", "-s", "64")
+    assert done.returncode == 0 and "already been read" not in done.stderr
 
 
 def test_memory_does_not_grow_with_pictures(here):
-    """A thousand images through the function: what is held is the spool's, not the pictures."""
-    import tracemalloc
-
-    items = []
+    """A thousand images through the function: they are in the journal, not in memory."""
+    rows = []
     for number in range(1000):
         path = here / "images" / "Text" / f"many{number}.jpg"
         os.link(here / "images" / "Text" / f"{number % 8:05d}.jpg", path)
-        items.append(Item(str(path), "Text", path.name))
+        rows.append((str(path), "Text"))
+    table(here, rows, "FILE\tCATEGORY")
     tracemalloc.start()
-    convert(items, {}, str(here / "r"), parse_per_class("1.0:0:0"), size=96, report=lambda message: None)
+    convert(Settings(str(here / "r"), table=str(here / "table.tsv"), per_class="1.0:0:0"))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 1000 * 96 * 96 * 3 / 2
@@ -435,7 +473,6 @@ def test_parts_read_apart_make_the_records_of_one_call(here):
     assert "r-mislabels.tsv" in record_files(here), "the images that are the same were not noticed"
 
 
-@pytest.mark.slow
 def test_parts_that_do_not_fit_are_refused(here):
     def merge(count, *more):
         done = run(here, "-d", "images", "-o", "r", "--merge", str(count), *more)
@@ -447,31 +484,35 @@ def test_parts_that_do_not_fit_are_refused(here):
     assert "00001-of-00003.sqlite doesn't exist" in merge(3)
     assert run(here, "-d", "images", "-o", "r", "--shard", "2/2", "-s", "64").returncode == 0
     assert "00002-of-00002.sqlite was made with other options" in merge(2)
-    assert "can't be combined with --shard" in merge(2, "--shard", "1/2")
+    assert "--merge: it can't be combined with --shard" in merge(2, "--shard", "1/2")
     assert run(here, "-d", "images", "-o", "r", "--shard", "2/2").returncode == 0
     os.link(here / "images" / "Text" / os.listdir(here / "images" / "Text")[0], here / "images" / "Text" / "new.jpg")
-    assert "was made of other images" in merge(2)
+    assert "was made of other images. Run --shard 1/2" in merge(2)
     for number in (1, 2):
         assert run(here, "-d", "images", "-o", "r", "--shard", f"{number}/2").returncode == 0
     assert run(here, "-d", "images", "-o", "r", "--merge", "2").returncode == 0
     assert not list(here.glob("r-part*"))
 
 
-def test_a_part_that_was_killed_is_not_finished(here):
-    from lib.storage.spool import Spool
-
-    with Spool(str(here / "r-part-00001-of-00001.sqlite"), {"size": 96, "quality": 94, "max_pixels": 500_000_000}):
-        pass
+def test_a_part_that_was_killed_or_begun_anew_is_not_finished(here):
+    kind = {"size": 96, "quality": 94, "max_pixels": 500_000_000}
+    path = str(here / "r-part-00001-of-00001.sqlite")
+    assert run(here, "-d", "images", "-o", "r", "--shard", "1/1", "-s", "64").returncode == 0
+    with Journal(path, "images", kind, replace=True) as journal:
+        journal.add(b"images/Text/00000.jpg", b"", [1, 1, "", 1])
     done = run(here, "-d", "images", "-o", "r", "--merge", "1")
-    assert done.returncode == 2 and "is incomplete" in done.stderr
+    assert done.returncode == 2 and f"{os.path.basename(path)} is incomplete. Run --shard 1/1" in done.stderr
+    assert run(here, "-d", "images", "-o", "r", "--shard", "1/1").returncode == 0
+    assert run(here, "-d", "images", "-o", "r", "--merge", "1").returncode == 0
 
 
-def test_a_part_that_is_begun_anew_is_not_finished_any_more(tmp_path):
-    part, whole = str(tmp_path / "part.sqlite"), str(tmp_path / "whole.sqlite")
-    with Spool(part, {"size": 96}) as spool:
-        spool.add("a", Spooled(1, 1, "x", 1), b"\xff\xd8")
-        spool.finish({"shard": "1/1"})
-    with Spool(part, {"size": 64}):
-        pass  # killed at once
-    with Spool(whole, {"size": 64}) as spool, pytest.raises(UsageError, match="is incomplete"):
-        spool.take(part, {"shard": "1/1"})
+def test_a_part_without_images_is_a_part(here):
+    for label in LABELS[1:]:
+        for path in (here / "images" / label).iterdir():
+            path.unlink()
+    for number in range(7):
+        (here / "images" / "Animal" / f"{number:05d}.jpg").unlink()
+    for number in (1, 2):
+        assert run(here, "-d", "images", "-o", "r", "--shard", f"{number}/2").returncode == 0
+    done = run(here, "-d", "images", "-o", "r", "--merge", "2", "--per-class", "1.0:0:0")
+    assert done.returncode == 0 and not list(here.glob("r-part*")), done.stderr

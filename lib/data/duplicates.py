@@ -26,6 +26,23 @@ def difference_hash(pixels):
     return int.from_bytes(np.packbits(grey[:, 1:] > grey[:, :-1]).tobytes(), "big")
 
 
+def group_alike(checksums, hashes, bits):
+    """Group what is the same picture.
+
+    Args:
+        checksums: of the files, any values.
+        hashes: their pictures' dHashes.
+        bits: in how many these may differ, 0 to `MOST_BITS`; None to group equal files only.
+
+    Returns:
+        int64 `(files,)`: the lowest index in each one's group.
+    """
+    groups = join_equal(np.arange(len(checksums)), checksums)
+    if bits is not None:
+        groups = join_equal(groups, near_groups(np.array(hashes, "uint64"), bits).tolist())
+    return groups
+
+
 def near_groups(hashes, bits):
     """Group hashes that differ in at most so many bits, directly or over others between them.
 
@@ -74,9 +91,16 @@ def _join_where_equal(hashes, keys, groups, bits):
 
 
 def _in_mixed_run(groups, starts):
-    """For each of a row of things, whether the run it lies in (they begin at `starts`) has more than one group."""
+    """For each of a row of things, whether its run (they begin at `starts`) has more than one group."""
     mixed = np.minimum.reduceat(groups, starts) != np.maximum.reduceat(groups, starts)
     return np.repeat(mixed, np.diff(np.append(starts, len(groups))))
+
+
+def join_equal(groups, keys):
+    """Join the groups of things that have equal keys: see `join`."""
+    first = {}
+    numbers = [first.setdefault(key, index) for index, key in enumerate(keys)]
+    return join(groups, np.array([np.arange(len(groups)), numbers], "int64").T)
 
 
 def join(groups, pairs):

@@ -85,7 +85,7 @@ _DECODING = _Budget(_DECODING_BYTES * cores())
 
 def limit_memory(processors=None):
     """Let decoding take as much memory at once as so many cores may; None for all that this process may use."""
-    _DECODING.total = _DECODING_BYTES * min(processors or cores(), cores())
+    _DECODING.total = _DECODING_BYTES * cores(processors)
 
 
 def is_image_name(name):
@@ -234,9 +234,7 @@ def _with_opened(path, max_pixels, use):
         with open(path, "rb") as file:
             image = Image.open(file, formats=FORMATS)
             if image.width * image.height > max_pixels:
-                raise ImageError(
-                    f"{image.width} x {image.height} pixels are more than the {max_pixels} allowed (--max-pixels)"
-                )
+                raise ImageError(f"{image.width} x {image.height} pixels are more than the {max_pixels} allowed")
             if image.info.get("progressive"):
                 file.seek(0)
                 check_scans(file.read())

@@ -288,7 +288,7 @@ def test_what_is_no_picture_is_an_error_with_its_reason(tmp_path):
 def test_too_many_pixels_are_refused_before_decoding(tmp_path):
     path = saved(tmp_path, picture(), "a.png")
     assert read_image(path, 8, max_pixels=2400).shape == (8, 8, 3)
-    with pytest.raises(ImageError, match=r"60 x 40 pixels .*--max-pixels"):
+    with pytest.raises(ImageError, match=r"60 x 40 pixels are more than the 2399 allowed"):
         read_image(path, 8, max_pixels=2399)
     # A header that promises 4 gigapixels, with no pixels behind it.
     bomb = path.read_bytes()
@@ -296,6 +296,30 @@ def test_too_many_pixels_are_refused_before_decoding(tmp_path):
     path.write_bytes(bomb[:12] + header + zlib.crc32(header).to_bytes(4, "big") + bomb[33:])
     with pytest.raises(ImageError, match="65000 x 65000 pixels"):
         read_image(path, 8)
+
+
+def test_a_small_picture_that_would_take_for_ever_is_refused(tmp_path):
+    content = io.BytesIO()
+    Image.fromarray(np.zeros((16, 16, 3), "uint8")).save(content, "JPEG", progressive=True)
+    small = content.getvalue()
+    last = small.rindex(b"\xff\xda")
+    (tmp_path / "a.jpg").write_bytes(small)
+    assert read_image(tmp_path / "a.jpg", 16).shape == (16, 16, 3)
+    (tmp_path / "a.jpg").write_bytes(small[:-2] + small[last:-2] * 600 + small[-2:])
+    with pytest.raises(ImageError, match="it has 610 scans"):
+        read_image(tmp_path / "a.jpg", 16)
+
+
+def test_a_file_that_may_not_be_read_is_an_error_with_its_reason(tmp_path, monkeypatch):
+    def refuse(*arguments):
+        raise PermissionError(13, "Permission denied", str(arguments[0]))
+
+    path = saved(tmp_path, picture(), "a.png")
+    monkeypatch.setattr("builtins.open", refuse)
+    with pytest.raises(ImageError, match="^can't be read whole: Permission denied$"):
+        read_image(path, 16)
+    monkeypatch.undo()
+    assert read_image(path, 16).shape == (16, 16, 3)
 
 
 def test_exact_pixels_are_the_published_pipelines(tmp_path):
@@ -314,7 +338,7 @@ def test_exact_pixels_are_the_published_pipelines(tmp_path):
 
 
 def test_memory_for_decoding_is_by_the_cores_that_read(monkeypatch):
-    monkeypatch.setattr(images, "cores", lambda: 8)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)))
     budget = monkeypatch.setattr(images, "_DECODING", images._Budget(0)) or images._DECODING
     for processors, expected in ((None, 8), (3, 3), (20, 8)):
         images.limit_memory(processors)

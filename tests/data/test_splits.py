@@ -3,31 +3,31 @@
 import numpy as np
 import pytest
 
-from lib.data.per_class import parse_per_class
-from lib.data.splits import UNUSED, shuffled, split, straddling
+from lib.data.splits import UNUSED, count_splits, divide, find_divided, parse_per_class, shuffled
 from lib.errors import UsageError
 
 NAMES = ["fern", "moss", "palm"]
 
 
-def make(categories, per_class, groups=None, wanted=None, seed=0):
+def make(categories, per_class, groups=None, assigned=None, seed=0):
     count = len(categories)
     groups = np.arange(count) if groups is None else np.array(groups)
-    wanted = np.full(count, UNUSED) if wanted is None else np.array(wanted)
+    assigned = np.full(count, UNUSED) if assigned is None else np.array(assigned)
     order = shuffled([str(index).encode() for index in range(count)], seed)
-    return split(np.array(categories), groups, wanted, parse_per_class(per_class), order, NAMES)
+    return divide(np.array(categories), groups, assigned, parse_per_class(per_class), order, NAMES)
 
 
 def counts(categories, places):
-    return [[int(((np.array(categories) == c) & (places == p)).sum()) for p in (0, 1, 2, UNUSED)] for c in range(3)]
+    return count_splits(np.array(categories), places, 3).tolist()
 
 
 @pytest.mark.parametrize(
     "text", ["10:2", "a:b:c", "-1:2:3", "0:0:0", "0.8:0.3:0.1", "0.0:0.0:0.0", "1:2:3:4", "nan:0.1:0.1"]
 )
 def test_what_is_neither_counts_nor_shares_is_refused(text):
-    with pytest.raises(ValueError, match=r"neither counts such as .* nor shares such as"):
+    with pytest.raises(UsageError, match=r"neither counts such as .* nor shares such as") as error:
         parse_per_class(text)
+    assert error.value.setting == "per_class"
 
 
 def test_counts_and_shares_are_told_apart():
@@ -56,7 +56,7 @@ def test_counts_are_exact_and_the_rest_is_unused():
 
 
 def test_a_category_with_too_few_images_is_named():
-    with pytest.raises(UsageError, match=r"--per-class: moss has 14 images, .* can go to"):
+    with pytest.raises(UsageError, match=r"^moss has 14 images, .* can go to"):
         make([0] * 30 + [1] * 14, "10:3:2")
     with pytest.raises(UsageError, match="moss has 20 images"):  # which are two pictures only
         make([0] * 30 + [1] * 20, "10:3:2", groups=[*range(30), *[30] * 15, *[31] * 5])
@@ -83,17 +83,17 @@ def test_a_group_of_several_categories_is_in_one_split():
     assert (places.reshape(20, 3) == places.reshape(20, 3)[:, :1]).all()
 
 
-def test_given_splits_are_kept_and_count():
-    wanted = [2] * 30 + [UNUSED] * 70
-    places = make([0] * 100, "0.6:0.2:0.2", wanted=wanted)
+def test_assigned_splits_stay_and_count():
+    assigned = [2] * 30 + [UNUSED] * 70
+    places = make([0] * 100, "0.6:0.2:0.2", assigned=assigned)
     assert (places[:30] == 2).all() and counts([0] * 100, places)[0][3] == 0
     assert 10 <= (places == 1).sum() <= 20 and (places[30:] == 2).sum() == 0
-    assert make([0, 0], "10:10:10", wanted=[0, 2]).tolist() == [0, 2]
+    assert make([0, 0], "10:10:10", assigned=[0, 2]).tolist() == [0, 2]
 
 
-def test_straddling_is_found():
-    assert straddling([1, 1, 2, 2], np.array([0, UNUSED, 1, 1])) is None
-    assert straddling([1, 1, 2, 1], np.array([0, UNUSED, 1, 2])) == (0, 3)
+def test_a_group_that_is_assigned_to_two_splits_is_found():
+    assert find_divided([1, 1, 2, 2], [0, UNUSED, 1, 1]) is None
+    assert find_divided([1, 1, 2, 1], [0, UNUSED, 1, 2]) == (0, 3)
 
 
 def test_the_seed_decides_and_others_do_not_disturb():

@@ -265,18 +265,13 @@ def test_settings_beside_a_table_may_hold_anything(tmp_path):
 
 
 def test_names_that_no_file_has(tmp_path):
-    from lib.data.conversion import items_of_table
     from lib.prediction.reporting import read_predictions
     from lib.prediction.sorting import sort_images
 
     path = tmp_path / "t.tsv"
     path.write_text("FILE\tPREDICTION\tCATEGORY\na\\x00/b.jpg\tText\tx\n")
-    for read in (read_predictions, items_of_table):
-        with pytest.raises(UsageError, match="t.tsv .*zero byte"):
-            read(str(path))
-    path.write_bytes(b"FILE\tCATEGORY\na.jpg\tx\ry\n")
-    with pytest.raises(UsageError, match="line 2 has a CATEGORY with characters that aren't text"):
-        items_of_table(str(path))
+    with pytest.raises(UsageError, match="t.tsv .*zero byte"):
+        read_predictions(str(path))
     (tmp_path / "sorted").mkdir()
     for line in ("x/a\\x00\tb", "x/a\tb\\x00"):
         (tmp_path / "sorted" / "sorted.tsv").write_text(f"PLACE\tFILE\n{line}\n")
@@ -354,42 +349,6 @@ def test_states_that_are_none(tmp_path):
         )
     with pytest.raises(WorkError, match="state.npz is damaged"):
         load_state(path)
-
-
-def test_images_read_before_whose_database_is_damaged(tmp_path):
-    import sqlite3
-
-    from lib.storage.spool import Spool, Spooled
-
-    path = str(tmp_path / "a.sqlite")
-    with Spool(path, {}) as spool:
-        spool.add("a", Spooled(1, 2, "ab", 3), b"\xff\xd8")
-    for change, words in (
-        ("UPDATE images SET dhash = 'x'", "a row is none of an image"),
-        ("UPDATE images SET dhash = NULL", "a row is none of an image"),
-        ("UPDATE images SET dhash = '1', jpeg = 5", "missing, or no JPEG"),
-        ("DELETE FROM images", "missing, or no JPEG"),
-        ("ALTER TABLE images RENAME COLUMN dhash TO other", "no such column"),
-    ):
-        database = sqlite3.connect(path)
-        database.execute(change)
-        database.commit()
-        database.close()
-        with pytest.raises(WorkError, match=f"a.sqlite is damaged .*{words}"), Spool(path, {}) as spool:
-            spool.known()
-            spool.jpeg("a")
-
-
-def test_images_read_before_whose_database_has_a_schema_that_is_no_text(tmp_path):
-    from lib.storage.spool import Spool
-
-    path = tmp_path / "a.sqlite"
-    with Spool(str(path), {}):
-        pass
-    content = path.read_bytes()
-    path.write_bytes(content.replace(b"CREATE TABLE images", b"CREAT\xff TABLE images"))
-    with pytest.raises(WorkError, match="a.sqlite is damaged"):
-        Spool(str(path), {})
 
 
 def test_a_search_in_a_folder_of_any_name_stays_in_it(tmp_path):
@@ -535,37 +494,6 @@ def other_programs_database(path, *tables, number=0):
 
 
 NOTES, SETTINGS = "CREATE TABLE notes (text TEXT)", "CREATE TABLE settings (text TEXT)"
-
-
-@pytest.mark.parametrize(
-    ("tables", "number"),
-    [((NOTES, SETTINGS), 0), ((SETTINGS, "CREATE TABLE images (a)"), 0), ((SETTINGS,), 7), ((), 7)],
-)
-def test_another_programs_database_is_not_taken_for_images_read_before(tables, number, tmp_path):
-    from lib.storage.spool import Spool
-
-    path = str(tmp_path / "a-partial.sqlite")
-    content = other_programs_database(path, *tables, number=number)
-    with pytest.raises(UsageError, match="a-partial.sqlite is a database of another program; move it"):
-        Spool(path, {})
-    assert Path(path).read_bytes() == content and os.listdir(tmp_path) == ["a-partial.sqlite"]
-
-
-def test_images_read_by_a_former_version_are_gone_on_with(tmp_path):
-    import sqlite3
-
-    from lib.storage.spool import Spool, Spooled
-
-    path = str(tmp_path / "a-partial.sqlite")
-    with Spool(path, {}) as spool:
-        spool.add("a", Spooled(1, 2, "ab", 3), b"\xff\xd8")
-        spool.finish({})
-    database = sqlite3.connect(path)
-    database.execute("PRAGMA application_id = 0")
-    database.close()
-    for _ in range(2):
-        with Spool(path, {}) as spool:
-            assert list(spool.known()) == ["a"]
 
 
 def search_here(folder, iterations=1, **options):

@@ -1,0 +1,188 @@
+"""Reading a collection's images, once: as small JPEGs that are in a journal until the records are made."""
+
+import contextlib
+import json
+import logging
+import os
+import threading
+import warnings
+from typing import NamedTuple
+
+import numpy as np
+import simplejpeg
+
+from lib.data.duplicates import difference_hash
+from lib.data.images import ImageError, limit_memory, read_image
+from lib.data.shards import of_folder
+from lib.errors import UsageError, option
+from lib.storage.files import checksum
+from lib.storage.journal import Journal, settings_of_journal
+from lib.storage.tables import check_errors_table, write_errors_table
+from lib.system.parallel import in_order, reading_threads
+from lib.system.progress import progress
+from lib.system.shard import WHOLE, Shard
+
+log = logging.getLogger(__name__)
+
+_KIND = "images"
+_CHUNK = 8  # images that a thread reads before it hands them back
+
+
+class Facts(NamedTuple):
+    """What is known of an image file.
+
+    Attributes:
+        bytes, modified: its size, and its time of modification in nanoseconds, when it was read.
+        sha256: of its content, in hexadecimal.
+        dhash: see `difference_hash`.
+    """
+
+    bytes: int
+    modified: int
+    sha256: str
+    dhash: int
+
+
+def open_journal(settings):
+    """The `Journal` of the images that were read, begun anew for JPEGs of another kind."""
+    return Journal(f"{settings.output}-partial.sqlite", _KIND, _kind_of_jpegs(settings), replace=True)
+
+
+def _kind_of_jpegs(settings):
+    return {name: getattr(settings, name) for name in ("size", "quality", "max_pixels")}
+
+
+def read_images(items, journal, settings, errors):
+    """Read all images that the journal lacks, or has of another time, into it.
+
+    Args:
+        items: `Item`s.
+        journal: the `Journal`; its keys are paths.
+        settings: the `Settings`.
+        errors: a dictionary path -> reason, to which what can't be read is added.
+
+    Returns:
+        A dictionary: path -> `Facts` of what can.
+    """
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # about files, but without their names
+    read = _read_before(items, journal)
+    todo = [item.path for item in items if item.path not in read]
+    if read:
+        log.info(f"{len(read):,} of {len(items):,} images have already been read.")
+    threads = reading_threads(settings.processors)
+    limit_memory(settings.processors)
+    stopped = threading.Event()
+
+    def work(paths):
+        return [None if stopped.is_set() else _read(path, settings) for path in paths]
+
+    chunks = [todo[start : start + _CHUNK] for start in range(0, len(todo), _CHUNK)]
+    results = in_order(work, chunks, threads, 2 * threads, stopped)
+    with contextlib.closing(results), progress(len(todo), "images") as advance:
+        for paths, found in results:
+            entries = []
+            for path, result in zip(paths, found):
+                if isinstance(result, ImageError):
+                    errors[path] = str(result)
+                else:
+                    read[path], jpeg = result
+                    entries.append((os.fsencode(path), read[path], jpeg))
+            journal.extend(entries)
+            advance(len(paths))
+    return read
+
+
+def _read_before(items, journal):
+    """Path -> `Facts` of the items that are in the journal and unchanged since."""
+    paths, read = {item.path for item in items}, {}
+    for key, about in journal.facts():
+        path, facts = os.fsdecode(key), Facts(*about)
+        if path in paths:
+            with contextlib.suppress(OSError):
+                status = os.stat(path)
+                if (facts.bytes, facts.modified) == (status.st_size, status.st_mtime_ns):
+                    read[path] = facts
+    return read
+
+
+def _read(path, settings):
+    """An image file as `Facts` and a JPEG, or the `ImageError` that says why it can't be."""
+    try:
+        pixels = np.rint(read_image(path, settings.size, max_pixels=settings.max_pixels)).astype("uint8")
+        status, digest = os.stat(path), checksum(path)
+    except ImageError as error:
+        return error
+    except OSError as error:
+        return ImageError(f"can't be read: {error.strerror}")
+    jpeg = simplejpeg.encode_jpeg(pixels, settings.quality, "RGB", "420")
+    return Facts(status.st_size, status.st_mtime_ns, digest, difference_hash(pixels)), jpeg
+
+
+def read_part(items, settings):
+    """Read the part of labelled images that `settings.shard` names, into a journal of its own.
+
+    Raises:
+        WorkError: something can't be written.
+    """
+    path, errors = _part(settings.output, settings.shard), {}
+    check_errors_table(_errors_of(path), "output")
+    listing, items = _share(items, settings.shard)
+    with Journal(path, _KIND, _kind_of_jpegs(settings), replace=True) as journal:
+        read = read_images(items, journal, settings, errors)
+        journal.finish({"shard": str(settings.shard), **listing.about})
+    write_errors_table(_errors_of(path), errors)
+    log.info(f"{len(read):,} images of part {settings.shard} read, {len(errors):,} errors.")
+
+
+def take_parts(items, journal, settings):
+    """Add to a journal what is in those of all parts, `settings.merge` of them.
+
+    Raises:
+        UsageError: one is missing, not finished, or doesn't fit.
+    """
+    about = _share(items, WHOLE)[0].about
+    for number in range(1, settings.merge + 1):
+        shard = Shard(number, settings.merge)
+        try:
+            _take(_part(settings.output, shard), journal, settings, {"shard": str(shard), **about})
+        except UsageError as error:
+            raise UsageError(f"{error} Run {option('shard')} {shard} to make it.", "merge") from error
+
+
+def _take(path, journal, settings, finished):
+    if not os.path.isfile(path):
+        raise UsageError(f"{path} doesn't exist.")
+    ours, theirs = _kind_of_jpegs(settings), settings_of_journal(path, _KIND)
+    if theirs and theirs != ours:
+        raise UsageError(f"{path} was made with other options: {json.dumps(theirs)} and not {json.dumps(ours)}.")
+    with Journal(path, _KIND, ours) as part:
+        if part.finished is None:
+            raise UsageError(f"{path} is incomplete.")
+        if part.finished != finished:
+            raise UsageError(f"{path} was made of other images.")
+        journal.extend(part.entries())
+
+
+def remove_parts(settings):
+    """Remove the parts that were taken over."""
+    for number in range(1, (settings.merge or 0) + 1):
+        path = _part(settings.output, Shard(number, settings.merge))
+        for name in (path, _errors_of(path)):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(name)
+
+
+def _part(prefix, shard):
+    """The path of a part's journal."""
+    return f"{prefix}-part-{shard.number:05d}-of-{shard.count:05d}.sqlite"
+
+
+def _errors_of(part):
+    return f"{part[: -len('.sqlite')]}-errors.tsv"
+
+
+def _share(items, shard):
+    """The `Listing` of a part of sorted `Item`s, and those."""
+    listing = of_folder([item.path for item in items], {}, shard)
+    part = set(listing.paths)
+    return listing, [item for item in items if item.path in part]
