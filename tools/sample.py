@@ -7,20 +7,25 @@ model needs some epochs to tell them apart, and the same seed gives the same pic
 """
 
 import concurrent.futures
+import dataclasses
 import itertools
+import logging
 import os
 import re
-import sys
+from typing import Optional
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
-from lib.cli import legacy as cli
+from lib.cli.program import parser, run
+from lib.cli.types import whole_number
 from lib.data.categories import LABELS
 from lib.errors import UsageError
 from lib.storage.files import whole_file
 from lib.system.parallel import cores
 from lib.system.progress import progress
+
+log = logging.getLogger("tools.sample")  # as a program its `__name__` is another
 
 WIDTH, HEIGHT = 384, 512  # of a sheet; other pictures have their own sides
 
@@ -33,6 +38,23 @@ PAPERS = ((240, 233, 214), (232, 222, 196), (246, 243, 232), (225, 217, 200))
 GREENS = ((92, 104, 58), (120, 116, 70), (104, 88, 54), (78, 92, 66), (134, 122, 84))
 VIVID = ((196, 40, 52), (226, 150, 30), (90, 60, 170), (220, 90, 150), (240, 214, 60), (60, 110, 200))
 FRESH = ((40, 122, 38), (70, 150, 50), (28, 96, 52), (104, 160, 48))
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What is drawn.
+
+    Attributes:
+        out: the folder to write to.
+        count: how many pictures of each category.
+        seed: what the pictures follow from.
+        processors: how many cores to use; None for all.
+    """
+
+    out: str
+    count: int = 60
+    seed: int = 1
+    processors: Optional[int] = None
 
 
 def draw(label, rng):
@@ -539,40 +561,45 @@ def write_picture(folder, label, number, seed):
 
 
 def options():
-    """The command line of `python -m tools.sample`."""
-    parser = cli.parser(__doc__)
-    parser.prog = "python -m tools.sample"
-    add = parser.add_argument
+    """The command line's options."""
+    made = parser(__doc__, Settings)
+    made.prog = "python -m tools.sample"
+    add, count, seed = made.add_argument, whole_number(1), whole_number(0, 2**32)
     add("out", metavar="OUT", help="the folder to write to, created if missing")
-    add("--count", type=cli.whole_number(1), default=60, metavar="N", help="pictures per category (60)")
-    add("--seed", type=cli.whole_number(0, 2**32), default=1, metavar="S", help="seed of the pictures (1)")
-    add("-p", "--processors", type=cli.whole_number(1), metavar="COUNT", help="number of CPU cores to use (all)")
-    return parser
+    add("--count", type=count, metavar="N", help="pictures per category (%(default)s)")
+    add("--seed", type=seed, metavar="S", help="seed of the pictures (%(default)s)")
+    add("-p", "--processors", type=count, metavar="COUNT", help="number of CPU cores to use (all)")
+    return made
 
 
 def main(argv=None):
-    """Draw the collection; returns the exit status."""
-    return cli.run(options(), _work, argv)
+    """Run the command line; returns its exit status."""
+    return run(options(), draw_collection, Settings, argv)
 
 
-def _work(arguments):
+def draw_collection(settings):
+    """Draw the pictures of all categories.
+
+    Raises:
+        UsageError: there are more pictures in the folder than these.
+    """
     for label in LABELS:
-        folder = os.path.join(arguments.out, label)
+        folder = os.path.join(settings.out, label)
         os.makedirs(folder, exist_ok=True)
         drawn = re.compile(r"(\d{5,})\.jpg").fullmatch
         for name in filter(drawn, sorted(os.listdir(folder))):
-            if int(drawn(name).group(1)) >= arguments.count:
+            if int(drawn(name).group(1)) >= settings.count:
                 raise UsageError(
-                    f"--count: {folder} holds more than {arguments.count} pictures, such as {name}; choose another OUT."
+                    f"{folder} holds more than {settings.count} pictures, such as {name}; choose another OUT.", "count"
                 )
-    names, numbers = zip(*itertools.product(LABELS, range(arguments.count)))
-    folders, seeds = itertools.repeat(arguments.out), itertools.repeat(arguments.seed)
+    names, numbers = zip(*itertools.product(LABELS, range(settings.count)))
+    folders, seeds = itertools.repeat(settings.out), itertools.repeat(settings.seed)
     # Processes, since drawing holds Python's lock.
-    pool = concurrent.futures.ProcessPoolExecutor(arguments.processors or cores())
+    pool = concurrent.futures.ProcessPoolExecutor(cores(settings.processors))
     with pool, progress(len(names), "pictures") as advance:
         for _ in pool.map(write_picture, folders, names, numbers, seeds, chunksize=16):
             advance(1)
-    print(f"{len(names):,} pictures in {arguments.out}", file=sys.stderr)
+    log.info(f"{len(names):,} pictures in {settings.out}")
 
 
 if __name__ == "__main__":

@@ -7,14 +7,17 @@ command does. PEAK_MIB is the peak resident memory of one process: the command o
 """
 
 import argparse
+import dataclasses
 import os
 import shlex
 import signal
 import subprocess
 import sys
 import time
+from typing import Tuple
 
-from lib.cli import legacy as cli
+from lib.cli.program import parser, run
+from lib.cli.types import output_file
 from lib.errors import UsageError
 from lib.storage.names import escape_name
 
@@ -22,21 +25,33 @@ HEADER = ("STARTED", "SECONDS", "PEAK_MIB", "STATUS", "COMMAND")
 _FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 
 
-def run_logged(log, command):
-    """Run a command to its end and append its line to a log.
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What is run.
 
-    Args:
-        log: the table's path; it begins with a header when it is new.
-        command: the program and its arguments.
+    Attributes:
+        log: the table to append to; it begins with a header when it is new.
+        program: the program and its arguments.
+    """
+
+    log: str
+    program: Tuple[str, ...]
+
+
+def run_logged(settings):
+    """Run a command to its end and append its line to a log.
 
     Returns:
         The exit status as a shell has it: 128 and the signal's number for a command that a signal ended.
 
     Raises:
+        UsageError: there is no command.
         OSError: the command can't be started or the log not be written.
     """
+    if not settings.program:
+        raise UsageError("COMMAND: name a program to run.")
     started, begin = time.strftime("%Y-%m-%dT%H:%M:%S%z"), time.monotonic()
-    process, early = None, []  # signals that come before the command is there
+    process, early = None, []  # signals that come before the command has started
 
     def forward(number, _):
         if process is None:
@@ -48,7 +63,7 @@ def run_logged(log, command):
         signal.signal(number, forward)
     # Ctrl-C reaches the command by itself, and what it makes of it is what counts. (Ignoring it would be inherited.)
     signal.signal(signal.SIGINT, lambda *_: None)
-    process = subprocess.Popen(command)
+    process = subprocess.Popen(settings.program)
     for number in early:
         process.send_signal(number)
     _, status, usage = os.wait4(process.pid, 0)
@@ -59,26 +74,25 @@ def run_logged(log, command):
         f"{time.monotonic() - begin:.1f}",
         f"{usage.ru_maxrss / unit:.0f}",
         str(status),
-        escape_name(" ".join(map(shlex.quote, command))),
+        escape_name(" ".join(map(shlex.quote, settings.program))),
     )
-    with open(log, "a", encoding="utf-8") as file:
+    with open(settings.log, "a", encoding="utf-8") as file:
         lines = [HEADER, values] if file.tell() == 0 else [values]
         file.write("".join("\t".join(line) + "\n" for line in lines))  # in one piece: a kill leaves no half line
     return status
 
 
+def options():
+    """The command line's options."""
+    made = parser(__doc__, Settings)
+    made.add_argument("log", type=output_file, metavar="LOG", help="the table to append to")
+    made.add_argument("program", nargs=argparse.REMAINDER, metavar="COMMAND", help="a program and its arguments")
+    return made
+
+
 def main(argv=None):
     """Run the command line; returns its exit status."""
-    parser = cli.parser(__doc__)
-    parser.add_argument("log", type=cli.output_file, metavar="LOG", help="the table to append to")
-    parser.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND", help="a program and its arguments")
-    return cli.run(parser, _work, argv)
-
-
-def _work(arguments):
-    if not arguments.command:
-        raise UsageError("COMMAND: name a program to run.")
-    return run_logged(arguments.log, arguments.command)
+    return run(options(), run_logged, Settings, argv)
 
 
 if __name__ == "__main__":

@@ -73,6 +73,7 @@ def test_a_jpeg_that_cannot_be_decoded_is_named_and_can_be_skipped(tmp_path, cap
         images = load_images(found, cache=cache, skip_bad=True)
         assert images.records.category.tolist() == [0, 2]
         np.testing.assert_array_equal(images.take([1, 0]), [decode(jpeg(2)), decode(jpeg(0))])
+    caplog.clear()
     with caplog.at_level(logging.INFO, "lib"):
         (sentence,) = tell_left_out([images])
     assert "a.tfr, record 1, holds a JPEG" in sentence

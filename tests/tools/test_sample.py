@@ -44,18 +44,8 @@ def test_a_corrupted_picture_is_a_whole_file(tmp_path):
 @pytest.mark.slow
 def test_the_collection_is_written_and_written_the_same_again(tmp_path):
     for name, processors in (("one", "1"), ("two", "2")):
-        command = [
-            sys.executable,
-            "-m",
-            "tools.sample",
-            tmp_path / name,
-            "--count",
-            "2",
-            "--seed",
-            "5",
-            "-p",
-            processors,
-        ]
+        more = ("--count", "2", "--seed", "5", "-p", processors)
+        command = [sys.executable, "-m", "tools.sample", tmp_path / name, *more]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
         assert done.returncode == 0 and "34 pictures" in done.stderr, done.stderr
     paths = sorted(path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*.*"))

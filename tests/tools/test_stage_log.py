@@ -57,7 +57,7 @@ def start_late(command):
     os.kill(os.getpid(), signal.SIGTERM)
     return start(command)
 subprocess.Popen = start_late
-raise SystemExit(stage_log.run_logged("log.tsv", ["sleep", "60"]))
+raise SystemExit(stage_log.run_logged(stage_log.Settings("log.tsv", ["sleep", "60"])))
 """
     environment = dict(os.environ, PYTHONPATH=str(ROOT))
     assert subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=environment).returncode == 143
@@ -77,3 +77,10 @@ def test_a_command_that_is_not_there_is_one_sentence(tmp_path):
     process = logged(tmp_path, "./no-such", stderr=subprocess.PIPE)
     _, said = process.communicate()
     assert process.returncode == 1 and said == "stage_log.py: ./no-such: No such file or directory.\n"
+
+
+def test_no_command_is_one_line(tmp_path):
+    process = logged(tmp_path, stderr=subprocess.PIPE)
+    _, said = process.communicate()
+    assert process.returncode == 2 and said == "stage_log.py: COMMAND: name a program to run.\n"
+    assert not (tmp_path / "log.tsv").exists()
