@@ -12,7 +12,7 @@ import numpy as np
 
 MAPS = range(2, 8)  # how many a system has
 VARIANCE = 0.05  # what the published script demands along each axis
-CELLS = 500  # of 32 x 32 x 32: with fewer there are but some threads to be seen
+CELLS = 500  # of 32 x 32 x 32: with fewer only a few threads are seen
 CAMERA = 4.0  # its distance, where the attractor spans 2
 VIEWS = 12  # around the attractor; further ones come between them
 SHARE = 0.92  # of the picture's side that the attractor takes
@@ -129,7 +129,7 @@ def levels(points):
 
 
 def degenerate(points):
-    """Whether there is too little to be seen of an attractor.
+    """Whether too little of an attractor can be seen.
 
     The published criterion: where all coordinates together span 2, their variance along an axis is at most 0.05. And
     one more, since threads across the axes meet that: of 32 x 32 x 32 cells fewer than 500 have a point.

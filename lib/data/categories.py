@@ -1,4 +1,4 @@
-"""The 17 categories of the published models, and the labels of anybody else's."""
+"""The 17 categories of the published models, and labels of other categories."""
 
 import os
 import re
@@ -76,28 +76,28 @@ def read_labels(path):
     return tuple(labels[index] for index in range(len(labels)))
 
 
-def labels_of_outputs(outputs, model, given=None):
+def labels_of_outputs(categories, model, table=None):
     """The labels of a model's outputs.
 
     Args:
-        outputs: how many there are.
+        categories: how many outputs it has.
         model: the path of its file, beside which a `categories.tsv` may lie.
-        given: a table of labels to read instead.
+        table: a table of labels to read instead.
 
     Returns:
-        The labels: of the table, else the 17 of the published models if there are as many, else their numbers.
+        The labels: of the table, else the 17 of the published models for 17 outputs, else `category 0` and so on.
 
     Raises:
         UsageError: the table can't be read, or has another number of labels.
     """
     beside = os.path.join(os.path.dirname(model), "categories.tsv")
-    path = given or (beside if os.path.isfile(beside) else None)
+    path = table or (beside if os.path.isfile(beside) else None)
     if path is not None:
         labels = read_labels(path)
-        if len(labels) != outputs:
-            raise UsageError(f"{path} has {len(labels)} labels, but {outputs} are needed.")
+        if len(labels) != categories:
+            raise UsageError(f"{path} has {len(labels)} labels, but {categories} are needed.")
         return labels
-    return LABELS if outputs == len(LABELS) else tuple(f"category {index}" for index in range(outputs))
+    return LABELS if categories == len(LABELS) else tuple(f"category {index}" for index in range(categories))
 
 
 def read_categories(path):
@@ -132,8 +132,8 @@ def write_categories(path, categories):
 def find_category(text, categories):
     """The category that a text means: by its name or label or, of the 17, by its words in any order.
 
-    So `color_illustration` is the category `Illustrations color`. Categories of one's own are taken as they are
-    written: a hybrid may differ from a species by a sign.
+    So `color_illustration` is the category `Illustrations color`. Other categories have to be written exactly: a hybrid
+    may differ from a species by one sign.
 
     Returns:
         A `Category`, None if the text means none.

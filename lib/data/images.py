@@ -24,21 +24,21 @@ ENDINGS = frozenset([
 ])
 # fmt: on
 
-# Pillow's names of what is read. An MPO is opened as the JPEG that it begins with. What else Pillow can open is left
-# out: nobody's scans, and some of it runs other programs.
+# Pillow's names of what is read. An MPO is opened as the JPEG that it begins with. Other formats that Pillow can open
+# are left out: scans have none of them, and some of them run other programs.
 FORMATS = ("JPEG", "PNG", "BMP", "DIB", "GIF", "TIFF", "WEBP", "JPEG2000")
 
 MAX_PIXELS = 500_000_000
 _MOST_VISITS = 1000  # to one directory, by links
 
-# A JPEG is shrunk in its decoder as long as its shorter side keeps this many pixels: on labelled scans the shrunken
-# picture is categorised as well as the whole one, and a scan of 24 megapixels costs a third less time.
+# A JPEG is shrunk in its decoder as long as its shorter side has at least this many pixels: on labelled scans the
+# shrunken picture is categorised as well as the whole one, and a scan of 24 megapixels takes a third less time.
 SHORTER_SIDE = 512
 
 # From this many pixels on, rows are fetched one by one rather than copying the whole picture out of the decoder.
 ROWWISE_PIXELS = 3_000_000
 
-# What decoding may take at once for each core that reads: a picture that would exceed it waits until others are read.
+# Bytes that decoding may take at once for each core that reads; a picture that would exceed them waits for others.
 _DECODING_BYTES = 200_000_000
 
 # Pillow's own guard refuses from 179 million pixels on; `max_pixels` is the guard here, and it can be set.
@@ -61,7 +61,7 @@ class ImageError(Exception):
 
 
 class _Budget:
-    """Memory that threads share: who needs more than is left waits, unless nobody has any."""
+    """Memory that threads share: one that needs more than is left waits, unless no other has any."""
 
     def __init__(self, total):
         self.total, self._used = total, 0
@@ -190,7 +190,7 @@ def read_thumbnail(path, side, max_pixels=MAX_PIXELS):
     """
 
     def pixels(file, image):
-        width, height = image.size  # before the decoder is told to shrink it
+        width, height = image.size  # which shrinking in the decoder changes
         square, orientation = _square_pixels(file, image, _OVERSAMPLING * side)
         if orientation in (5, 6, 7, 8):
             width, height = height, width
@@ -202,9 +202,9 @@ def read_thumbnail(path, side, max_pixels=MAX_PIXELS):
 
 
 def check_scans(jpeg):
-    """Raise ValueError if a JPEG is made to take for ever.
+    """Raise ValueError if decoding a JPEG would take for ever.
 
-    The decoder goes over the whole picture for each of its scans, of which a few bytes make one and ten are usual.
+    The decoder goes over the whole picture for each scan. A few bytes make a scan; ten are usual.
 
     Args:
         jpeg: its bytes.
@@ -247,7 +247,7 @@ def _with_opened(path, max_pixels, use):
     except UnidentifiedImageError:
         raise ImageError("not an image that can be read (JPEG, PNG, BMP, GIF, TIFF, WebP or JPEG 2000)") from None
     except MemoryError:
-        raise ImageError("more memory needed than there is") from None
+        raise ImageError("not enough memory to decode it") from None
     except OSError as error:  # whose text may name the file, which is named beside the reason
         raise ImageError(f"can't be read whole: {error.strerror or error}") from error
     except Exception as error:  # Decoders raise what they like on a bad file: struct.error, KeyError, SyntaxError, …

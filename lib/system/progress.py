@@ -1,4 +1,4 @@
-"""How far the work is: a bar on a terminal, otherwise a line each half minute."""
+"""Progress: a bar on a terminal, elsewhere a line each half minute."""
 
 import contextlib
 import sys
@@ -12,13 +12,13 @@ def progress(total, unit, stream=None, lines=True):
     """Report progress on stderr while the block runs.
 
     Args:
-        total: how many units there are to do.
+        total: the number of units to do.
         unit: what is counted, in the plural.
-        stream: where to, by default stderr.
-        lines: whether there are lines where there is no terminal, and so no bar.
+        stream: what is written to, by default stderr.
+        lines: whether to print lines where the stream is no terminal, and to leave the bar standing where it is one.
 
     Yields:
-        A function to be called with the number of units that were done since the last call.
+        A function to be called with the number of units done since its last call.
     """
     stream = stream or sys.stderr
     if stream.isatty():
@@ -53,7 +53,7 @@ class _Lines:
 
 
 def _duration(seconds):
-    """A time as people say it: `1:02:03` hours, `2:03` minutes."""
+    """A time such as `1:02:03`, hours, or `2:03`, minutes."""
     if seconds == float("inf"):
         return "an unknown time"
     minutes, seconds = divmod(int(seconds + 0.5), 60)
