@@ -7,6 +7,7 @@ import os
 from typing import NamedTuple, Optional
 
 from lib.errors import UsageError, option
+from lib.system.memory import MAX_PIXELS
 from lib.system.shard import Shard
 
 log = logging.getLogger(__name__)
@@ -44,7 +45,7 @@ class Settings:
     shards: int = 1
     size: int = 96
     quality: int = 94
-    max_pixels: int = 500_000_000
+    max_pixels: int = MAX_PIXELS
     shard: Optional[Shard] = None
     merge: Optional[int] = None
     processors: Optional[int] = None

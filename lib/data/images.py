@@ -14,6 +14,7 @@ import numpy as np
 import simplejpeg
 from PIL import Image, UnidentifiedImageError
 
+from lib.system.memory import MAX_PIXELS
 from lib.system.parallel import cores
 
 # Names that end like this, in any case, are taken for images.
@@ -28,7 +29,6 @@ ENDINGS = frozenset([
 # are left out: scans have none of them, and some of them run other programs.
 FORMATS = ("JPEG", "PNG", "BMP", "DIB", "GIF", "TIFF", "WEBP", "JPEG2000")
 
-MAX_PIXELS = 500_000_000
 _MOST_VISITS = 1000  # to one directory, by links
 
 # A JPEG is shrunk in its decoder as long as its shorter side has at least this many pixels: on labelled scans the

@@ -2,6 +2,8 @@
 
 import os
 
+MAX_PIXELS = 500_000_000  # of a picture that is decoded, unless a setting says otherwise
+
 
 def free_memory():
     """About how many bytes this process may still take: what is free, within its control group's limit."""
