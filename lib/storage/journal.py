@@ -226,9 +226,11 @@ class Journal:
             self._database = _connect(self.path)
             (number,) = self._database.execute("PRAGMA application_id").fetchone()
             tables = self._database.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0]
-        except sqlite3.DatabaseError as error:
-            if isinstance(error, sqlite3.OperationalError):
-                raise self._failure(error) from error
+        except sqlite3.OperationalError as error:
+            raise self._failure(error) from error
+        except UnicodeDecodeError as error:  # of SQLite's own message about it
+            raise self._damaged(error) from error
+        except sqlite3.DatabaseError:
             number, tables = None, 1
         if number != _APPLICATION and (number or tables):
             raise UsageError(foreign)

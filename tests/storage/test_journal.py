@@ -150,6 +150,18 @@ def test_damage_is_told(tmp_path):
         list(j.entries())
 
 
+def test_a_schema_that_is_no_text_is_told(tmp_path):
+    with opened(tmp_path / "j") as journal:
+        journal.add(b"a", b"1")
+    content = (tmp_path / "j").read_bytes()
+    (tmp_path / "j").write_bytes(content.replace(b"CREATE TABLE facts", b"CREATE TA\x94 X facts"))
+    with pytest.raises(WorkError, match=r"j is damaged"):
+        opened(tmp_path / "j")
+    (tmp_path / "j").write_bytes(content)
+    with opened(tmp_path / "j") as journal:
+        assert journal.content(b"a") == b"1"
+
+
 def test_a_full_disk_is_told_and_what_was_written_is_kept(tmp_path):
     with opened(tmp_path / "j") as journal:
         journal.add(b"a", b"1")
