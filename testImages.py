@@ -110,7 +110,7 @@ def work(arguments):
     if arguments.figures:
         evaluation.draw(arguments.figures, found, answers[0], labels, weights)
     if arguments.report:
-        from lib.prediction.reporting import report_answers
+        from lib.evaluation.report import report_answers
 
         more = arguments.report_images, weights is not None, arguments.processors
         report_answers(arguments.report, arguments.model, answers[0], found, labels, *more)

@@ -7,6 +7,7 @@ import numpy as np
 
 from lib.display.contact_sheet import contact_sheet
 from lib.errors import UsageError, WorkError
+from lib.measures.softmax import softmax
 from lib.measures.uncertainty import calibration, compare, confusion_matrix, intervals, percent
 from lib.storage.files import whole_file
 from lib.storage.untrusted import json_text
@@ -42,8 +43,7 @@ class Answers(NamedTuple):
     @property
     def probabilities(self):
         """float64 `(images, classes)`: the softmax of the logits."""
-        exponentials = np.exp(self.logits.astype("float64") - self.logits.max(axis=1, keepdims=True))
-        return exponentials / exponentials.sum(axis=1, keepdims=True)
+        return softmax(self.logits)
 
 
 class Evaluation(NamedTuple):
