@@ -1,7 +1,9 @@
-"""The 15 losses, each a function of labels and logits.
+"""The losses, each a function of labels and logits.
 
-C is the number of classes, p = softmax(logits); σCE is the sigmoid cross entropy of each class by itself. The factor of
-label smoothing moves that share of a label evenly to all classes.
+To add one, write a function here under `@_loss` and add its name to `lib.measures.recipes.LOSSES`, which the command
+line offers.
+
+Label smoothing moves that share of a label evenly to all classes.
 """
 
 import math
@@ -10,9 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from lib.measures.recipes import LOSSES
+from lib.measures.recipes import LossParameters
 
-NEED_COUNTS = ("cbf", "cbs", "la", "lw", "nis")  # which depend on how many images each class has
+FUNCTIONS = {}  # name -> loss, as of `_loss`
 
 _TINY = 1e-7
 
@@ -29,129 +31,37 @@ class Batch(NamedTuple):
     images: Any
 
 
-def build_loss(
-    name,
-    *,
-    class_counts=None,
-    cb_beta=0.99,
-    cb_gamma=1.0,
-    la_tau=0.0,
-    ccm_weights=(1, 1, 1),
-    focal_alpha=0.25,
-    focal_gamma=2.0,
-    label_smoothing=0.2,
-):
+class _Setup(NamedTuple):
+    """What a loss is built with: its parameters, and what follows from the number of images of each class.
+
+    Attributes:
+        parameters: `LossParameters`.
+        class_balance, log_priors, rareness: float32 `(classes,)`; None without these numbers.
+    """
+
+    parameters: LossParameters
+    class_balance: Any = None
+    log_priors: Any = None
+    rareness: Any = None
+
+
+def build_loss(name, **parameters):
     """Build one of the losses.
 
     Args:
-        name: one of `lib.measures.recipes.LOSSES`:
-            `ce` softmax cross entropy of smoothed labels; `fce` its focal variant (arXiv:1708.02002);
-            `cbs`, `cbf` class-balanced sigmoid cross entropy and its focal variant (arXiv:1901.05555), `cbbs` the first
-            with the batch's own counts; `la` logit adjustment (arXiv:2007.07314), `lab` with the batch's frequencies;
-            `lw`, `lwb` logits shifted or scaled by how rare a class is, in all or in the batch; `nis` sigmoid cross
-            entropy weighted by rareness; `cos`, `mae`, `mse` cosine, absolute and squared distance; `ccm` cosine, cross
-            entropy and squared distance together (arXiv:1901.09054); `bel` cbbs + lab.
-        class_counts: how many images each class has, in their order; needed by `NEED_COUNTS`.
-        cb_beta, cb_gamma: β and γ of the class-balanced losses.
-        la_tau: τ of the logit adjustment.
-        ccm_weights: of the three parts of `ccm`.
-        focal_alpha, focal_gamma: α and γ of `fce`.
-        label_smoothing: in `ce`, `fce` and `ccm`.
+        name: one of `lib.measures.recipes.LOSSES`.
+        **parameters: of `LossParameters`.
 
     Returns:
         A function `loss(labels, logits, batch=None)`: float `(images, classes)` labels and logits to float32
         `(images,)`, whose mean is the loss. `batch` is the `Batch` that the images are a part of, by default they
         themselves. Finite, as its gradient is, for every finite input, also where classes are absent.
-
-    Raises:
-        ValueError: an unknown name, or no class counts for a loss that needs them.
     """
-    if name not in LOSSES:
-        raise ValueError(f"{name!r} is none of the losses {', '.join(LOSSES)}")
-    if name in NEED_COUNTS and class_counts is None:
-        raise ValueError(f"the loss {name} needs the number of images of each class")
-    if class_counts is not None:
-        counts = np.asarray(class_counts, "float64")
-        frequencies = counts / counts.sum()
-        log_priors = np.log(frequencies**la_tau + _TINY).astype("float32")
-        rareness = ((1 - frequencies) / max((1 - frequencies).min(), _TINY)).astype("float32")
-        weights = _class_balance(tf.constant(counts, "float32"), cb_beta)
-
-    def smoothed(labels):
-        return labels * (1 - label_smoothing) + label_smoothing / labels.shape[-1]
-
-    def ce(labels, logits, batch):
-        return _cross_entropy(smoothed(labels), logits)
-
-    def cbs(labels, logits, batch):
-        return _weighted(labels, logits, batch, weights)
-
-    def cbf(labels, logits, batch):
-        modulation = tf.exp(-cb_gamma * labels * logits - cb_gamma * tf.nn.softplus(-logits))
-        return _weighted(labels, logits, batch, weights, modulation)
-
-    def cbbs(labels, logits, batch):
-        return _weighted(labels, logits, batch, _class_balance(batch.sums, cb_beta))
-
-    def la(labels, logits, batch):
-        return _cross_entropy(labels, logits + log_priors)
-
-    def lab(labels, logits, batch):
-        return _cross_entropy(labels, logits + tf.math.log(_frequencies(batch) ** la_tau + _TINY))
-
-    def lw(labels, logits, batch):
-        return _cross_entropy(labels, logits + rareness)
-
-    def lwb(labels, logits, batch):
-        absence = 1 - _frequencies(batch)
-        return _cross_entropy(labels, logits * (absence / tf.maximum(tf.reduce_min(absence), _TINY)))
-
-    def nis(labels, logits, batch):
-        return _weighted(labels, logits, batch, rareness)
-
-    def cos(labels, logits, batch):
-        return 1 - tf.reduce_sum(_unit(logits) * labels, axis=-1)
-
-    def mae(labels, logits, batch):
-        return tf.reduce_sum(tf.abs(_unit(logits) - labels), axis=-1)
-
-    def mse(labels, logits, batch):
-        return tf.reduce_sum(tf.math.squared_difference(logits, labels), axis=-1)
-
-    def ccm(labels, logits, batch):
-        parts = (part(labels, logits, batch) for part in (cos, ce, mse))
-        return tf.add_n([weight * part for weight, part in zip(ccm_weights, parts)])
-
-    def fce(labels, logits, batch):
-        log_probabilities = tf.nn.log_softmax(logits)
-        # Not to 0, where the power's slope is infinite for γ < 1.
-        doubt = tf.maximum(1 - tf.exp(log_probabilities), _TINY)
-        return tf.reduce_sum(-focal_alpha * doubt**focal_gamma * smoothed(labels) * log_probabilities, axis=-1)
-
-    def bel(labels, logits, batch):
-        return cbbs(labels, logits, batch) + lab(labels, logits, batch)
-
-    chosen = {
-        "bel": bel,
-        "cbbs": cbbs,
-        "cbf": cbf,
-        "cbs": cbs,
-        "ccm": ccm,
-        "ce": ce,
-        "cos": cos,
-        "fce": fce,
-        "la": la,
-        "lab": lab,
-        "lw": lw,
-        "lwb": lwb,
-        "mae": mae,
-        "mse": mse,
-        "nis": nis,
-    }[name]
+    function, setup = FUNCTIONS[name], _set_up(LossParameters(**parameters))
 
     def loss(labels, logits, batch=None):
         labels, logits = tf.cast(labels, "float32"), tf.cast(logits, "float32")
-        return chosen(labels, logits, batch or whole_batch(labels))
+        return function(labels, logits, batch or whole_batch(labels), setup)
 
     return loss
 
@@ -165,6 +75,128 @@ def penalties(model):
     """The sum of the penalties that a model's layers carry, float32 `()`."""
     losses = [tf.cast(loss, "float32") for loss in model.losses]
     return tf.add_n(losses) if losses else tf.constant(0.0)
+
+
+def _loss(function):
+    """Enter a function of labels, logits, a `Batch` and a `_Setup`, which gives float32 `(images,)`, as a loss."""
+    FUNCTIONS[function.__name__] = function
+    return function
+
+
+@_loss
+def ce(labels, logits, batch, setup):
+    """Softmax cross entropy of smoothed labels."""
+    return _cross_entropy(_smoothed(labels, setup), logits)
+
+
+@_loss
+def fce(labels, logits, batch, setup):
+    """The focal variant of `ce` (arXiv:1708.02002)."""
+    alpha, gamma = setup.parameters.focal_alpha, setup.parameters.focal_gamma
+    log_probabilities = tf.nn.log_softmax(logits)
+    # Not to 0, where the power's slope is infinite for γ < 1.
+    doubt = tf.maximum(1 - tf.exp(log_probabilities), _TINY)
+    return tf.reduce_sum(-alpha * doubt**gamma * _smoothed(labels, setup) * log_probabilities, axis=-1)
+
+
+@_loss
+def cbs(labels, logits, batch, setup):
+    """Class-balanced sigmoid cross entropy (arXiv:1901.05555)."""
+    return _weighted(labels, logits, batch, setup.class_balance)
+
+
+@_loss
+def cbf(labels, logits, batch, setup):
+    """The focal variant of `cbs` (arXiv:1901.05555)."""
+    gamma = setup.parameters.cb_gamma
+    modulation = tf.exp(-gamma * labels * logits - gamma * tf.nn.softplus(-logits))
+    return _weighted(labels, logits, batch, setup.class_balance, modulation)
+
+
+@_loss
+def cbbs(labels, logits, batch, setup):
+    """`cbs` with the numbers of images in the batch."""
+    return _weighted(labels, logits, batch, _class_balance(batch.sums, setup.parameters.cb_beta))
+
+
+@_loss
+def la(labels, logits, batch, setup):
+    """Logit adjustment (arXiv:2007.07314)."""
+    return _cross_entropy(labels, logits + setup.log_priors)
+
+
+@_loss
+def lab(labels, logits, batch, setup):
+    """`la` with the frequencies in the batch."""
+    return _cross_entropy(labels, logits + tf.math.log(_frequencies(batch) ** setup.parameters.la_tau + _TINY))
+
+
+@_loss
+def lw(labels, logits, batch, setup):
+    """Logits shifted by how rare a class is."""
+    return _cross_entropy(labels, logits + setup.rareness)
+
+
+@_loss
+def lwb(labels, logits, batch, setup):
+    """Logits scaled by how rare a class is in the batch."""
+    absence = 1 - _frequencies(batch)
+    return _cross_entropy(labels, logits * (absence / tf.maximum(tf.reduce_min(absence), _TINY)))
+
+
+@_loss
+def nis(labels, logits, batch, setup):
+    """Sigmoid cross entropy weighted by how rare a class is."""
+    return _weighted(labels, logits, batch, setup.rareness)
+
+
+@_loss
+def cos(labels, logits, batch, setup):
+    """Cosine distance."""
+    return 1 - tf.reduce_sum(_unit(logits) * labels, axis=-1)
+
+
+@_loss
+def mae(labels, logits, batch, setup):
+    """Absolute distance of unit vectors."""
+    return tf.reduce_sum(tf.abs(_unit(logits) - labels), axis=-1)
+
+
+@_loss
+def mse(labels, logits, batch, setup):
+    """Squared distance."""
+    return tf.reduce_sum(tf.math.squared_difference(logits, labels), axis=-1)
+
+
+@_loss
+def ccm(labels, logits, batch, setup):
+    """Cosine, cross entropy and squared distance together (arXiv:1901.09054)."""
+    parts = (part(labels, logits, batch, setup) for part in (cos, ce, mse))
+    return tf.add_n([weight * part for weight, part in zip(setup.parameters.ccm_weights, parts)])
+
+
+@_loss
+def bel(labels, logits, batch, setup):
+    """`cbbs` and `lab` together."""
+    return cbbs(labels, logits, batch, setup) + lab(labels, logits, batch, setup)
+
+
+def _set_up(parameters):
+    if parameters.class_counts is None:
+        return _Setup(parameters)
+    counts = np.asarray(parameters.class_counts, "float64")
+    frequencies = counts / counts.sum()
+    return _Setup(
+        parameters,
+        class_balance=_class_balance(tf.constant(counts, "float32"), parameters.cb_beta),
+        log_priors=np.log(frequencies**parameters.la_tau + _TINY).astype("float32"),
+        rareness=((1 - frequencies) / max((1 - frequencies).min(), _TINY)).astype("float32"),
+    )
+
+
+def _smoothed(labels, setup):
+    share = setup.parameters.label_smoothing
+    return labels * (1 - share) + share / labels.shape[-1]
 
 
 def _cross_entropy(labels, logits):

@@ -3,9 +3,13 @@
 Without TensorFlow, so that a command line can be checked at once.
 """
 
+import dataclasses
 import re
-from typing import NamedTuple
+from typing import NamedTuple, Optional, Sequence, Tuple
 
+from lib.errors import UsageError
+
+# The functions in `lib.measures.losses` say what they are.
 LOSSES = ("bel", "cbf", "cbs", "cbbs", "ccm", "ce", "cos", "fce", "la", "lab", "lw", "lwb", "mae", "mse", "nis")
 OPTIMIZERS = ("a", "aw", "sgd")
 
@@ -21,6 +25,29 @@ class Recipe(NamedTuple):
 
 
 DEFAULT_RECIPE = Recipe("ce", "aw")
+
+
+@dataclasses.dataclass(frozen=True)
+class LossParameters:
+    """The parameters of all losses.
+
+    Attributes:
+        class_counts: how many images each class has, in their order; needed by `cbf`, `cbs`, `la`, `lw` and `nis`.
+        cb_beta, cb_gamma: β and γ of the class-balanced losses.
+        la_tau: τ of the logit adjustment.
+        ccm_weights: of the three parts of `ccm`.
+        focal_alpha, focal_gamma: α and γ of `fce`.
+        label_smoothing: in `ce`, `fce` and `ccm`.
+    """
+
+    class_counts: Optional[Sequence[float]] = None
+    cb_beta: float = 0.99
+    cb_gamma: float = 1.0
+    la_tau: float = 0.0
+    ccm_weights: Tuple[float, ...] = (1.0, 1.0, 1.0)
+    focal_alpha: float = 0.25
+    focal_gamma: float = 2.0
+    label_smoothing: float = 0.2
 
 
 def parse_recipe(text):
@@ -50,6 +77,14 @@ def cover(numbers, classes):
         wrong = f"lacks the class {missing[0]}" if missing else f"has the class {surplus[0]}"
         raise ValueError(f"{wrong}; each class from 0 to {classes - 1} needs a number")
     return [numbers[number] for number in range(classes)]
+
+
+def per_class(numbers, classes, setting):
+    """As `cover`, but raises UsageError about the setting that the numbers are of."""
+    try:
+        return cover(numbers, classes)
+    except ValueError as error:
+        raise UsageError(f"it {error}.", setting) from None
 
 
 def parse_class_numbers(text):
