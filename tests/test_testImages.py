@@ -1,5 +1,6 @@
 """testImages.py as its users call it."""
 
+import dataclasses
 import json
 import re
 import subprocess
@@ -9,10 +10,11 @@ import pandas
 import pytest
 from conftest import script
 from PIL import Image
-from sklearn.metrics import average_precision_score, classification_report, f1_score
+from sklearn.metrics import average_precision_score, classification_report, confusion_matrix, f1_score
 from toys import write_model, write_records
 
-from lib.measures.uncertainty import confusion_matrix
+import testImages
+from lib.evaluation.settings import Settings
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +30,11 @@ def folder(tmp_path_factory):
 def run(here, *arguments):
     command = [*script("testImages.py"), "-c", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, cwd=here)
+
+
+def test_the_options_are_the_settings():
+    arguments = testImages.options().parse_args(["-m", __file__, "-a", "17", "-t", __file__])
+    assert vars(arguments) == dataclasses.asdict(Settings(model=__file__, categories=17, test=(__file__,)))
 
 
 def golden(shared, *more):
@@ -55,7 +62,7 @@ def test_the_files(shared, tmp_path):
     np.testing.assert_allclose(softmax["predictions"].sum(axis=1), 1, rtol=1e-5)
     np.testing.assert_array_equal(softmax["predictions"].argmax(axis=1), arrays["predictions"])
     labels, chosen = arrays["labels"], arrays["predictions"]
-    np.testing.assert_array_equal(arrays["matrix"], confusion_matrix(labels, chosen, 17))
+    np.testing.assert_array_equal(arrays["matrix"], confusion_matrix(labels, chosen, labels=range(17)))
     found = json.loads((tmp_path / "a.json").read_text())
     assert found["accuracy"] == pytest.approx(0.65) and found["images"] == 140
     expected = f1_score(labels, chosen, labels=range(17), average="macro", zero_division=0)

@@ -10,7 +10,7 @@ _NAMED_CURVES, _WORST_CURVES = 40, 10
 def draw_confusion(path, matrix, labels):
     """Draw a confusion matrix as a PNG, readable for a few categories and for a hundred.
 
-    Of more than thirty no numbers are written; the shades make small shares out then.
+    Of more than thirty no numbers are written; the shades show small shares then.
 
     Args:
         path: the file to write.
@@ -68,28 +68,38 @@ def draw_precision_recall(path, curves, overall):
     save_figure(figure, path)
 
 
-def draw_reliability(path, error, parts, certainty, right):
-    """Draw how often answers of each certainty are right as a PNG; see `lib.measures.uncertainty.calibration`.
+def draw_reliability(path, error, shares, confidences, accuracies):
+    """Draw the accuracy at each confidence as a PNG, below it how many images have that confidence.
 
-    How many images have which certainty is drawn below, where its numbers lie on nothing else.
+    Args:
+        path: the file to write.
+        error, shares, confidences, accuracies: of `lib.measures.uncertainty.calibration`.
     """
     figure, (above, below) = new_figure((6, 7.5), 2, 1, sharex=True, height_ratios=(4, 1))
-    bins = len(parts)
+    bins = len(shares)
     edges = np.arange(bins) / bins
-    there = parts > 0
-    above.bar(edges[there], right[there], 1 / bins, align="edge", color="#4477aa", edgecolor="white", label="right")
+    occupied = shares > 0
+    above.bar(
+        edges[occupied], accuracies[occupied], 1 / bins, align="edge", color="#4477aa", edgecolor="white", label="right"
+    )
     above.plot([0, 1], [0, 1], color="black", linestyle="--", label="as certain as right")
     above.plot(
-        certainty[there], right[there], "o", color="#cc6677", markersize=4, clip_on=False, label="at the mean certainty"
+        confidences[occupied],
+        accuracies[occupied],
+        "o",
+        color="#cc6677",
+        markersize=4,
+        clip_on=False,
+        label="at the mean certainty",
     )
     above.set(ylabel="share of right answers", xlim=(0, 1), ylim=(0, 1))
     above.set_title(f"expected calibration error {error:.3f}", fontsize=9)
     figure.legend(loc="outside lower center", ncols=3, fontsize=8)
-    below.bar(edges[there], parts[there], 1 / bins, align="edge", color="#999999", edgecolor="white")
-    for left, share in zip(edges[there], parts[there]):
+    below.bar(edges[occupied], shares[occupied], 1 / bins, align="edge", color="#999999", edgecolor="white")
+    for left, share in zip(edges[occupied], shares[occupied]):
         text = f"{100 * share:.0f}%" if share >= 0.005 else "<1%"
-        below.text(left + 0.5 / bins, share + 0.02 * parts.max(), text, ha="center", fontsize=7)
-    below.set(xlabel="certainty of the answer", ylabel="share of images", ylim=(0, 1.25 * parts.max()))
+        below.text(left + 0.5 / bins, share + 0.02 * shares.max(), text, ha="center", fontsize=7)
+    below.set(xlabel="certainty of the answer", ylabel="share of images", ylim=(0, 1.25 * shares.max()))
     save_figure(figure, path)
 
 

@@ -8,86 +8,99 @@ import numpy as np
 from lib.data.thumbnails import make_thumbnails
 from lib.display.pages import Card, Cell, Group, link_to, write_evaluation_page
 from lib.errors import UsageError
+from lib.measures.uncertainty import confusion_matrix
 from lib.storage.names import escape_name, unescape_name
 from lib.storage.tables import read_table
 
 _MISTAKES = 24  # that are shown before all others
 
 
-def report_answers(page, model, answers, evaluation, labels, most=300, weighted=False, processors=None):
-    """Make a page of a model's answers to labelled records.
+def write_report(settings, evaluation):
+    """Make a page of a model's answers.
+
+    Of each kind of mistake it shows the most confident, of the right answers the least confident.
 
     Args:
-        page: the `.html` file to write.
-        model: the path of its file.
-        answers: its `lib.evaluation.evaluate.Answers`.
-        evaluation: its `lib.evaluation.evaluate.Evaluation`.
-        labels: the categories' names.
-        most: of how many images of a category there are pictures: of each kind of mistake the most confident, of the
-            right answers the least certain.
-        weighted: whether the evaluation's matrix has weights.
-        processors: how many cores to use; None for all.
+        settings: the evaluation's `Settings`, which name the page.
+        evaluation: an `Evaluation`.
     """
-    true, chosen, probabilities, records = answers.labels, answers.chosen, answers.probabilities, answers.images.records
-    certainty = probabilities.max(axis=1)
-    indices = [_telling(np.flatnonzero(true == place), true, chosen, certainty, most) for place in range(len(labels))]
+    answers, labels = evaluation.answers, evaluation.labels
+    true, chosen, records = answers.labels, answers.chosen, answers.images.records
+    confidence, most = answers.probabilities.max(axis=1), settings.report_images
+    shown = [
+        most_telling(np.flatnonzero(true == place), true, chosen, confidence, most) for place in range(len(labels))
+    ]
     wrong = np.flatnonzero(true != chosen)
-    mistakes = wrong[np.argsort(-certainty[wrong], kind="stable")][:_MISTAKES].tolist()
-    names, files = _names_of_records(records)
-    pictures = make_thumbnails(
-        [*(index for members in indices for index in members), *mistakes],
-        lambda index, side: answers.images.take(np.array([index]))[0],
-        processors,
-    )
-
-    def card(index, picture):
-        first, second = np.argsort(-probabilities[index], kind="stable")[:2].tolist()
-        return Card(
-            names[index],
-            labels[first],
-            round(float(probabilities[index, first]), 4),
-            labels[second],
-            round(float(probabilities[index, second]), 4),
-            picture,
-            link=link_to(names[index], page) if files and os.path.isfile(unescape_name(names[index])) else "",
-            true=labels[true[index]],
-        )
-
+    mistakes = wrong[np.argsort(-confidence[wrong], kind="stable")][:_MISTAKES].tolist()
+    names, are_files = _names_of_records(records)
+    cards = _cards([*(index for members in shown for index in members), *mistakes], settings, evaluation, names)
     groups = [
-        Group(label, int((true == place).sum()), [card(index, next(pictures)) for index in indices[place]])
+        Group(label, int((true == place).sum()), [next(cards) for _ in shown[place]])
         for place, label in enumerate(labels)
     ]
     found = ", ".join(records.files)
     write_evaluation_page(
-        page,
-        f"Answers of {os.path.basename(model)} to {', '.join(map(os.path.basename, records.files))}",
-        [("Model", model), ("Records", found)],
+        settings.report,
+        f"Answers of {os.path.basename(settings.model)} to {', '.join(map(os.path.basename, records.files))}",
+        [("Model", settings.model), ("Records", found)],
         groups,
         labels,
         _figures(evaluation),
-        _cells(evaluation.matrix, true, chosen),
+        _cells(evaluation),
         evaluation.rows,
         (evaluation.calibration[0], _bins(*evaluation.calibration[1:])),
-        [card(index, next(pictures)) for index in mistakes],
+        list(cards),
         absent=evaluation.absent,
-        weighted=weighted,
-        corrected=files,
-        identity=f"{model} {found}",
+        weighted=settings.class_weights is not None,
+        corrected=are_files,
+        identity=f"{settings.model} {found}",
     )
 
 
-def _telling(indices, true, chosen, certainty, most):
-    """Of the images of a category the `most` telling ones, mistakes first.
+def most_telling(indices, true, chosen, confidence, most):
+    """Of some images, all of one category, at most `most` for a page, mistakes first.
 
-    Each answer's images are ranked, wrong ones from the most certain on, right ones from the least certain on; then
+    Each answer's images are ranked, wrong ones from the most confident on, right ones from the least confident on; then
     the first of all answers are taken, then the second ones, and so on, so that each answer has some.
+
+    Args:
+        indices: of the images.
+        true, chosen: int `(images,)`: the categories of all images, and those that were answered.
+        confidence: float `(images,)`.
+        most: how many.
+
+    Returns:
+        A list of indices.
     """
-    order = sorted(indices.tolist(), key=lambda index: certainty[index] * (-1 if true[index] != chosen[index] else 1))
+    right = true == chosen
+    order = sorted(indices.tolist(), key=lambda index: confidence[index] if right[index] else -confidence[index])
     ranks, of_answer = {}, {}
     for index in order:
         ranks[index] = of_answer[chosen[index]] = of_answer.get(chosen[index], -1) + 1
     taken = set(sorted(order, key=ranks.get)[:most])
     return [index for index in order if index in taken]
+
+
+def _cards(indices, settings, evaluation, names):
+    """Yield the `Card` of each image."""
+    answers, labels = evaluation.answers, evaluation.labels
+    probabilities = answers.probabilities
+    pictures = make_thumbnails(
+        indices, lambda index, side: answers.images.take(np.array([index]))[0], settings.processors
+    )
+    for index, picture in zip(indices, pictures):
+        first, second = np.argsort(-probabilities[index], kind="stable")[:2].tolist()
+        name = names[index]
+        yield Card(
+            name,
+            labels[first],
+            round(float(probabilities[index, first]), 4),
+            labels[second],
+            round(float(probabilities[index, second]), 4),
+            picture,
+            link=link_to(name, settings.report) if os.path.isfile(unescape_name(name)) else "",
+            true=labels[answers.labels[index]],
+        )
 
 
 def _names_of_records(records):
@@ -142,10 +155,10 @@ def _figures(evaluation):
     ]
 
 
-def _cells(matrix, true, chosen):
-    """The `Cell`s of a confusion matrix `(classes, classes)`, which may have weights."""
-    counts = np.zeros(matrix.shape, "int64")
-    np.add.at(counts, (true, chosen), 1)
+def _cells(evaluation):
+    """The `Cell`s of the confusion matrix, which may have weights."""
+    answers, matrix = evaluation.answers, evaluation.matrix
+    counts = confusion_matrix(answers.labels, answers.chosen, len(matrix))
     totals = counts.sum(axis=1)
     return [
         [
@@ -160,17 +173,17 @@ def _cells(matrix, true, chosen):
     ]
 
 
-def _bins(parts, certainty, right):
-    """The steps of certainty that have images, in percent; see `lib.measures.uncertainty.calibration`."""
-    width = 100 / len(parts)
+def _bins(shares, confidences, accuracies):
+    """The steps of confidence that have images, in percent; see `lib.measures.uncertainty.calibration`."""
+    width = 100 / len(shares)
     return [
         {
             "left": round(width * place, 3),
             "width": round(width, 3),
-            "certainty": 100 * certainty[place],
-            "right": round(100 * right[place], 3),
-            "share": 100 * parts[place],
+            "certainty": 100 * confidences[place],
+            "right": round(100 * accuracies[place], 3),
+            "share": 100 * shares[place],
         }
-        for place in range(len(parts))
-        if parts[place]
+        for place in range(len(shares))
+        if shares[place]
     ]

@@ -39,43 +39,43 @@ class Counts(NamedTuple):
     agreed: Any
 
 
-def count(labels, logits, losses, kept=None, teacher=None):
+def count(labels, logits, losses, weights=None, teacher=None):
     """The counts of a batch.
 
     Args:
         labels: float `(images, classes)`.
         logits: float `(images, classes)`.
         losses: float `(images,)`.
-        kept: float `(images,)`: what each image counts: 0 for one that only fills the batch; None for 1 each.
+        weights: float `(images,)`: what each image counts: 0 for one that only fills the batch; None for 1 each.
         teacher: float `(images, classes)`: a teacher's logits of the same images; None without one.
 
     Returns:
         `Counts`.
     """
     labels, logits = tf.cast(labels, "float32"), tf.cast(logits, "float32")
-    kept = tf.ones_like(losses) if kept is None else kept
+    weights = tf.ones_like(losses) if weights is None else weights
     classes = labels.shape[-1]
-    one_hot = tf.one_hot(tf.argmax(labels, axis=-1), classes) * kept[:, None]
+    one_hot = tf.one_hot(tf.argmax(labels, axis=-1), classes) * weights[:, None]
     answered = tf.argmax(logits, axis=-1)
     answers = tf.one_hot(answered, classes)
     steps = tf.math.ceil(tf.sigmoid(logits) * (THRESHOLDS - 1)) - 1
     steps = tf.cast(tf.clip_by_value(steps, 0, THRESHOLDS - 1), "int32")
 
     def histogram(where):
-        amounts = tf.cast(where, "float64") * tf.cast(kept, "float64")[:, None]
+        amounts = tf.cast(where, "float64") * tf.cast(weights, "float64")[:, None]
         return tf.math.unsorted_segment_sum(tf.reshape(amounts, [-1]), tf.reshape(steps, [-1]), THRESHOLDS)
 
     return Counts(
-        images=tf.reduce_sum(kept),
-        loss=tf.reduce_sum(losses * kept),
+        images=tf.reduce_sum(weights),
+        loss=tf.reduce_sum(losses * weights),
         right=tf.reduce_sum(one_hot * answers, axis=0),
         labels=tf.reduce_sum(one_hot, axis=0),
-        answers=tf.reduce_sum(answers * kept[:, None], axis=0),
+        answers=tf.reduce_sum(answers * weights[:, None], axis=0),
         positive=histogram(labels > 0),  # a part of a label is one to Keras, too
         negative=histogram(labels <= 0),
         agreed=tf.constant(0.0)
         if teacher is None
-        else tf.reduce_sum(kept * tf.cast(answered == tf.argmax(teacher, axis=-1), "float32")),
+        else tf.reduce_sum(weights * tf.cast(answered == tf.argmax(teacher, axis=-1), "float32")),
     )
 
 
@@ -91,7 +91,7 @@ def add(one, other):
 
 
 class Counters:
-    """Counts that are kept on the devices of a strategy and added up over its replicas when they are read.
+    """Counts that stay on the devices of a strategy and added up over its replicas when they are read.
 
     Args:
         strategy: a `tf.distribute.Strategy`.
@@ -137,7 +137,7 @@ def summarise(counts, taught=False):
     Returns:
         A dictionary of floats: the mean `loss`; the `accuracy`; the area under the one precision-recall curve over all
         classes, `auc`, with 200 thresholds and Davis and Goadrich's interpolation, as Keras has it; and `f1`, the mean
-        F1 over all classes, 0 for one that is neither there nor answered. If `taught` also `agreement`, the share of
+        F1 over all classes, 0 for one that neither occurs nor is answered. If `taught` also `agreement`, the share of
         the images that were answered as the teacher does.
     """
     counts = Counts(*(np.asarray(value, "float64") for value in counts))

@@ -4,7 +4,6 @@ Images are drawn with replacement by drawing how often each combination of true 
 the same thing and costs no more for many images than for few.
 """
 
-import math
 from typing import NamedTuple
 
 import numpy as np
@@ -45,23 +44,23 @@ def confusion_matrix(labels, answers, classes, weights=None):
         classes: how many there are.
         weights: `(classes,)`: what an image of each category counts; None for 1.
     """
-    matrix = np.zeros((classes, classes), "int64")
-    np.add.at(matrix, (labels, answers), 1)
+    from sklearn import metrics
+
+    matrix = metrics.confusion_matrix(labels, answers, labels=np.arange(classes))
     return matrix if weights is None else matrix * np.asarray(weights, "float64")[:, None]
 
 
 def macro_f1(matrix):
-    """The mean F1 over the categories of confusion matrices `(…, classes, classes)`, 0 for an absent one: `(…)`."""
-    right = np.diagonal(matrix, axis1=-2, axis2=-1)
-    return mean_f1(right, matrix.sum(axis=-1), matrix.sum(axis=-2))
+    """The mean F1 over the categories of a confusion matrix `(classes, classes)`, 0 for an absent one."""
+    return mean_f1(np.diagonal(matrix), matrix.sum(axis=1), matrix.sum(axis=0))
 
 
 def mean_f1(right, labels, answers):
-    """The mean F1 over categories, 0 for one that is neither there nor answered.
+    """The mean F1 over categories, 0 for one that neither occurs nor is answered.
 
     Args:
-        right, labels, answers: `(…, classes)`: how many of each category were answered with it, how many there are, and
-            how many were answered with it.
+        right, labels, answers: `(…, classes)`: of each category the true positives, the images that have it, and those
+            that were answered with it.
 
     Returns:
         float64 `(…)`.
@@ -144,30 +143,25 @@ def _interval(parts):
     return Interval(float(low), float(high))
 
 
-def calibration(chances, labels, weights=None, bins=15):
-    """How far the models' certainty is from how often it is right (arXiv:1706.04599).
+def calibration(probabilities, labels, weights=None, bins=15):
+    """How far a model's confidence is from its accuracy (arXiv:1706.04599).
 
     Args:
-        chances: float `(images, classes)`: the softmax.
+        probabilities: float `(images, classes)`.
         labels: int `(images,)`.
         weights: `(images,)`; None for 1.
-        bins: how many steps of certainty.
+        bins: how many steps of confidence.
 
     Returns:
-        The expected calibration error, and three arrays `(bins,)`: the share of the images in each step of certainty,
-        their mean certainty and how many of them were answered rightly, as a share; NaN where there is none.
+        The expected calibration error, and three arrays `(bins,)`: the share of the images in each step of confidence,
+        their mean confidence and their accuracy; NaN in a step without images.
     """
-    certainty, right = chances.max(axis=1), chances.argmax(axis=1) == labels
+    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
     weights = np.ones(len(labels)) if weights is None else weights
-    place = np.clip(np.ceil(certainty * bins).astype(int) - 1, 0, bins - 1)
+    place = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
     total = np.bincount(place, weights, bins)
     with np.errstate(invalid="ignore"):
-        mean = np.bincount(place, weights * certainty, bins) / total
-        share = np.bincount(place, weights * right, bins) / total
-    parts = total / total.sum()
-    return float(np.nansum(parts * np.abs(share - mean))), parts, mean, share
-
-
-def percent(value):
-    """A share as text, such as 96.11%."""
-    return f"{100 * value:.2f}%" if math.isfinite(value) else "-"
+        mean = np.bincount(place, weights * confidence, bins) / total
+        accuracy = np.bincount(place, weights * right, bins) / total
+    shares = total / total.sum()
+    return float(np.nansum(shares * np.abs(accuracy - mean))), shares, mean, accuracy

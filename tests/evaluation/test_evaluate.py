@@ -7,13 +7,13 @@ import pytest
 from PIL import Image
 from sklearn.metrics import average_precision_score
 
-from lib.display.contact_sheet import contact_sheet
 from lib.errors import UsageError
-from lib.evaluation import evaluate as evaluation
+from lib.evaluation.evaluate import Answers, measure
+from lib.evaluation.files import draw, rows_of_mistakes
 
 
 class Grey:
-    """Stands for `lib.data.records.Images` of one band."""
+    """Stands for `Images` of one band."""
 
     def take(self, indices):
         return np.full((len(indices), 8, 8, 1), 90, "uint8")
@@ -25,7 +25,7 @@ def answers(images, classes, sure=3.0, seed=1):
     labels = np.arange(images) % classes
     logits = rng.normal(size=(images, classes))
     logits[np.arange(images), labels] += sure
-    return evaluation.Answers(Grey(), labels, logits.astype("float32"), 0.0)
+    return Answers(Grey(), labels, logits.astype("float32"), 0.0)
 
 
 @pytest.fixture(autouse=True)
@@ -37,25 +37,26 @@ def no_warnings():
 
 def test_a_category_that_counts_nothing():
     given, labels = answers(60, 4), ("a", "b", "c", "d")
-    found = evaluation.evaluate(given, labels, [1.0, 2.0, 0.0, 1.0])
+    found = measure(given, labels, [1.0, 2.0, 0.0, 1.0])
     assert [row[0] for row in found.rows] == list(labels) and not found.absent
     assert found.rows[2][1:] == (0.0, 0.0, 0.0, 15, 0.0) and found.matrix[2].sum() == 0
     weights = np.array([1, 2, 0, 1])[given.labels]
     expected = average_precision_score(given.labels == 1, given.probabilities[:, 1], sample_weight=weights)
     assert found.rows[1][5] == pytest.approx(expected)
     assert found.accuracy.low < found.metrics["accuracy"] < found.accuracy.high
-    with pytest.raises(UsageError, match="-w/--weight: at least one category in the records needs a number above 0"):
-        evaluation.evaluate(evaluation.Answers(Grey(), np.full(60, 2), given.logits, 0.0), labels, [1, 1, 0, 1])
+    with pytest.raises(UsageError, match="at least one category in the records needs a number above 0") as caught:
+        measure(Answers(Grey(), np.full(60, 2), given.logits, 0.0), labels, [1, 1, 0, 1])
+    assert caught.value.setting == "class_weights"
 
 
 def test_the_smallest_and_the_largest_weights():
-    found = evaluation.evaluate(answers(60, 3), ("a", "b", "c"), [1e-30, 1e30, 1])
+    found = measure(answers(60, 3), ("a", "b", "c"), [1e-30, 1e30, 1])
     assert all(np.isfinite(value) and value >= 0 for value in (*found.metrics.values(), *found.f1, *found.accuracy))
-    assert evaluation.evaluate(answers(60, 3), ("a", "b", "c"), [1e-30] * 3).accuracy.low > 0
+    assert measure(answers(60, 3), ("a", "b", "c"), [1e-30] * 3).accuracy.low > 0
 
 
-def test_one_image(tmp_path):
-    found = evaluation.evaluate(answers(1, 3, sure=20), ("a", "b", "c"))
+def test_one_image():
+    found = measure(answers(1, 3, sure=20), ("a", "b", "c"))
     assert found.metrics["accuracy"] == 1 and found.metrics["f1"] == pytest.approx(1 / 3)
     assert found.absent == ("b", "c") and len(found.rows) == 1
     assert found.accuracy == (1, 1)
@@ -65,8 +66,8 @@ def test_one_image(tmp_path):
 def test_the_pictures(tmp_path, classes, sure, weighted):
     given, labels = answers(90, classes, sure), tuple(f"category {number}" for number in range(classes))
     weights = [0.0, *[1.5] * (classes - 1)] if weighted else None
-    found = evaluation.evaluate(given, labels, weights)
-    evaluation.draw(tmp_path / "figures", found, given, labels, weights)
+    found = measure(given, labels, weights)
+    draw(tmp_path / "figures", found)
     for name in ("confusion", "mistakes", "precision-recall", "reliability"):
         with Image.open(tmp_path / "figures" / f"{name}.png") as picture:
             picture.load()
@@ -74,18 +75,9 @@ def test_the_pictures(tmp_path, classes, sure, weighted):
 
 
 def test_mistakes_are_in_short_rows_the_surest_first():
-    given = answers(90, 2, sure=-40.0)
-    rows = evaluation._mistakes(given, given.probabilities, ("a", "b"))
+    rows = rows_of_mistakes(measure(answers(90, 2, sure=-40.0), ("a", "b")))
     assert sum(len(pictures) for _, pictures in rows) == 60
     assert all(0 < len(pictures) <= 10 and pictures[0].shape == (8, 8, 3) for _, pictures in rows)
     assert {caption.split(" (")[0] for caption, _ in rows} == {"a taken for b", "b taken for a"}
-    none = answers(90, 2, sure=40.0)
-    assert evaluation._mistakes(none, none.probabilities, ("a", "b")) == [("There are no mistakes.", [])]
-
-
-def test_a_contact_sheet_has_room_for_its_captions():
-    black = np.zeros((8, 8, 3), "uint8")
-    caption = "Reproduction taken for Fragmentary (0.95)" * 3
-    sheet = np.asarray(contact_sheet([(caption, [black])]))
-    assert (sheet[:, -4:] == 255).all() and (sheet[:15, -16:-4] < 128).any()  # the last letter, then a margin
-    assert contact_sheet([("short", [black])]).width == 204
+    none = measure(answers(90, 2, sure=40.0), ("a", "b"))
+    assert rows_of_mistakes(none) == [("There are no mistakes.", [])]

@@ -41,7 +41,7 @@ def test_the_telling_images_are_of_all_kinds_of_mistakes():
     true = np.zeros(100, int)
     chosen = np.r_[np.zeros(60, int), np.full(37, 1), [2, 2, 3]]
     certainty = np.random.default_rng(0).random(100)
-    taken = report._telling(np.arange(100), true, chosen, certainty, 12)
+    taken = report.most_telling(np.arange(100), true, chosen, certainty, 12)
     kinds = np.bincount(chosen[taken], minlength=4)
     assert kinds.tolist() == [4, 5, 2, 1] or kinds.tolist() == [5, 4, 2, 1]
     right = [index for index in taken if chosen[index] == 0]

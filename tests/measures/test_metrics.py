@@ -47,7 +47,7 @@ def test_parts_add_up_and_filling_does_not_count():
         part = slice(start, start + 40)
         kept = np.ones(len(labels[part]), "float32")
         filled = [np.concatenate([values[part], values[:3]]) for values in (labels, logits, losses)]
-        total = metrics.add(total, metrics.count(*filled, kept=np.append(kept, np.zeros(3, "float32"))))
+        total = metrics.add(total, metrics.count(*filled, weights=np.append(kept, np.zeros(3, "float32"))))
     for one, other in zip(total, whole):
         np.testing.assert_allclose(one, other, rtol=1e-5)
 

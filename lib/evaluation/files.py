@@ -1,0 +1,166 @@
+"""What is written of an evaluation: lines, tables, JSON, arrays and figures."""
+
+import logging
+import os
+
+import numpy as np
+
+from lib.display.contact_sheet import contact_sheet
+from lib.evaluation.report import write_report
+from lib.storage.files import whole_file
+from lib.storage.untrusted import json_text
+
+log = logging.getLogger(__name__)
+
+_COLUMNS = ("label", "precision", "recall", "f1", "support", "average_precision")
+_MISTAKES = 60
+_OF_A_ROW = 10
+
+
+def four_lines(evaluation):
+    """What the published pipeline prints."""
+    metrics = evaluation.metrics
+    return [
+        f"Test loss: {metrics['loss']:.4f}",
+        f"Test accuracy: {metrics['accuracy']:.2%}",
+        f"Test AUCPR: {metrics['auc']:.2%}",
+        f"Test macro F1: {metrics['f1']:.2%}",
+    ]
+
+
+def write_files(settings, evaluation):
+    """Write all files that the settings name, and log what else was measured."""
+    answers = evaluation.answers
+    if settings.answers:
+        _write_arrays(settings.answers, answers, answers.chosen, matrix=evaluation.matrix)
+    if settings.probabilities:
+        _write_arrays(settings.probabilities, answers, answers.probabilities.astype("float32"))
+    table = _table(evaluation)
+    if settings.table:
+        with whole_file(settings.table) as file:
+            file.write(table + "\n")
+    else:
+        log.info(table)
+    for line in _sentences(settings, evaluation):
+        log.info(line)
+    if settings.json:
+        with whole_file(settings.json) as file:
+            file.write(json_text(_figures(settings, evaluation)) + "\n")
+    if settings.figures:
+        draw(settings.figures, evaluation)
+    if settings.report:
+        write_report(settings, evaluation)
+
+
+def _write_arrays(path, answers, predictions, **more):
+    with whole_file(path, "wb") as file:
+        np.savez_compressed(file, predictions=predictions, labels=answers.labels, **more)
+
+
+def _table(evaluation):
+    lines = ["\t".join(("CATEGORY", *map(str.upper, _COLUMNS[1:])))]
+    for label, precision, recall, f1, support, average in evaluation.rows:
+        lines.append(f"{label}\t{precision:.4f}\t{recall:.4f}\t{f1:.4f}\t{support}\t{average:.4f}")
+    return "\n".join(lines)
+
+
+def _sentences(settings, evaluation):
+    """What was measured beyond the four lines, for people."""
+    accuracy, f1, comparison = evaluation.accuracy, evaluation.f1, evaluation.comparison
+    yield (
+        f"95 % intervals: accuracy {accuracy.low:.2%} to {accuracy.high:.2%}, macro F1 {f1.low:.2%} to {f1.high:.2%}"
+    )
+    yield f"top-3 accuracy {evaluation.top3:.2%}, expected calibration error {evaluation.calibration[0]:.4f}"
+    if evaluation.absent:
+        yield f"Not in the records, and 0 in the macro F1: {', '.join(evaluation.absent)}."
+    if comparison is not None:
+        low, high = comparison.interval
+        yield (
+            f"{settings.compare} against {settings.model}: macro F1 {100 * comparison.f1_difference:+.2f} points, 95 % "
+            f"interval {100 * low:+.2f} to {100 * high:+.2f}; right only by {settings.model} "
+            f"{comparison.only_first:,}, only by {settings.compare} {comparison.only_second:,}, p = "
+            f"{comparison.p_value:.3g} (McNemar)"
+        )
+
+
+def _figures(settings, evaluation):
+    """All metrics, for JSON."""
+    error, shares, confidences, accuracies = evaluation.calibration
+    images = evaluation.answers.images
+    content = {
+        "model": settings.model,
+        "records": list(settings.test),
+        "images": len(evaluation.answers.labels),
+        "left_out": list(images.records.skipped),
+        **({"compared_with": settings.compare} if settings.compare else {}),
+        **evaluation.metrics,
+        "accuracy_interval": evaluation.accuracy,
+        "f1_interval": evaluation.f1,
+        "top3_accuracy": evaluation.top3,
+        "calibration_error": error,
+        "calibration": [
+            {"share": share, "certainty": confidence, "right": accuracy}
+            for share, confidence, accuracy in zip(shares.tolist(), confidences.tolist(), accuracies.tolist())
+            if share
+        ],
+        "categories": [dict(zip(_COLUMNS, row)) for row in evaluation.rows],
+        "absent": evaluation.absent,
+        "matrix": evaluation.matrix.tolist(),
+    }
+    if evaluation.comparison is not None:
+        content["comparison"] = evaluation.comparison._asdict()
+    return content
+
+
+def draw(folder, evaluation):
+    """Draw the confusion matrix, precision-recall curves, reliability and the most confident mistakes into a folder."""
+    from lib.display.figures import draw_confusion, draw_precision_recall, draw_reliability
+
+    os.makedirs(folder, exist_ok=True)
+    draw_confusion(os.path.join(folder, "confusion.png"), evaluation.matrix, evaluation.labels)
+    draw_precision_recall(os.path.join(folder, "precision-recall.png"), *_curves(evaluation))
+    draw_reliability(os.path.join(folder, "reliability.png"), *evaluation.calibration)
+    with whole_file(os.path.join(folder, "mistakes.png"), "wb") as file:
+        contact_sheet(rows_of_mistakes(evaluation)).save(file, "PNG")
+
+
+def _curves(evaluation):
+    """The precision-recall curves of each category and of all together, as `draw_precision_recall` takes them."""
+    from scipy.special import expit
+    from sklearn.metrics import precision_recall_curve
+
+    true, labels, weights = evaluation.answers.labels, evaluation.labels, evaluation.weights
+    probabilities, curves = evaluation.answers.probabilities, []
+    for row in evaluation.rows:
+        index = labels.index(row[0])
+        if weights[true == index].any():
+            precision, recall, _ = precision_recall_curve(true == index, probabilities[:, index], sample_weight=weights)
+            curves.append((row[0], recall, precision, row[5]))
+    one_hot = np.eye(len(labels), dtype=bool)[true]
+    sigmoids = expit(evaluation.answers.logits.astype("float64"))
+    precision, recall, _ = precision_recall_curve(
+        one_hot.ravel(), sigmoids.ravel(), sample_weight=np.repeat(weights, len(labels))
+    )
+    return curves, (recall, precision, evaluation.metrics["auc"])
+
+
+def rows_of_mistakes(evaluation):
+    """Rows of a contact sheet: the most confident mistakes, each under its true and its predicted category."""
+    answers, labels = evaluation.answers, evaluation.labels
+    true, chosen, probabilities = answers.labels, answers.chosen, answers.probabilities
+    wrong = np.flatnonzero(chosen != true)
+    wrong = wrong[np.argsort(-probabilities[wrong, chosen[wrong]], kind="stable")][:_MISTAKES]
+    if not len(wrong):
+        return [("There are no mistakes.", [])]
+    pairs = {}
+    for index in wrong:
+        pair = f"{labels[true[index]]} taken for {labels[chosen[index]]}"
+        (picture,) = answers.images.take(np.array([index]))
+        picture = np.repeat(picture, 3, axis=-1) if picture.shape[-1] == 1 else picture
+        pairs.setdefault(pair, []).append((f"{probabilities[index, chosen[index]]:.2f}", picture))
+    rows = []
+    for pair, found in pairs.items():
+        for start in range(0, len(found), _OF_A_ROW):
+            confidences, pictures = zip(*found[start : start + _OF_A_ROW])
+            rows.append((f"{pair} ({', '.join(confidences)})", pictures))
+    return rows

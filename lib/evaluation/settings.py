@@ -1,0 +1,49 @@
+"""What an evaluation is made of."""
+
+import dataclasses
+from typing import Dict, Optional, Tuple
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """All that an evaluation follows from, and the files that it writes.
+
+    Attributes:
+        model: the `.keras` file to evaluate.
+        categories: how many there are.
+        test: record files.
+        number_map: a table that gives categories other numbers.
+        class_weights: what an image of each category counts; None for 1.
+        batch: at most how many images a model is given at once.
+        compare: a `.keras` file to compare with.
+        labels: a table of the categories' labels; None for the one beside the model, else the published ones.
+        skip_bad: whether bad records are left out.
+        answers: an `.npz` file to write: predictions, labels, confusion matrix.
+        probabilities: an `.npz` file to write: softmax values as predictions, labels.
+        table: a file to write the per-category table to; None to log it.
+        json: a file to write all metrics to.
+        figures: a directory to draw figures into.
+        report: an `.html` file to write.
+        report_images: at most how many images of a category the report has.
+        cpu, gpu, processors: see `lib.system.devices.select_device`.
+    """
+
+    model: str
+    categories: int
+    test: Tuple[str, ...]
+    number_map: Optional[str] = None
+    class_weights: Optional[Dict[int, float]] = None
+    batch: int = 64
+    compare: Optional[str] = None
+    labels: Optional[str] = None
+    skip_bad: bool = False
+    answers: Optional[str] = None
+    probabilities: Optional[str] = None
+    table: Optional[str] = None
+    json: Optional[str] = None
+    figures: Optional[str] = None
+    report: Optional[str] = None
+    report_images: int = 300
+    cpu: bool = False
+    gpu: int = 0
+    processors: Optional[int] = None
