@@ -12,6 +12,7 @@ from documents import blocks
 from slurm_cluster import wait_for
 from toys import SIZE, linear_teacher, write_model, write_records, write_saved_model
 
+from lib.storage.journal import Journal
 from lib.training.hyperparameters import Hyperparameters, Row, write_log
 
 pytestmark = [pytest.mark.slow, pytest.mark.once]
@@ -103,8 +104,10 @@ def test_two_tasks_whose_job_is_begun_again_train_as_one_machine_does(cluster, t
     soup += ["--rescore", "-o"]
     array = cluster.submit(tmp_path, "--array=1-2", "--cpus-per-task=1", BATCH["shard"], *soup, "parts")
     cluster.wait(tmp_path, array)
-    scored = [path.read_text().splitlines()[1:] for path in tmp_path.glob("parts/*/soup-scores-*-of-00002.tsv")]
-    assert sorted(map(len, scored)) == [1, 2], "the parts have scored each model once"
+    parts = [Journal(str(path), "soup", {}) for path in tmp_path.glob("parts/*/soup-journal-*-of-00002.sqlite")]
+    assert sorted(map(len, parts)) == [1, 2], "the parts have scored each model once"
+    for part in parts:
+        part.__exit__()
     cluster.call(tmp_path, *script(soup[0]), *soup[1:], "parts")
     cluster.call(tmp_path, *script(soup[0]), *soup[1:], "whole")
     found = [[path.read_bytes() for path in tmp_path.glob(f"{name}/*/soup-log.tsv")] for name in ("parts", "whole")]

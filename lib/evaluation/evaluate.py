@@ -1,6 +1,5 @@
 """Measuring a model on labelled records it was not trained on."""
 
-import logging
 from typing import Any, NamedTuple, Optional, Tuple
 
 import numpy as np
@@ -13,8 +12,6 @@ from lib.system.devices import select_device
 from lib.system.parallel import cores
 
 SMOOTHING = 0.1  # of the labels, in the test loss
-
-log = logging.getLogger(__name__)
 
 
 class Answers(NamedTuple):

@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+import logging
 import os
+import random
 import re
 import tracemalloc
 import zipfile
@@ -10,18 +12,17 @@ import zipfile
 import keras
 import numpy as np
 import pytest
-from toys import write_model, write_records
+from toys import write_damaged_records, write_model, write_records
 
-from lib import soup
-from lib.data.shards import Shard
 from lib.errors import UsageError, WorkError
+from lib.measures import metrics
+from lib.models import keras_files
 from lib.models.keras_files import load_model, save_model
-from lib.soup import Settings, make_soup
+from lib.soup.candidates import find_models
+from lib.soup.settings import Settings
+from lib.soup.soup import make_soup
 from lib.storage.files import checksum
-
-
-def nothing(message):
-    """Reports to nobody."""
+from lib.system.shard import Shard
 
 
 @pytest.fixture(scope="module")
@@ -42,19 +43,28 @@ def folder(tmp_path_factory):
 def settings_of(folder, **changes):
     settings = Settings(
         models=str(folder / "models"),
-        outputs=3,
+        categories=3,
         data=(str(folder / "data.tfr"),),
         validate=(str(folder / "validation.tfr"),),
+        output="",
         percentile=1,
+        cpu=True,
     )
     return dataclasses.replace(settings, **changes)
 
 
-def make(output, settings, **more):
+def make(output, settings, **changes):
     """Make a soup: its path, the lines of the result, the messages."""
-    told, reported = [], []
-    path = make_soup(settings, str(output), cpu=True, report=reported.append, tell=told.append, **more)
-    return path, told, reported
+    messages, logger = [], logging.getLogger("lib")
+    handler = logging.Handler()
+    handler.emit = lambda record: messages.append(record.getMessage())
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    try:
+        soup = make_soup(dataclasses.replace(settings, output=str(output), **changes))
+    finally:
+        logger.removeHandler(handler)
+    return (*(soup or (None, ())), messages)
 
 
 def log_of(path):
@@ -89,13 +99,38 @@ def test_the_best_mean_known_by_construction(folder, tmp_path, metric):
     # Ranked by what decides, so that all scores are of the same records.
     records = (str(folder / "data.tfr"),)
     changes = {"data": records, "validate": records, "metric": metric, "percentile": None, "threshold": 0.01}
-    path, told, _ = make(tmp_path, settings_of(folder, models=str(tmp_path / "models"), **changes))
+    path, lines, _ = make(tmp_path, settings_of(folder, models=str(tmp_path / "models"), **changes))
     rows = log_of(path)
     assert [(row["MODEL"], row["TAKEN"]) for row in rows] == [("b.keras", "yes"), ("a.keras", "yes"), ("c.keras", "no")]
     np.testing.assert_allclose(load_model(path).get_weights()[0], right, atol=1e-6)
     alone, best, worse = (float(row["WITH"]) for row in rows)
     assert alone < 0.8 and best == 1 and worse < 0.5
-    assert told[1].endswith(f"{alone:.4f}") and told[-1] == "soup of 2\t1.0000"
+    assert lines[1].endswith(f"{alone:.4f}") and lines[-1] == "soup of 2\t1.0000"
+
+
+def test_a_tie_is_added_unless_strict(folder, tmp_path):
+    (tmp_path / "models").mkdir()
+    for name in "ab":
+        write_linear(np.eye(3), tmp_path / "models" / f"{name}.keras")
+    settings = settings_of(folder, models=str(tmp_path / "models"))
+    for strict, taken in ((False, ["yes", "yes"]), (True, ["yes", "no"])):
+        path, _, _ = make(tmp_path, settings, strict=strict)
+        assert [row["TAKEN"] for row in log_of(path)] == taken
+
+
+def test_crops_and_normalisation(folder, tmp_path):
+    settings = settings_of(folder, method="uniform", metric="auc")
+    plain, same, changed, cropped = (
+        make(tmp_path, settings, **changes)[1]
+        for changes in (
+            {},
+            {"means": (0.0, 0.0, 0.0), "variances": (1.0, 1.0, 1.0)},
+            {"means": (90.0, 90.0, 90.0), "variances": (9.0, 9.0, 9.0)},
+            {"crops": True},
+        )
+    )
+    assert plain[0] == "MODEL\tAUC" and same == plain
+    assert changed != plain and cropped != plain and cropped != changed
 
 
 def test_the_mean_is_of_float64(folder, tmp_path):
@@ -131,53 +166,64 @@ def test_memory_does_not_grow_with_the_number_of_models(folder, tmp_path):
 
 @pytest.mark.parametrize("method", ["greedy", "uniform"])
 @pytest.mark.slow
-def test_killed_again_and_again(folder, tmp_path, method, monkeypatch):
-    whole, told, _ = make(tmp_path, settings_of(folder, method=method, rescore=True))
-    rows = log_of(whole)
-    (tmp_path / "killed").mkdir()
+def test_stopped_again_and_again_it_makes_the_same_soup(folder, tmp_path, method, monkeypatch):
+    seed = random.randrange(10**6)
+    print(f"seed {seed}")  # pytest shows it when the test fails
+    settings = settings_of(folder, method=method, rescore=True)
+    whole, lines, _ = make(tmp_path, settings)
+    (tmp_path / "stopped").mkdir()
+    draw, summarise, attempts = random.Random(seed), metrics.summarise, 0
 
-    class Killed(BaseException):
+    class StopError(BaseException):
         pass
 
-    def kill(function, calls):
-        def counted(*arguments):
-            calls.append(None)
-            if len(calls) > 1:
-                raise Killed
-            return function(*arguments)
+    def summarise_or_stop(counts):
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise StopError
+        return summarise(counts)
 
-        return counted
-
-    for attempt in range(20):
-        with monkeypatch.context() as patch:
-            calls = [None] if attempt in (0, 1) else []  # the first two do nothing at all
-            patch.setattr(soup._Candidates, "score", kill(soup._Candidates.score, calls))
-            patch.setattr(
-                soup._Candidates, "load", kill(soup._Candidates.load, []) if attempt == 2 else soup._Candidates.load
-            )
+    with monkeypatch.context() as patch:
+        patch.setattr(metrics, "summarise", summarise_or_stop)
+        while True:
+            left, attempts = draw.randrange(4), attempts + 1  # scores; a soup needs at least four
             try:
-                path, again, _ = make(tmp_path / "killed", settings_of(folder, method=method, rescore=True))
-            except Killed:
+                path, again, _ = make(tmp_path / "stopped", settings)
+            except StopError:
+                assert attempts < 200
                 continue
             break
-    assert attempt >= 5
-    assert again == told and log_of(path) == rows
+    assert attempts > 1 and again == lines and log_of(path) == log_of(whole)
     with open(path, "rb") as one, open(whole, "rb") as other:
         assert one.read() == other.read()
+    assert not [name for name in os.listdir(os.path.dirname(path)) if "journal" in name]
 
 
-def test_a_line_that_was_cut_within_a_character_is_none(tmp_path):
-    path = tmp_path / "table.tsv"
-    path.write_bytes("MODEL\tSCORE\nä.keras\t1.0\nöl".encode()[:-2])
-    assert soup._read_rows(str(path), ("MODEL", "SCORE"), mend=True) == [{"MODEL": "ä.keras", "SCORE": "1.0"}]
-    assert path.read_bytes().endswith(b"1.0\n")
+def test_a_damaged_journal_or_another_programs_is_named(folder, tmp_path, monkeypatch):
+    settings = settings_of(folder, rescore=True)
+    path, lines, _ = make(tmp_path, settings)
+    journal = tmp_path / os.path.dirname(path) / "soup-journal.sqlite"
+    os.unlink(path)
+    journal.write_bytes(b"my own notes")
+    with pytest.raises(UsageError, match=r"soup-journal\.sqlite was not written by this command"):
+        make(tmp_path, settings)
+    assert journal.read_bytes() == b"my own notes"
+    journal.unlink()
+    assert make(tmp_path, settings)[:2] == (path, lines)
 
 
-def test_a_line_that_another_still_writes_is_not_removed(tmp_path):
-    path = tmp_path / "epochs.tsv"
-    path.write_bytes(b"EPOCH\tFILE\n1\ta.keras\n2\tb.ke")
-    assert soup._read_rows(str(path), ("EPOCH", "FILE")) == [{"EPOCH": "1", "FILE": "a.keras"}]
-    assert path.read_bytes().endswith(b"b.ke")
+def test_a_finished_soup_whose_settings_are_damaged(folder, tmp_path):
+    settings = settings_of(folder)
+    path, lines, _ = make(tmp_path, settings)
+    recorded = tmp_path / os.path.dirname(path) / "soup-settings.json"
+    whole = recorded.read_text()
+    for text in ("", "[" * 100_000, "[]", '{"result": 5}'):
+        recorded.write_text(text)
+        with pytest.raises(WorkError, match="soup-settings.json is damaged .*⟦fresh⟧"):
+            make(tmp_path, settings)
+    recorded.write_text(whole)
+    assert make(tmp_path, settings) == (path, lines, ["The soup is already made.", path])
 
 
 def test_files_with_damaged_or_no_numbers_are_left_out(folder, tmp_path):
@@ -189,9 +235,9 @@ def test_files_with_damaged_or_no_numbers_are_left_out(folder, tmp_path):
         for name in source.namelist():  # the first of the files, whose description is whole
             content = source.read(name)
             target.writestr(name, content[: len(content) // 2] if name.endswith("h5") else content)
-    _, told, reported = make(tmp_path, settings_of(folder, models=str(models)))
-    assert [line.split("\t")[0] for line in told[1:-1]] == [str(models / f"{name}.keras") for name in "bd"]
-    left_out = [line for line in reported if line.startswith("Left out: ")]
+    _, lines, messages = make(tmp_path, settings_of(folder, models=str(models)))
+    assert [line.split("\t")[0] for line in lines[1:-1]] == [str(models / f"{name}.keras") for name in "bd"]
+    left_out = [line for line in messages if line.startswith("Left out: ")]
     assert "a.keras is not a whole .keras file" in left_out[0] and len(left_out) == 2
     assert left_out[1].endswith("c.keras has infinite or NaN weights.")
 
@@ -200,8 +246,8 @@ def test_linked_folders_are_entered_once(folder, tmp_path):
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "linked").symlink_to(folder / "models")
     (tmp_path / "models" / "again").symlink_to(tmp_path / "models")
-    _, told, _ = make(tmp_path, settings_of(folder, models=str(tmp_path / "models")))
-    assert [os.path.relpath(line.split("\t")[0], tmp_path) for line in sorted(told[1:-1])] == [
+    _, lines, _ = make(tmp_path, settings_of(folder, models=str(tmp_path / "models")))
+    assert [os.path.relpath(line.split("\t")[0], tmp_path) for line in sorted(lines[1:-1])] == [
         f"models/linked/{name}.keras" for name in "abc"
     ]
 
@@ -218,20 +264,20 @@ def trained(folder, tmp_path):
         lines.append(f"{epoch}\tepoch-{epoch}.keras\t0.{epoch}\t0.5")
     (models / "epochs.tsv").write_text("\n".join([*lines, "4\t\t0.4\t0.5"]) + "\n")
     path = str(folder / "validation.tfr")
-    told = {"validate": [path], "number_map": None, "outputs": 3, "precision": "float32"}
-    recorded = {"settings": told, "inputs": {path: checksum(path)}}
+    settings = {"validate": [path], "number_map": None, "categories": 3, "precision": "float32"}
+    recorded = {"settings": settings, "inputs": {path: checksum(path)}}
     (best / "training-settings.json").write_text(json.dumps(recorded))
     return models
 
 
-def scores_of(told):
-    return [line.split("\t")[1] for line in told[1:-1]]
+def scores_of(lines):
+    return [line.split("\t")[1] for line in lines[1:-1]]
 
 
 def test_recorded_scores_are_found_whatever_the_folder_is_called(folder, trained, tmp_path, monkeypatch):
-    _, told, reported = make(tmp_path, settings_of(folder, models=str(trained)))
-    assert scores_of(told) == ["0.3000", "0.2000", "0.1000"]
-    assert "Using the scores that training recorded for 3 models." in reported
+    _, lines, messages = make(tmp_path, settings_of(folder, models=str(trained)))
+    assert scores_of(lines) == ["0.3000", "0.2000", "0.1000"]
+    assert "Using the scores that training recorded for 3 models." in messages
     (tmp_path / "linked").symlink_to(trained)
     monkeypatch.chdir(trained)
     for place in (".", tmp_path / "linked"):
@@ -245,7 +291,7 @@ def test_recorded_scores_are_found_whatever_the_folder_is_called(folder, trained
         {"rescore": True},
         {"metric": "accuracy"},  # which that table lacks
         {"crops": True},
-        {"weights": {0: 1, 1: 2, 2: 1}},
+        {"class_weights": {0: 1, 1: 2, 2: 1}},
         {"means": (1.0, 1.0, 1.0)},
         {"validate": "data.tfr"},
     ],
@@ -253,16 +299,16 @@ def test_recorded_scores_are_found_whatever_the_folder_is_called(folder, trained
 def test_recorded_scores_are_ignored_if_they_are_of_something_else(folder, trained, tmp_path, changes):
     if "validate" in changes:
         changes = {"validate": (str(folder / changes["validate"]),)}
-    _, told, reported = make(tmp_path, settings_of(folder, models=str(trained), **changes))
-    assert scores_of(told) != ["0.3000", "0.2000", "0.1000"]
-    assert not any("that training recorded" in line for line in reported)
+    _, lines, messages = make(tmp_path, settings_of(folder, models=str(trained), **changes))
+    assert scores_of(lines) != ["0.3000", "0.2000", "0.1000"]
+    assert not any("that training recorded" in line for line in messages)
 
 
 def test_records_of_two_sizes(folder, tmp_path):
     write_records(tmp_path / "large.tfr", 30, 3, size=24)
     large = (str(tmp_path / "large.tfr"),)
-    _, told, _ = make(tmp_path, settings_of(folder, validate=large, crops=True))
-    assert len(told) == 5
+    _, lines, _ = make(tmp_path, settings_of(folder, validate=large, crops=True))
+    assert len(lines) == 5
 
 
 def test_models_of_one_size_want_records_of_that(folder, tmp_path):
@@ -271,7 +317,7 @@ def test_models_of_one_size_want_records_of_that(folder, tmp_path):
     model = keras.Model(inputs, keras.layers.Dense(3)(keras.layers.Flatten()(inputs)))
     for name in "ab":
         save_model(model, tmp_path / "models" / f"{name}.keras")
-    with pytest.raises(UsageError, match=r"a.keras takes 24 x 24 images, but those of -d/--data are"):
+    with pytest.raises(UsageError, match=r"a.keras takes 24 x 24 images, but those of ⟦data⟧ are"):
         make(tmp_path, settings_of(folder, models=str(tmp_path / "models")))
 
 
@@ -279,15 +325,13 @@ def test_images_of_other_bands_are_refused(folder, tmp_path):
     (tmp_path / "models").mkdir()
     for name in "ab":
         write_model(tmp_path / "models" / f"{name}.keras", bands=4)
-    with pytest.raises(
-        UsageError, match=r"-m/--model: .*a\.keras takes images of 4 bands; those of records have 1 or 3"
-    ):
+    with pytest.raises(UsageError, match=r"a\.keras takes images of 4 bands; those of records have 1 or 3"):
         make(tmp_path, settings_of(folder, models=str(tmp_path / "models")))
 
 
 def test_weights_that_count_nothing(folder, tmp_path):
-    with pytest.raises(UsageError, match="-w/--weight: at least one category in -d/--data needs a number above 0"):
-        make(tmp_path, settings_of(folder, weights={0: 0, 1: 0, 2: 0}))
+    with pytest.raises(UsageError, match="at least one category in ⟦data⟧ needs a number above 0"):
+        make(tmp_path, settings_of(folder, class_weights={0: 0, 1: 0, 2: 0}))
 
 
 def test_what_a_category_counts(folder, tmp_path):
@@ -299,48 +343,70 @@ def test_what_a_category_counts(folder, tmp_path):
         model.set_weights(weights)
         save_model(model, tmp_path / "models" / f"{name}.keras")
     weights = {0: 1, 1: 5, 2: 2}
-    _, told, _ = make(
-        tmp_path, settings_of(folder, models=str(tmp_path / "models"), weights=weights, metric="accuracy")
+    _, lines, _ = make(
+        tmp_path, settings_of(folder, models=str(tmp_path / "models"), class_weights=weights, metric="accuracy")
     )
-    assert [re.search(r"(\w)\.keras\t(.*)", line).groups() for line in told[1:-1]] == [
+    assert [re.search(r"(\w)\.keras\t(.*)", line).groups() for line in lines[1:-1]] == [
         ("b", "0.6250"),
         ("c", "0.2500"),
         ("a", "0.1250"),
     ]
 
 
-def test_models_that_vanish(folder, tmp_path, monkeypatch):
-    def vanished(candidates, path):
+def test_models_that_vanish_once_they_are_scored(folder, trained, tmp_path, monkeypatch):
+    def vanished(opened, path):
         raise UsageError(f"{path} doesn't exist.")
 
-    settings = settings_of(folder, rescore=True)
-    with monkeypatch.context() as patch:
-        patch.setattr(soup, "_good_enough", lambda scores, settings, report: [])
-        with pytest.raises(WorkError, match="can still be read"):
-            make(tmp_path, settings)
-    monkeypatch.setattr(soup._Candidates, "load", vanished)
-    with pytest.raises(WorkError, match="can still be read"):
+    settings = settings_of(folder, models=str(trained))
+    with monkeypatch.context() as patch, pytest.raises(WorkError, match="can still be read"):
+        patch.setattr(keras_files, "load_weights", vanished)
         make(tmp_path, settings)
+    assert len(make(tmp_path, settings)[1]) == 5
 
 
 def test_models_scored_in_parts_make_the_same_soup(folder, tmp_path):
     for name in ("one", "parts"):
         (tmp_path / name).mkdir()
     settings = settings_of(folder, rescore=True)
-    path, told, reported = make(tmp_path / "one", settings)
+    path, lines, messages = make(tmp_path / "one", settings)
     for number in (2, 1):
         nowhere, none, said = make(tmp_path / "parts", settings, shard=Shard(number, 2))
-        assert nowhere is None and none == [] and f"models of part {number}/2" in said[-1]
-    assert len(list((tmp_path / "parts").glob("*/soup-scores-*.tsv"))) == 2
+        assert nowhere is None and none == () and f"models of part {number}/2" in said[-1]
+    assert len(list((tmp_path / "parts").glob("*/soup-journal-*.sqlite"))) == 2
     other, same, said = make(tmp_path / "parts", settings)
-    assert same == told and log_of(other) == log_of(path)
-    scored = [line for line in reported if re.search(r"[abc]\.keras: [\d.]+$", line)]
+    assert same == lines and log_of(other) == log_of(path)
+    scored = [line for line in messages if re.search(r"[abc]\.keras: [\d.]+$", line)]
     assert len(scored) == 3 and not set(scored) & set(said), "they were scored again"
-    assert make(tmp_path / "parts", settings, shard=Shard(1, 2))[2] == ["The soup is already made."]
+    assert not list((tmp_path / "parts").glob("*/soup-journal*"))
+    assert make(tmp_path / "parts", settings, shard=Shard(1, 2))[2] == ["The soup is already made.", other]
+    with pytest.raises(UsageError, match="⟦fresh⟧ would discard the scores of other parts") as caught:
+        make(tmp_path / "parts", settings, shard=Shard(1, 2), fresh=True)
+    assert caught.value.setting == "shard"
 
 
 def test_a_part_that_is_missing_is_scored_by_the_one_that_decides(folder, tmp_path):
     settings = settings_of(folder, rescore=True)
     make(tmp_path, settings, shard=Shard(1, 3))
-    _, told, reported = make(tmp_path, settings)
-    assert len(told) == 5 and len([line for line in reported if re.search(r"[abc]\.keras: [\d.]+$", line)]) == 2
+    _, lines, messages = make(tmp_path, settings)
+    assert len(lines) == 5 and len([line for line in messages if re.search(r"[abc]\.keras: [\d.]+$", line)]) == 2
+
+
+def test_bad_records_that_are_left_out_are_recorded(folder, tmp_path):
+    damaged, words = write_damaged_records(tmp_path / "a.tfr"), "a.tfr, record 5, has a damaged length"
+    settings = settings_of(folder, validate=(damaged,), skip_bad=True)
+    path, _, messages = make(tmp_path, settings)
+    assert any(line.startswith("Left out 1 bad records") and words in line for line in messages)
+    with open(os.path.join(os.path.dirname(path), "soup-settings.json")) as file:
+        (sentence,) = json.load(file)["left_out"]
+    assert words in sentence
+    with pytest.raises(WorkError, match=words):
+        make(tmp_path, dataclasses.replace(settings, skip_bad=False))
+
+
+def test_a_named_pipe_is_not_waited_for(folder, tmp_path, caplog):
+    os.mkfifo(tmp_path / "a.keras")
+    with caplog.at_level(logging.INFO, "lib"), pytest.raises(WorkError, match="there is no complete .keras file"):
+        find_models(str(tmp_path))
+    assert caplog.messages == [f"Left out: {tmp_path / 'a.keras'} can't be read (it is not a regular file)."]
+    (tmp_path / "b.keras").write_bytes((folder / "start.keras").read_bytes())
+    assert list(find_models(str(tmp_path))) == [str(tmp_path / "b.keras")]

@@ -1,0 +1,339 @@
+"""Model soups: the mean of several models of one training, which is often better than each (arXiv:2203.05482)."""
+
+import contextlib
+import glob
+import logging
+import os
+import platform
+import re
+from typing import NamedTuple, Tuple
+
+import numpy as np
+
+from lib.errors import UsageError, WorkError, option
+from lib.measures.recipes import per_class
+from lib.soup.candidates import find_models, open_candidates
+from lib.storage.files import checksum, whole_file
+from lib.storage.journal import Journal
+from lib.storage.names import escape_name
+from lib.storage.runs import complete, find_run, reserved, run_name, write_settings
+from lib.storage.untrusted import parse_json, read_tsv
+from lib.system.devices import enough_memory
+
+log = logging.getLogger(__name__)
+
+
+class Soup(NamedTuple):
+    """A soup that is made: the path of its model, and the lines of its result."""
+
+    path: str
+    lines: Tuple[str, ...]
+
+
+def make_soup(settings):
+    """Make a soup, go on with it, or find that it is made already.
+
+    Args:
+        settings: `Settings`.
+
+    Returns:
+        The `Soup`; None where only a part of the models was to be scored.
+
+    Raises:
+        UsageError: settings that don't fit the models or records.
+        WorkError: fewer than two models, none that is good enough, bad records.
+    """
+    if settings.shard and settings.fresh:
+        raise UsageError(f"{option('fresh')} would discard the scores of other parts; leave it out.", "shard")
+    weights = settings.class_weights
+    if weights is not None:
+        weights = np.array(per_class(weights, settings.categories, "class_weights"), "float32")
+    found = find_models(settings.models)
+    files = [*settings.data, *settings.validate, *([settings.number_map] if settings.number_map else [])]
+    inputs = {path: checksum(path) for path in files}
+    run = find_run(settings.output, run_name(_identity(settings, inputs, found)), "soup")
+    if not settings.fresh and complete(run):
+        for path in glob.glob(glob.escape(run.file("journal")) + "*"):
+            os.unlink(path)  # of a process that was killed in its last moment
+        log.info("The soup is already made.")
+        log.info(run.model)
+        return Soup(run.model, _former_result(run.file("settings.json")))
+    if settings.shard is not None:
+        _score_part(settings, weights, found, inputs, run)
+        return None
+    with reserved(run, settings.fresh):
+        candidates = open_candidates(settings, weights, found, ("data", "validate"))
+        with _journal(run) as journal:
+            lines = _make(settings, candidates, inputs, run, journal)
+            journal.remove()
+    log.info(run.model)
+    return Soup(run.model, lines)
+
+
+def _identity(settings, inputs, found):
+    """What a run is named after."""
+    identity = settings.recipe()
+    for name in ("data", "validate"):
+        identity[name] = [inputs[path] for path in identity[name]]
+    identity["number_map"] = inputs.get(settings.number_map)
+    identity["models"] = [[os.path.relpath(path, settings.models), content] for path, content in found.items()]
+    return identity
+
+
+def _former_result(path):
+    """The lines of a finished soup's result, as its settings record them."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return tuple(str(line) for line in parse_json(file.read())["result"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise WorkError(f"{path} is damaged ({error}); {option('fresh')} starts the soup over.") from error
+
+
+def _journal(run, part=""):
+    """The `Journal` of a run: under each model's name its score and, once it was decided on, what was decided."""
+    return Journal(run.file(f"journal{part}.sqlite"), "soup", {}, output=run.best)
+
+
+def _score_part(settings, weights, found, inputs, run):
+    """Score a part of the models, into a journal of its own."""
+    shard = settings.shard
+    candidates = open_candidates(settings, weights, found, ("validate",))
+    places = shard.range(len(candidates.paths))
+    os.makedirs(run.best, exist_ok=True)  # not for itself: other parts are at work there
+    with _journal(run, f"-{shard.number:05d}-of-{shard.count:05d}") as journal, _enough_memory():
+        scores = _score(settings, candidates, inputs, journal, candidates.paths[places.start : places.stop])
+    log.info(f"Scored the {len(scores):,} models of part {shard}.")
+
+
+def _make(settings, candidates, inputs, run, journal):
+    """Make the soup and write the run's files, the model last; the lines of the result."""
+    _take_over_parts(run, journal)
+    with _enough_memory():
+        scores = _score(settings, candidates, inputs, journal, candidates.paths)
+        chosen = _good_enough(settings, scores)
+        decisions = _mix(settings, candidates, journal, scores, chosen)
+        of_soup = candidates.score("validate")
+    ingredients = [path for path, decision in decisions if decision["taken"]]
+    lines = [f"MODEL\t{settings.metric.upper()}"]
+    lines += [f"{escape_name(path)}\t{score:.4f}" for path, score in scores.items()]
+    lines.append(f"soup of {len(ingredients)}\t{of_soup:.4f}")
+    _write_settings(settings, candidates, inputs, run, ingredients, lines)
+    _write_decisions(settings, decisions, run)
+    _draw(settings.metric, [decision for _, decision in decisions], run)
+
+    from lib.models.keras_files import save_model
+
+    save_model(candidates.opened.model, run.model)
+    return tuple(lines)
+
+
+def _enough_memory():
+    return enough_memory(f"give a smaller {option('batch')}")
+
+
+def _take_over_parts(run, journal):
+    """Move what parts have scored into the journal."""
+    known = set(journal.keys())
+    for path in sorted(glob.glob(glob.escape(run.file("journal")) + "-*-of-*.sqlite")):
+        with _journal(run, path[len(run.file("journal")) : -len(".sqlite")]) as part:
+            journal.extend(entry for entry in part.entries() if entry[0] not in known)
+            journal.save()
+            part.remove()
+
+
+def _score(settings, candidates, inputs, journal, paths):
+    """Score models on the records that rank them: path -> score, the best first. What can't be used is left out."""
+    from lib.models.keras_files import load_weights
+
+    known = {} if settings.rescore else _recorded(settings, inputs, candidates.paths)
+    if known:
+        log.info(f"Using the scores that training recorded for {len(known):,} models.")
+    known.update((key.decode(), about["score"]) for key, about in journal.facts())
+    scores = {}
+    for path in paths:
+        name = _name(settings, path)
+        if name not in known:
+            try:
+                load_weights(candidates.opened, path)
+            except UsageError as error:
+                log.info(f"Left out: {error}")
+                continue
+            known[name] = candidates.score("validate")
+            journal.add(name.encode(), b"", {"score": known[name]})
+            log.info(f"{path}: {known[name]:.4f}")
+        scores[path] = known[name]
+    return dict(sorted(scores.items(), key=lambda item: (-item[1], os.fsencode(item[0]))))
+
+
+def _name(settings, path):
+    """What a model is called in the run's files."""
+    return escape_name(os.path.relpath(path, settings.models))
+
+
+def _recorded(settings, inputs, paths):
+    """The scores that trainings recorded of their epochs on the same validation records: name -> score."""
+    found = {}
+    if settings.class_weights or settings.crops or settings.means or settings.variances:
+        return found
+    column = f"VAL_{settings.metric.upper()}"
+    for folder in {os.path.dirname(path) for path in paths}:
+        best = re.sub("-intermediate$", "-best", os.path.realpath(folder))
+        if not _validated_alike(os.path.join(best, "training-settings.json"), settings, inputs):
+            continue
+        with contextlib.suppress(UsageError, ValueError, KeyError):  # a damaged table; the models are scored then
+            (_, header), *rows = read_tsv(os.path.join(folder, "epochs.tsv"))
+            for row in (dict(zip(header, values)) for _, values in rows):
+                if row["FILE"]:
+                    found[_name(settings, os.path.join(folder, row["FILE"]))] = float(row[column])
+    return {name: found[name] for name in (_name(settings, path) for path in paths) if name in found}
+
+
+def _validated_alike(path, settings, inputs):
+    """Whether the settings file of a training says that it scored its epochs as this soup scores models."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            recorded = parse_json(file.read())
+        theirs, sums = recorded["settings"], recorded["inputs"]
+        return (
+            [sums[name] for name in theirs["validate"]] == [inputs[name] for name in settings.validate]
+            and sums.get(theirs["number_map"]) == inputs.get(settings.number_map)
+            and theirs["categories" if "categories" in theirs else "outputs"] == settings.categories
+            and theirs["precision"] == "float32"
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
+
+
+def _good_enough(settings, scores):
+    """The models that reach the threshold or the percentile, the best first."""
+    if len(scores) < 2:
+        raise WorkError(f"{settings.models} has {len(scores)} models that fit; a soup needs two.", "models")
+    least, setting = settings.threshold, "threshold"
+    if settings.percentile is not None:
+        least, setting = float(np.percentile(list(scores.values()), settings.percentile)), "percentile"
+    chosen = [path for path, score in scores.items() if score >= least]
+    if not chosen:
+        best = next(iter(scores.values()))
+        raise WorkError(
+            f"no model reaches {least}; the best has {best:.4f}. Lower it, or use a percentile with "
+            f"{option('percentile')}.",
+            setting,
+        )
+    reached = f"{option(setting)} {getattr(settings, setting)}"
+    log.info(f"{len(chosen):,} of {len(scores):,} models reach {least:.4f} ({reached}).")
+    return chosen
+
+
+def _mix(settings, candidates, journal, scores, chosen):
+    """Add models one after the other; the candidate model has the soup's weights then.
+
+    In memory are the sum of those added and the weights of one more, beside the model itself.
+
+    Returns:
+        Pairs of a path and what was decided: `score`, alone; `with`, of the mean with it, None in a uniform soup;
+        whether it was `taken`.
+    """
+    decided = {key.decode(): about for key, about in journal.facts() if "taken" in about}
+    decisions, total, count, best = [], None, 0, None
+    for path in chosen:
+        name = _name(settings, path)
+        decision, weights = decided.get(name), None
+        if decision is None or decision["taken"]:
+            weights = _weights_of(candidates, path)
+            if weights is None:
+                continue
+        if decision is None:
+            decision = {"score": scores[path], **_decide(settings, candidates, weights, total, count, best)}
+            journal.add(name.encode(), b"", decision)
+            together = "" if decision["with"] is None else f"{decision['with']:.4f} with it, "
+            log.info(f"{path}: {together}{'added' if decision['taken'] else 'left out'}")
+        decisions.append((path, decision))
+        if decision["taken"]:
+            best, count = decision["with"], count + 1
+            if total is None:
+                total = [values.astype("float64") for values in weights]
+            else:
+                for values, more in zip(total, weights):
+                    values += more
+    if not count:
+        raise WorkError("none of the models that are good enough can still be read.", "models")
+    _assign(candidates, (values / count for values in total))
+    return decisions
+
+
+def _weights_of(candidates, path):
+    """The weights of a model, which the candidate model has then; None if they can't be read any more."""
+    from lib.models.keras_files import load_weights
+
+    try:
+        load_weights(candidates.opened, path)
+    except UsageError as error:
+        log.info(f"Left out: {error}")
+        return None
+    return candidates.opened.model.get_weights()
+
+
+def _decide(settings, candidates, weights, total, count, best):
+    """Whether the model that is loaded, with these weights, is added to the sum of others: `with` and `taken`."""
+    if settings.method == "uniform":
+        return {"with": None, "taken": True}
+    if count:
+        _assign(candidates, ((one + other) / (count + 1) for one, other in zip(total, weights)))
+    score = candidates.score("data")
+    return {"with": score, "taken": not count or score > best or (score == best and not settings.strict)}
+
+
+def _assign(candidates, weights):
+    """Give the candidate model weights: arrays in the order of its own, of which only one at a time is in memory."""
+    import tensorflow as tf
+
+    for variable, values in zip(candidates.opened.model.weights, weights):
+        variable.assign(tf.cast(values, variable.dtype))
+
+
+def _write_settings(settings, candidates, inputs, run, ingredients, lines):
+    import keras
+    import tensorflow as tf
+
+    versions = {"Python": platform.python_version(), "TensorFlow": tf.__version__, "Keras": keras.__version__}
+    about = {
+        "command": list(settings.command),
+        "settings": settings.recipe(),
+        "inputs": inputs,
+        "left_out": candidates.left_out,
+        "ingredients": {path: checksum(path) for path in ingredients},
+        "versions": versions,
+        "result": lines,
+    }
+    write_settings(run, about)
+
+
+def _write_decisions(settings, decisions, run):
+    with whole_file(run.file("log.tsv")) as file:
+        file.write("MODEL\tVALIDATION\tWITH\tTAKEN\n")
+        for path, decision in decisions:
+            together = "" if decision["with"] is None else repr(decision["with"])
+            taken = "yes" if decision["taken"] else "no"
+            file.write(f"{_name(settings, path)}\t{decision['score']!r}\t{together}\t{taken}\n")
+
+
+def _draw(metric, decisions, run):
+    """Draw `soup.png`: the score with each candidate."""
+    from lib.display.figures import new_figure, save_figure
+
+    figure, axes = new_figure((9, 5))
+    scores = [decision["score"] for decision in decisions]
+    axes.plot(np.arange(1, len(scores) + 1), scores, color="#999999", label="alone, on the records that rank")
+    shown = [(number, each) for number, each in enumerate(decisions, start=1) if each["with"] is not None]
+    for taken, marker, label in (
+        (True, "o", "the mean with it, on the records that decide: added"),
+        (False, "x", "left out"),
+    ):
+        points = [(number, each["with"]) for number, each in shown if each["taken"] == taken]
+        if points:
+            axes.plot(*zip(*points), marker, color="#4477aa" if taken else "#cc6677", label=label)
+    axes.set(xlabel="candidate, the best one first", ylabel={"f1": "macro F1"}.get(metric, metric))
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    save_figure(figure, os.path.join(run.best, "soup.png"))
