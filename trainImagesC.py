@@ -13,8 +13,9 @@ import sys
 
 from lib.cli import legacy as cli
 from lib.cli.execution import add_options, execution_of
+from lib.cli.types import class_numbers, loss_weights
 from lib.errors import UsageError
-from lib.measures.recipes import parse_class_numbers, parse_recipe, parse_weights
+from lib.measures.recipes import parse_recipe
 
 PATIENCE = 256  # epochs
 
@@ -54,7 +55,7 @@ def options(documentation=__doc__):
     add("-r", "--random", type=cli.whole_number(0, 2**32), default=123456789, metavar="SEED", help="seed (123456789)")
 
     add = parser.add_argument_group("losses and rare categories").add_argument
-    numbers = cli.parsed(parse_class_numbers)
+    numbers = class_numbers
     add("-y", "--ycount", type=numbers, metavar="{0:10,…}", help="images in each category (those of -t)")
     add("-w", "--weight", type=numbers, metavar="{0:1.0,…}", help="weight of each category's loss")
     add("-A", "--alpha", type=above_0, default=0.25, metavar="α", help="of the focal loss fce (0.25, above 0)")
@@ -62,7 +63,7 @@ def options(documentation=__doc__):
     add("-B", "--beta", type=share, default=0.99, metavar="β", help="of class-balanced losses (0.99, between 0 and 1)")
     add("-G", "--gamma", type=below_4, default=1.0, metavar="γ", help="of cbf (1.0, between 0 and 4)")
     add("-T", "--Tau", type=cli.number(0, 10), default=0.0, metavar="τ", help="of la, lab, bel (0.0, from 0 to 10)")
-    parts = {"type": cli.parsed(parse_weights), "default": (1.0, 1.0, 1.0), "metavar": "[…]"}
+    parts = {"type": loss_weights, "default": (1.0, 1.0, 1.0), "metavar": "[…]"}
     add("-C", "--ccm", help="weights of the three parts of ccm ([1.0,1.0,1.0])", **parts)
     add("-q", "--remix", action="store_true", help="label mixed images in favour of rare categories")
     add("-k", "--kappa", type=above_0, default=1.0, metavar="κ", help="of remix (1.0, above 0)")

@@ -205,16 +205,6 @@ def _use_labels(path):
     assert all(read_labels(path)) and read_categories(path)
 
 
-def _use_class_numbers(path):
-    from lib.measures.recipes import cover, parse_bands, parse_class_numbers, parse_weights
-
-    text = Path(path).read_bytes().decode(errors="replace")
-    for parse in (parse_class_numbers, parse_weights, parse_bands):
-        with contextlib.suppress(ValueError):
-            found = parse(text)
-            np.array(cover(found, 3) if isinstance(found, dict) else found, "float32")
-
-
 def _predictions(ending):
     def seeds(folder):
         from lib.storage.tables import ResumableTable
@@ -395,7 +385,6 @@ KINDS = {
     "log": Kind("a.tsv", _log, _use_log),
     "number-map": Kind("map.tsv", lambda folder: [b"OLD\tNEW\n0\t1\n1\t0\n12\t2\n"], _use_number_map),
     "labels": Kind("l.tsv", lambda folder: [b"CATEGORY\tINDEX\tLABEL\nx y\t0\tx\nz\t1\tz\n"], _use_labels),
-    "class-numbers": Kind("a.txt", lambda folder: [b"{0:1.0,1:2.5,2:3}", b"[1.0,1.0,2]"], _use_class_numbers),
     "predictions-tsv": Kind("a.tsv", _predictions("tsv"), _use_predictions),
     "predictions-csv": Kind("a.csv", _predictions("csv"), _use_predictions),
     "predictions-jsonl": Kind("a.jsonl", _predictions("jsonl"), _use_predictions),

@@ -5,16 +5,18 @@ import json
 import re
 import subprocess
 
+import keras
 import numpy as np
 import pandas
 import pytest
 from conftest import script
 from PIL import Image
 from sklearn.metrics import average_precision_score, classification_report, confusion_matrix, f1_score
-from toys import write_model, write_records
+from toys import write_damaged_records, write_layers, write_model, write_records
 
 import testImages
 from lib.evaluation.settings import Settings
+from lib.models.keras_files import load_model, save_model
 
 
 @pytest.fixture(scope="module")
@@ -159,3 +161,37 @@ def test_a_wrong_call_is_one_line(folder, wrong, words):
     done = run(folder, "-a", "3", "-m", "model.keras", "-t", "test.tfr", *wrong)
     assert (done.returncode, done.stdout) == (2, "")
     assert all(word in done.stderr.splitlines()[-1] for word in words), done.stderr
+
+
+def test_bad_records_that_are_left_out_are_recorded(folder, tmp_path, capsys):
+    damaged, words = write_damaged_records(tmp_path / "a.tfr"), "a.tfr, record 5, has a damaged length"
+    call = ["-c", "-a", "3", "-m", str(folder / "model.keras"), "-t", damaged, "--json", str(tmp_path / "found.json")]
+    assert testImages.main(call) == 1
+    assert words in capsys.readouterr().err.splitlines()[-1]
+    assert testImages.main([*call, "--skip-bad"]) == 0
+    written = capsys.readouterr()
+    assert f"Left out 1 bad records, such as {damaged}, record 5, has a damaged length" in written.err
+    assert re.fullmatch(r"(Test [\w ]+: [\d.]+%?\n){4}", written.out)
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found["images"] == 5 and len(found["left_out"]) == 1 and words in found["left_out"][0]
+
+
+def test_models_that_cannot_be_applied_or_answer_infinities(folder, tmp_path, capsys):
+    layers, call = keras.layers, ["-c", "-a", "3", "-t", str(folder / "test.tfr"), "-m"]
+    write_layers(tmp_path / "embedding.keras", layers.Reshape((-1, 16)), layers.Embedding(10, 4))
+    write_layers(tmp_path / "stem.keras", layers.Conv2D(4, 20))
+    model = load_model(write_layers(tmp_path / "good.keras", layers.Conv2D(4, 1)))
+    for name, value in (("nan", np.nan), ("large", 3e38)):
+        model.set_weights([np.full_like(weight, value) for weight in model.get_weights()])
+        save_model(model, tmp_path / f"{name}.keras")
+    assert testImages.main([*call, str(tmp_path / "good.keras")]) == 0
+    capsys.readouterr()
+    for name, status, words in (
+        ("embedding", 2, r"can't be applied to images of 16 x 16 pixels \([^()]*(\[0, 10\)|out of)"),
+        ("stem", 2, r"can't be applied to images of 16 x 16 pixels \(Negative dimension size"),
+        ("nan", 2, "has infinite or NaN weights"),
+        ("large", 1, "answers 50 of 50 images with NaN or infinite logits"),
+    ):
+        assert testImages.main([*call, str(tmp_path / f"{name}.keras")]) == status
+        written = capsys.readouterr()
+        assert not written.out and re.search(rf"{name}\.keras {words}", written.err.splitlines()[-1])

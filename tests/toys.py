@@ -81,6 +81,21 @@ def write_model(path, outputs=3, noise=0.0, bands=3):
     return str(path)
 
 
+def write_layers(path, *layers):
+    """Write a model of three classes with these layers before the pooling; returns the path as text."""
+    import keras
+
+    from lib.models.keras_files import save_model
+
+    x = inputs = keras.Input((None, None, 3))
+    for layer in (*layers, keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(3)):
+        x = layer(x)
+    model = keras.Model(inputs, x)
+    model.image_size = SIZE
+    save_model(model, str(path))
+    return str(path)
+
+
 def write_saved_model(path, answers, size=SIZE, outputs=("output",), batch=None):
     """Write a SavedModel as a teacher is; returns the path as text.
 

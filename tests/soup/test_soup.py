@@ -6,13 +6,14 @@ import logging
 import os
 import random
 import re
+import shutil
 import tracemalloc
 import zipfile
 
 import keras
 import numpy as np
 import pytest
-from toys import write_damaged_records, write_model, write_records
+from toys import write_damaged_records, write_layers, write_model, write_records
 
 from lib.errors import UsageError, WorkError
 from lib.measures import metrics
@@ -326,6 +327,21 @@ def test_images_of_other_bands_are_refused(folder, tmp_path):
     for name in "ab":
         write_model(tmp_path / "models" / f"{name}.keras", bands=4)
     with pytest.raises(UsageError, match=r"a\.keras takes images of 4 bands; those of records have 1 or 3"):
+        make(tmp_path, settings_of(folder, models=str(tmp_path / "models")))
+
+
+@pytest.mark.parametrize(
+    ("layers", "words"),
+    [
+        ((keras.layers.Reshape((-1, 16)), keras.layers.Embedding(10, 4)), r"\([^()]*(\[0, 10\)|out of)"),
+        ((keras.layers.Conv2D(4, 20),), r"\(Negative dimension size"),
+    ],
+)
+def test_models_that_cannot_be_applied(folder, tmp_path, layers, words):
+    (tmp_path / "models").mkdir()
+    write_layers(tmp_path / "models" / "a.keras", *layers)
+    shutil.copy(tmp_path / "models" / "a.keras", tmp_path / "models" / "b.keras")
+    with pytest.raises(UsageError, match=r"a\.keras can't be applied to images of 16 x 16 pixels " + words):
         make(tmp_path, settings_of(folder, models=str(tmp_path / "models")))
 
 

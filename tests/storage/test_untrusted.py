@@ -13,7 +13,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lib.errors import UsageError, WorkError
-from lib.measures.recipes import cover, parse_bands, parse_class_numbers, parse_weights
 from lib.storage.names import escape_name, unescape_name
 from lib.storage.untrusted import (
     RefusedError,
@@ -170,25 +169,6 @@ def test_any_settings_of_a_log(changes):
                 assert type(error) is ValueError and str(error)
             else:
                 assert isinstance(found, (dict, Hyperparameters))
-
-
-@many
-@given(lines | st.lists(st.sampled_from(list("{}[]():,.0123456789e+- ")), max_size=20).map("".join))
-def test_any_text_as_numbers_of_classes(text):
-    for parse in (parse_class_numbers, parse_weights, parse_bands):
-        try:
-            found = parse(text)
-            values = np.array(cover(found, len(found)) if isinstance(found, dict) else found, "float64")
-            assert np.isfinite(values).all()
-        except ValueError as error:
-            assert str(error)
-
-
-@many
-@given(st.dictionaries(st.integers(0, 10**9), st.floats(1e-30, 1e30) | st.integers(0, 10**9), min_size=1, max_size=5))
-def test_numbers_of_classes_as_python_writes_them(numbers):
-    assert parse_class_numbers(repr(numbers)) == numbers
-    assert parse_class_numbers(repr(numbers).replace(" ", "").replace("}", ",}")) == numbers
 
 
 @many
@@ -379,46 +359,6 @@ def test_names_that_are_not_utf_8_are_told_and_recorded(tmp_path):
     write_settings(run, {"command": [os.fsdecode(b"\xff.tfr"), "é"]})
     text = Path(run.file("settings.json")).read_text(encoding="utf-8")
     assert "é" in text and json.loads(text)["command"] == [os.fsdecode(b"\xff.tfr"), "é"]
-
-
-def test_a_soup_that_is_made_but_whose_settings_are_damaged(tmp_path):
-    from lib.soup import _former_result, _read_rows
-
-    for text in ("", DEEP, "[]", '{"result": 5}'):
-        (tmp_path / "s.json").write_text(text)
-        with pytest.raises(WorkError, match="s.json is damaged .*--fresh"):
-            _former_result(str(tmp_path / "s.json"))
-    (tmp_path / "log.tsv").write_bytes(b"A\n\xff\n")
-    with pytest.raises(WorkError, match="log.tsv is damaged"):
-        _read_rows(str(tmp_path / "log.tsv"), ("A",))
-
-
-def test_records_that_are_left_out_are_told_and_recorded(tmp_path, capsys, caplog):
-    import logging
-    import shutil
-
-    from toys import write_damaged_records, write_model, write_records
-
-    import testImages
-    from lib.soup import Settings, make_soup
-
-    damaged, words = write_damaged_records(tmp_path / "a.tfr"), "a.tfr, record 5, has a damaged length"
-    (tmp_path / "models").mkdir()
-    model = write_model(tmp_path / "models" / "a.keras")
-    shutil.copy(model, tmp_path / "models" / "b.keras")
-    told = str(tmp_path / "told.json")
-    assert testImages.main(["-c", "-a", "3", "-m", model, "-t", damaged, "--skip-bad", "--json", told]) == 0
-    assert f"Left out 1 bad records, such as {damaged}, record 5, has a damaged length" in capsys.readouterr().err
-    recorded = json.loads(Path(told).read_text())
-    assert recorded["images"] == 5 and len(recorded["left_out"]) == 1 and words in recorded["left_out"][0]
-
-    good = write_records(tmp_path / "b.tfr", 6, 2)
-    settings_ = Settings(str(tmp_path / "models"), 3, (good,), (damaged,), percentile=1, skip_bad=True)
-    with caplog.at_level(logging.INFO, "lib"):
-        path = make_soup(settings_, str(tmp_path), cpu=True, report=lambda line: None, tell=lambda line: None)
-    assert any(line.startswith("Left out 1 bad records") and words in line for line in caplog.messages)
-    recorded = json.loads(Path(path).with_name("soup-settings.json").read_text())
-    assert len(recorded["left_out"]) == 1 and words in recorded["left_out"][0]
 
 
 def written(change=None, drop=(), arrays=(), state=2):
@@ -749,3 +689,11 @@ def test_arrays_packed_to_fill_the_memory(tmp_path):
         write_npz(path, {"facts": np.frombuffer(b"{}", "uint8")}, {"facts": packing})
         with pytest.raises(WorkError, match="a.npz is damaged .it is packed"):
             load_state(path)
+
+
+def test_records_of_which_none_can_be_read(tmp_path):
+    from lib.data.records import open_records
+
+    none = write_damaged_records(tmp_path / "c.tfr", first=0)
+    with pytest.raises(UsageError, match="there are no records in .*c.tfr but bad ones: .*record 0, has a damaged le"):
+        open_records([none], "-t/--test", skip_bad=True)
