@@ -104,10 +104,11 @@ def test_two_tasks_whose_job_is_begun_again_train_as_one_machine_does(cluster, t
     soup += ["--rescore", "-o"]
     array = cluster.submit(tmp_path, "--array=1-2", "--cpus-per-task=1", BATCH["shard"], *soup, "parts")
     cluster.wait(tmp_path, array)
-    parts = [Journal(str(path), "soup", {}) for path in tmp_path.glob("parts/*/soup-journal-*-of-00002.sqlite")]
-    assert sorted(map(len, parts)) == [1, 2], "the parts have scored each model once"
-    for part in parts:
-        part.__exit__()
+    scored = []
+    for path in tmp_path.glob("parts/*/soup-journal-*-of-00002.sqlite"):
+        with Journal(str(path), "soup", {}) as part:
+            scored.append(len(part))
+    assert sorted(scored) == [1, 2], "the parts have scored each model once"
     cluster.call(tmp_path, *script(soup[0]), *soup[1:], "parts")
     cluster.call(tmp_path, *script(soup[0]), *soup[1:], "whole")
     found = [[path.read_bytes() for path in tmp_path.glob(f"{name}/*/soup-log.tsv")] for name in ("parts", "whole")]

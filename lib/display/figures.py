@@ -76,29 +76,21 @@ def draw_reliability(path, error, shares, confidences, accuracies):
         error, shares, confidences, accuracies: of `lib.measures.uncertainty.calibration`.
     """
     figure, (above, below) = new_figure((6, 7.5), 2, 1, sharex=True, height_ratios=(4, 1))
-    bins = len(shares)
-    edges = np.arange(bins) / bins
-    occupied = shares > 0
-    above.bar(
-        edges[occupied], accuracies[occupied], 1 / bins, align="edge", color="#4477aa", edgecolor="white", label="right"
-    )
+    occupied, width = shares > 0, 1 / len(shares)
+    edges, shares = np.flatnonzero(occupied) * width, shares[occupied]
+    confidences, accuracies = confidences[occupied], accuracies[occupied]
+    bars = {"align": "edge", "edgecolor": "white"}
+    above.bar(edges, accuracies, width, color="#4477aa", label="right", **bars)
     above.plot([0, 1], [0, 1], color="black", linestyle="--", label="as certain as right")
-    above.plot(
-        confidences[occupied],
-        accuracies[occupied],
-        "o",
-        color="#cc6677",
-        markersize=4,
-        clip_on=False,
-        label="at the mean certainty",
-    )
+    points = {"color": "#cc6677", "markersize": 4, "clip_on": False, "label": "at the mean certainty"}
+    above.plot(confidences, accuracies, "o", **points)
     above.set(ylabel="share of right answers", xlim=(0, 1), ylim=(0, 1))
     above.set_title(f"expected calibration error {error:.3f}", fontsize=9)
     figure.legend(loc="outside lower center", ncols=3, fontsize=8)
-    below.bar(edges[occupied], shares[occupied], 1 / bins, align="edge", color="#999999", edgecolor="white")
-    for left, share in zip(edges[occupied], shares[occupied]):
+    below.bar(edges, shares, width, color="#999999", **bars)
+    for left, share in zip(edges, shares):
         text = f"{100 * share:.0f}%" if share >= 0.005 else "<1%"
-        below.text(left + 0.5 / bins, share + 0.02 * shares.max(), text, ha="center", fontsize=7)
+        below.text(left + width / 2, share + 0.02 * shares.max(), text, ha="center", fontsize=7)
     below.set(xlabel="certainty of the answer", ylabel="share of images", ylim=(0, 1.25 * shares.max()))
     save_figure(figure, path)
 

@@ -113,7 +113,7 @@ def answer_records(settings):
     from lib.training.validation import check_size, side_by_side
 
     loaded = {}
-    for setting in ("model", "compare")[: 2 if settings.compare else 1]:
+    for setting in ("model", "compare") if settings.compare else ("model",):
         path = getattr(settings, setting)
         with concerning(setting):
             loaded[setting] = load_model(path, settings.categories)

@@ -143,8 +143,6 @@ def _take_over_parts(run, journal):
 
 def _score(settings, candidates, inputs, journal, paths):
     """Score models on the records that rank them: path -> score, the best first. What can't be used is left out."""
-    from lib.models.keras_files import load_weights
-
     known = {} if settings.rescore else _recorded(settings, inputs, candidates.paths)
     if known:
         log.info(f"Using the scores that training recorded for {len(known):,} models.")
@@ -153,16 +151,25 @@ def _score(settings, candidates, inputs, journal, paths):
     for path in paths:
         name = _name(settings, path)
         if name not in known:
-            try:
-                load_weights(candidates.opened, path)
-            except UsageError as error:
-                log.info(f"Left out: {error}")
+            if not _load(candidates, path):
                 continue
             known[name] = candidates.score("validate")
             journal.add(name.encode(), b"", {"score": known[name]})
             log.info(f"{path}: {known[name]:.4f}")
         scores[path] = known[name]
     return dict(sorted(scores.items(), key=lambda item: (-item[1], os.fsencode(item[0]))))
+
+
+def _load(candidates, path):
+    """Give the candidate model a file's weights; whether they could be used."""
+    from lib.models.keras_files import load_weights
+
+    try:
+        load_weights(candidates.opened, path)
+    except UsageError as error:
+        log.info(f"Left out: {error}")
+        return False
+    return True
 
 
 def _name(settings, path):
@@ -237,11 +244,11 @@ def _mix(settings, candidates, journal, scores, chosen):
     decisions, total, count, best = [], None, 0, None
     for path in chosen:
         name = _name(settings, path)
-        decision, weights = decided.get(name), None
+        decision, weights = decided.get(name), None  # rather than two models' weights while one is loaded
         if decision is None or decision["taken"]:
-            weights = _weights_of(candidates, path)
-            if weights is None:
+            if not _load(candidates, path):
                 continue
+            weights = candidates.opened.model.get_weights()
         if decision is None:
             decision = {"score": scores[path], **_decide(settings, candidates, weights, total, count, best)}
             journal.add(name.encode(), b"", decision)
@@ -259,18 +266,6 @@ def _mix(settings, candidates, journal, scores, chosen):
         raise WorkError("none of the models that are good enough can still be read.", "models")
     _assign(candidates, (values / count for values in total))
     return decisions
-
-
-def _weights_of(candidates, path):
-    """The weights of a model, which the candidate model has then; None if they can't be read any more."""
-    from lib.models.keras_files import load_weights
-
-    try:
-        load_weights(candidates.opened, path)
-    except UsageError as error:
-        log.info(f"Left out: {error}")
-        return None
-    return candidates.opened.model.get_weights()
 
 
 def _decide(settings, candidates, weights, total, count, best):
@@ -295,14 +290,13 @@ def _write_settings(settings, candidates, inputs, run, ingredients, lines):
     import keras
     import tensorflow as tf
 
-    versions = {"Python": platform.python_version(), "TensorFlow": tf.__version__, "Keras": keras.__version__}
     about = {
         "command": list(settings.command),
         "settings": settings.recipe(),
         "inputs": inputs,
         "left_out": candidates.left_out,
         "ingredients": {path: checksum(path) for path in ingredients},
-        "versions": versions,
+        "versions": {"Python": platform.python_version(), "TensorFlow": tf.__version__, "Keras": keras.__version__},
         "result": lines,
     }
     write_settings(run, about)

@@ -23,6 +23,7 @@ from lib.soup.candidates import find_models
 from lib.soup.settings import Settings
 from lib.soup.soup import make_soup
 from lib.storage.files import checksum
+from lib.storage.journal import Journal
 from lib.system.shard import Shard
 
 
@@ -403,6 +404,9 @@ def test_models_scored_in_parts_make_the_same_soup(folder, tmp_path):
 def test_a_part_that_is_missing_is_scored_by_the_one_that_decides(folder, tmp_path):
     settings = settings_of(folder, rescore=True)
     make(tmp_path, settings, shard=Shard(1, 3))
+    (part,) = tmp_path.glob("*/soup-journal-00001-of-00003.sqlite")
+    with Journal(str(part), "soup", {}), pytest.raises(UsageError, match="is being written by another process"):
+        make(tmp_path, settings)
     _, lines, messages = make(tmp_path, settings)
     assert len(lines) == 5 and len([line for line in messages if re.search(r"[abc]\.keras: [\d.]+$", line)]) == 2
 
