@@ -152,7 +152,7 @@ def _load_images(settings, setting, model, path, mapping, class_weights):
 
     bands, skip_bad = model.input_shape[-1], settings.skip_bad
     records = open_records(getattr(settings, setting), setting, settings.categories, mapping, skip_bad)
-    images = load_images(records, bands, None, settings.processors, skip_bad, log.info)
+    images = load_images(records, bands, None, settings.processors, skip_bad)
     if class_weights is not None and not class_weights[images.records.category].any():
         raise UsageError(f"at least one category in {option(setting)} needs a number above 0.", "class_weights")
     with concerning("models"):
