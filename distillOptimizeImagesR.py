@@ -10,79 +10,55 @@ resume. The last line on stdout is the path of the student with its best weights
 
 import sys
 
-from lib.cli import legacy as cli
-from lib.cli.execution import add_options, execution_of
-from lib.training.hyperparameters import best_row, read_log
-from lib.training.student import MONITORS, Settings, distill
+from lib.cli.options import add_execution_options
+from lib.cli.program import parser, run
+from lib.cli.types import existing_directory, existing_file, number, record_files, teacher, whole_number
+from lib.training.student import MONITORS, Settings
 
 
 def options():
     """The command line's options."""
-    parser = cli.parser(__doc__)
-    add = parser.add_argument_group("teacher, student and records").add_argument
-    add("-m", "--model", type=cli.teacher, required=True, metavar="DIR", help="a SavedModel's directory or .keras file")
-    add("-s", "--student", type=cli.existing_file, required=True, metavar="FILE", help="the .keras file to start from")
-    add("-a", "--array", type=cli.whole_number(2), required=True, metavar="COUNT", help="number of categories")
-    add("-t", "--train", type=cli.record_files, required=True, metavar="FILES", help="records: a file, list or glob")
-    add("-v", "--validate", type=cli.record_files, required=True, metavar="FILES", help="the same for validation")
-    add("-o", "--output", type=cli.existing_directory, required=True, metavar="DIR", help="the directory for all runs")
-    add(
-        "-l",
-        "--log",
-        type=cli.existing_directory,
-        required=True,
-        metavar="DIR",
-        help="directory with optimization-log.tsv, the training settings",
-    )
+    made = parser(__doc__, Settings)
+    add = made.add_argument_group("teacher, student and records").add_argument
+    of_teacher = {"dest": "teacher", "type": teacher, "required": True, "metavar": "DIR"}
+    add("-m", "--model", help="a SavedModel's directory or .keras file", **of_teacher)
+    student = {"type": existing_file, "required": True, "metavar": "FILE"}
+    add("-s", "--student", help="the .keras file to start from", **student)
+    categories = {"dest": "categories", "type": whole_number(2), "required": True, "metavar": "COUNT"}
+    add("-a", "--array", help="number of categories", **categories)
+    files = {"type": record_files, "required": True, "metavar": "FILES"}
+    add("-t", "--train", help="records: a file, list or glob", **files)
+    add("-v", "--validate", help="the same for validation", **files)
+    folder = {"type": existing_directory, "required": True, "metavar": "DIR"}
+    add("-o", "--output", help="the directory for all runs", **folder)
+    add("-l", "--log", help="directory with optimization-log.tsv, the training settings", **folder)
     add("--teacher-output", metavar="NAME", help="output to use of a SavedModel that has several (output)")
 
-    add = parser.add_argument_group("training").add_argument
-    side = cli.whole_number(4, 8192)
-    add("-e", "--epochs", type=cli.whole_number(1), default=32, metavar="COUNT", help="maximum number of epochs (32)")
-    add("-i", "--image", type=side, default=224, metavar="PIXELS", help="side of the teacher's images (224)")
-    add("-S", "--size", type=side, default=64, metavar="PIXELS", help="side of the student's images (64)")
-    add("-r", "--random", type=cli.whole_number(0, 2**32), default=123456789, metavar="SEED", help="seed (123456789)")
-    add("--mixup", type=cli.number(0, 1), default=1.0, metavar="P", help="probability that an image is mixed (1)")
+    add, side = made.add_argument_group("training").add_argument, {"type": whole_number(4, 8192), "metavar": "PIXELS"}
+    epochs = "maximum number of epochs (%(default)s)"
+    add("-e", "--epochs", type=whole_number(1), metavar="COUNT", help=epochs)
+    add("-i", "--image", dest="teacher_size", help="side of the teacher's images (%(default)s)", **side)
+    add("-S", "--size", dest="student_size", help="side of the student's images (%(default)s)", **side)
+    seed = {"dest": "seed", "type": whole_number(0, 2**32), "metavar": "SEED"}
+    add("-r", "--random", help="seed (%(default)s)", **seed)
+    add("--mixup", type=number(0, 1), metavar="P", help="probability that an image is mixed (%(default)s)")
     add("--temperature-squared", action="store_true", help="multiply the loss by the temperature's square")
-    add(
-        "--monitor",
-        choices=MONITORS,
-        default=MONITORS[0],
-        help="metric that selects the best epoch; training stops after 16 epochs without improvement (val_f1)",
-    )
-    add_options(parser)
-    return parser
+    stops = f"training stops after {Settings.patience} epochs without improvement"
+    add("--monitor", choices=MONITORS, help=f"metric that selects the best epoch; {stops} (%(default)s)")
+    add_execution_options(made)
+    return made
 
 
 def main(argv=None):
     """Run the script; returns its exit status."""
-    return cli.run(options(), work, sys.argv[1:] if argv is None else argv)
+    return run(options(), work, Settings, argv)
 
 
-def work(arguments):
-    """Do what the command line says."""
-    with cli.naming("-l/--log"):
-        row = best_row(read_log(arguments.log))
-    cli.report(f"Training with the settings of iteration {row.iteration} of the log (F1 {row.f1:g}).")
-    settings = Settings(
-        student=arguments.student,
-        teacher=arguments.model,
-        outputs=arguments.array,
-        train=arguments.train,
-        validate=arguments.validate,
-        search=row.settings,
-        teacher_output=arguments.teacher_output,
-        teacher_size=arguments.image,
-        student_size=arguments.size,
-        mixup=arguments.mixup,
-        temperature_squared=arguments.temperature_squared,
-        epochs=arguments.epochs,
-        monitor=arguments.monitor,
-        seed=arguments.random,
-        precision=arguments.precision,
-        skip_bad=arguments.skip_bad,
-    )
-    student = distill(settings, arguments.output, execution_of(arguments), arguments.command_line, cli.report)
+def work(settings):
+    """Do what the settings say."""
+    from lib.training.student import distill
+
+    student = distill(settings)
     if student is not None:
         print(student)
 

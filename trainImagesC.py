@@ -11,112 +11,92 @@ improvement.
 
 import sys
 
-from lib.cli import legacy as cli
-from lib.cli.execution import add_options, execution_of
-from lib.cli.types import class_numbers, loss_weights
-from lib.errors import UsageError
-from lib.measures.recipes import parse_recipe
+from lib.cli.options import add_execution_options
+from lib.cli.program import parser, run
+from lib.cli.types import (
+    class_numbers,
+    existing_directory,
+    existing_file,
+    loss_weights,
+    number,
+    parsed,
+    record_files,
+    whole_number,
+)
+from lib.measures.recipes import check_recipe
+from lib.training.classifier import Settings
 
-PATIENCE = 256  # epochs
+RECIPES = (
+    "losses: bel cbf cbs cbbs ccm ce cos fce la lab lw lwb mae mse nis; optimizers: a (Adam), aw (AdamW), sgd "
+    "(%(default)s)"
+)
 
 
 def options(documentation=__doc__):
     """The command line's options, below a script's docstring."""
-    parser = cli.parser(documentation)
-    add = parser.add_argument_group("model and records").add_argument
-    add("-m", "--model", type=cli.existing_file, required=True, metavar="FILE", help="the .keras file to start from")
-    add("-a", "--array", type=cli.whole_number(2), required=True, metavar="COUNT", help="number of categories")
-    add("-t", "--train", type=cli.record_files, required=True, metavar="FILES", help="records: a file, list or glob")
-    add("-v", "--validate", type=cli.record_files, required=True, metavar="FILES", help="the same for validation")
-    add("-o", "--output", type=cli.existing_directory, required=True, metavar="DIR", help="the directory for all runs")
-    add("-n", "--numberMap", type=cli.existing_file, metavar="FILE", help="a TSV: old and new category numbers")
-    add("-s", "--smooth", metavar="LAYER", help="train this layer and all after it; freeze those before")
-    add("-Q", "--quantity", action="store_true", help="also save the model of each epoch, for a soup")
-    add("--keep", type=cli.whole_number(1), metavar="COUNT", help="with -Q, keep only this many, the best")
+    made = parser(documentation, Settings)
+    add, count = made.add_argument_group("model and records").add_argument, whole_number(1)
+    file, files = {"type": existing_file, "metavar": "FILE"}, {"type": record_files, "metavar": "FILES"}
+    add("-m", "--model", required=True, help="the .keras file to start from", **file)
+    categories = {"dest": "categories", "type": whole_number(2), "metavar": "COUNT"}
+    add("-a", "--array", required=True, help="number of categories", **categories)
+    add("-t", "--train", required=True, help="records: a file, list or glob", **files)
+    add("-v", "--validate", required=True, help="the same for validation", **files)
+    add("-o", "--output", type=existing_directory, required=True, metavar="DIR", help="the directory for all runs")
+    add("-n", "--numberMap", dest="number_map", help="a TSV: old and new category numbers", **file)
+    layer = "train this layer and all after it; freeze those before"
+    add("-s", "--smooth", dest="train_from", metavar="LAYER", help=layer)
+    models = "also save the model of each epoch, for a soup"
+    add("-Q", "--quantity", dest="save_epochs", action="store_true", help=models)
+    add("--keep", type=count, metavar="COUNT", help="with -Q, keep only this many, the best")
 
-    add = parser.add_argument_group("training").add_argument
-    add(
-        "-f",
-        "--function",
-        type=cli.parsed(parse_recipe),
-        default="ce+clr+aw",
-        metavar="LOSS+clr+OPTIMIZER",
-        help="losses: bel cbf cbs cbbs ccm ce cos fce la lab lw lwb mae mse nis; optimizers: a (Adam), aw (AdamW), sgd "
-        "(ce+clr+aw)",
-    )
-    add("-b", "--batch", type=cli.whole_number(1), default=16, metavar="COUNT", help="images per step (16)")
-    add("-e", "--epochs", type=cli.whole_number(1), default=256, metavar="COUNT", help="maximum number of epochs (256)")
-    add("-i", "--input", type=cli.whole_number(4, 8192), default=64, metavar="PIXELS", help="side of the images (64)")
-    share, above_0, below_4 = (cli.number(0, most, ends=False) for most in (1, None, 4))
-    rate = "maximum learning rate (0.005, between 0 and 1)"
-    add("-l", "--learning", type=share, default=0.005, metavar="RATE", help=rate)
-    decay = "weight decay of aw and sgd (0.0001, between 0 and 1)"
-    add("-d", "--decay", type=share, default=0.0001, metavar="DECAY", help=decay)
-    add("-r", "--random", type=cli.whole_number(0, 2**32), default=123456789, metavar="SEED", help="seed (123456789)")
+    add = made.add_argument_group("training").add_argument
+    recipe = {"dest": "recipe", "type": parsed(check_recipe), "metavar": "LOSS+clr+OPTIMIZER"}
+    add("-f", "--function", help=RECIPES, **recipe)
+    add("-b", "--batch", type=count, metavar="COUNT", help="images per step (%(default)s)")
+    add("-e", "--epochs", type=count, metavar="COUNT", help="maximum number of epochs (%(default)s)")
+    side = {"dest": "size", "type": whole_number(4, 8192), "metavar": "PIXELS"}
+    add("-i", "--input", help="side of the images (%(default)s)", **side)
+    share, above_0, below_4 = (number(0, most, ends=False) for most in (1, None, 4))
+    rate = "maximum learning rate (%(default)s, between 0 and 1)"
+    add("-l", "--learning", dest="learning_rate", type=share, metavar="RATE", help=rate)
+    add("-d", "--decay", type=share, metavar="DECAY", help="weight decay of aw and sgd (%(default)s, between 0 and 1)")
+    seed = {"dest": "seed", "type": whole_number(0, 2**32), "metavar": "SEED"}
+    add("-r", "--random", help="seed (%(default)s)", **seed)
 
-    add = parser.add_argument_group("losses and rare categories").add_argument
-    numbers = class_numbers
-    add("-y", "--ycount", type=numbers, metavar="{0:10,…}", help="images in each category (those of -t)")
-    add("-w", "--weight", type=numbers, metavar="{0:1.0,…}", help="weight of each category's loss")
-    add("-A", "--alpha", type=above_0, default=0.25, metavar="α", help="of the focal loss fce (0.25, above 0)")
-    add("-F", "--focal", type=above_0, default=2.0, metavar="γ", help="of the focal loss fce (2.0, above 0)")
-    add("-B", "--beta", type=share, default=0.99, metavar="β", help="of class-balanced losses (0.99, between 0 and 1)")
-    add("-G", "--gamma", type=below_4, default=1.0, metavar="γ", help="of cbf (1.0, between 0 and 4)")
-    add("-T", "--Tau", type=cli.number(0, 10), default=0.0, metavar="τ", help="of la, lab, bel (0.0, from 0 to 10)")
-    parts = {"type": loss_weights, "default": (1.0, 1.0, 1.0), "metavar": "[…]"}
-    add("-C", "--ccm", help="weights of the three parts of ccm ([1.0,1.0,1.0])", **parts)
+    add, numbers = made.add_argument_group("losses and rare categories").add_argument, class_numbers
+    counts, weights = "images in each category (those of -t)", "weight of each category's loss"
+    add("-y", "--ycount", dest="class_counts", type=numbers, metavar="{0:10,…}", help=counts)
+    add("-w", "--weight", dest="class_weights", type=numbers, metavar="{0:1.0,…}", help=weights)
+    alpha, gamma = ({"dest": f"focal_{name}", "type": above_0} for name in ("alpha", "gamma"))
+    add("-A", "--alpha", metavar="α", help="of the focal loss fce (%(default)s, above 0)", **alpha)
+    add("-F", "--focal", metavar="γ", help="of the focal loss fce (%(default)s, above 0)", **gamma)
+    add("-B", "--beta", type=share, metavar="β", help="of class-balanced losses (%(default)s, between 0 and 1)")
+    add("-G", "--gamma", type=below_4, metavar="γ", help="of cbf (%(default)s, between 0 and 4)")
+    tau = "of la, lab, bel (%(default)s, from 0 to 10)"
+    add("-T", "--Tau", dest="tau", type=number(0, 10), metavar="τ", help=tau)
+    parts = f"weights of the three parts of ccm ([{','.join(map(str, Settings.ccm))}])"
+    add("-C", "--ccm", type=loss_weights, metavar="[…]", help=parts)
     add("-q", "--remix", action="store_true", help="label mixed images in favour of rare categories")
-    add("-k", "--kappa", type=above_0, default=1.0, metavar="κ", help="of remix (1.0, above 0)")
-    add("-u", "--tau", type=cli.number(0, 1), default=0.0, metavar="τ", help="of remix (0.0, from 0 to 1)")
-    add_options(parser)
-    return parser
+    kappa, tau = {"dest": "remix_kappa", "type": above_0}, {"dest": "remix_tau", "type": number(0, 1)}
+    add("-k", "--kappa", metavar="κ", help="of remix (%(default)s, above 0)", **kappa)
+    add("-u", "--tau", metavar="τ", help="of remix (%(default)s, from 0 to 1)", **tau)
+    add_execution_options(made)
+    return made
 
 
-def main(argv=None, documentation=__doc__, patience=PATIENCE):
+def main(argv=None, documentation=__doc__, patience=Settings.patience):
     """Run the script; returns its exit status."""
-    return cli.run(
-        options(documentation), lambda arguments: work(arguments, patience), sys.argv[1:] if argv is None else argv
-    )
+    made = options(documentation)
+    made.set_defaults(patience=patience)
+    return run(made, work, Settings, argv)
 
 
-def work(arguments, patience):
-    """Do what the command line says."""
-    from lib.training.classifier import Settings, train
+def work(settings):
+    """Do what the settings say."""
+    from lib.training.classifier import train
 
-    if arguments.keep is not None and not arguments.quantity:
-        raise UsageError("--keep: it needs -Q/--quantity.")
-    settings = Settings(
-        model=arguments.model,
-        outputs=arguments.array,
-        train=arguments.train,
-        validate=arguments.validate,
-        number_map=arguments.numberMap,
-        recipe=arguments.function,
-        batch=arguments.batch,
-        epochs=arguments.epochs,
-        patience=patience,
-        size=arguments.input,
-        learning_rate=arguments.learning,
-        decay=arguments.decay,
-        focal_alpha=arguments.alpha,
-        focal_gamma=arguments.focal,
-        beta=arguments.beta,
-        gamma=arguments.gamma,
-        tau=arguments.Tau,
-        ccm=arguments.ccm,
-        class_counts=arguments.ycount,
-        class_weights=arguments.weight,
-        remix=arguments.remix,
-        remix_kappa=arguments.kappa,
-        remix_tau=arguments.tau,
-        first=arguments.smooth,
-        seed=arguments.random,
-        precision=arguments.precision,
-        skip_bad=arguments.skip_bad,
-        save_epochs=arguments.quantity,
-        keep=arguments.keep,
-    )
-    model = train(settings, arguments.output, execution_of(arguments), arguments.command_line, cli.report)
+    model = train(settings)
     if model is not None:
         print(model)
 

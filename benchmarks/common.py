@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import datetime
+import logging
 import os
 import platform
 import subprocess
@@ -55,6 +56,22 @@ def child_arguments(files):
     parser.add_argument("--changes", type=float, default=0.0, help="how probable each change of an image is")
     parser.add_argument("--input", action="store_true")
     return parser.parse_args()
+
+
+@contextlib.contextmanager
+def message_times(*words):
+    """A list of when, in seconds, `lib` logs a message with one of these words, while the block runs."""
+    times, handler, logger = [], logging.Handler(), logging.getLogger("lib")
+
+    def emit(record):
+        if any(word in record.getMessage() for word in words):
+            times.append(time.perf_counter())
+
+    handler.emit = emit
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    yield times
+    logger.removeHandler(handler)
 
 
 def processor():

@@ -7,47 +7,40 @@ too, in a compiled function of its own, as the step does.
 import json
 import os
 import tempfile
-import time
 
 import numpy as np
 
-from benchmarks.common import child_arguments
+from benchmarks.common import child_arguments, message_times
 from benchmarks.our_train import input_seconds
-from lib.cli.execution import Execution
 from lib.training.augmentation import CHANGES
 from lib.training.hyperparameters import Hyperparameters
-from lib.training.student import Settings, distill
+from lib.training.student import Settings, train_student
 
 
 def main():
     arguments = child_arguments(5)
     result, student, teacher, train, validation = arguments.files
     power = arguments.batch.bit_length() - 1
-    search = Hyperparameters(batch_power=power, **dict.fromkeys(CHANGES, arguments.changes))
+    hyperparameters = Hyperparameters(batch_power=power, **dict.fromkeys(CHANGES, arguments.changes))
     if arguments.input:
         options = (arguments.size, arguments.batch, arguments.seed, arguments.classes)
-        found = {"seconds": input_seconds(train, *options, search)}
+        found = {"seconds": input_seconds(train, *options, hyperparameters)}
     else:
-        settings = Settings(
-            student=student,
-            teacher=teacher,
-            outputs=arguments.classes,
-            train=(train,),
-            validate=(validation,),
-            search=search,
-            teacher_size=arguments.size,
-            student_size=arguments.size,
-            epochs=arguments.epochs,
-            seed=arguments.seed,
-        )
-        times = []
-
-        def report(message):
-            if message.startswith(("Epoch", "Running the teacher")):
-                times.append(time.perf_counter())
-
-        with tempfile.TemporaryDirectory() as folder:
-            model = distill(settings, folder, Execution(cpu=True), report=report)
+        with tempfile.TemporaryDirectory() as folder, message_times("Epoch ", "Running the teacher") as times:
+            settings = Settings(
+                student=student,
+                teacher=teacher,
+                categories=arguments.classes,
+                train=(train,),
+                validate=(validation,),
+                output=folder,
+                teacher_size=arguments.size,
+                student_size=arguments.size,
+                epochs=arguments.epochs,
+                seed=arguments.seed,
+                cpu=True,
+            )
+            model = train_student(settings, hyperparameters)
             history = np.load(os.path.join(os.path.dirname(model), "training-history.npy"), allow_pickle=True).item()
         found = {
             "seconds": [end - start for start, end in zip(times, times[1:])],

@@ -13,24 +13,25 @@ import time
 import numpy as np
 import tensorflow as tf
 
-from benchmarks.common import child_arguments
-from lib.cli.execution import Execution
+from benchmarks.common import child_arguments, message_times
 from lib.data.records import load_images, open_records
-from lib.training import classifier as training
 from lib.training.augmentation import draw, epoch_order
 from lib.training.batches import feeds, mixed_examples, stacked, training_feed
+from lib.training.classifier import Settings, train
 
 
-def input_seconds(path, size, batch, seed, classes, search=None):
-    """Seconds of two passes over the input and of one that changes (as `search` says), crops and mixes it, too."""
+def input_seconds(path, size, batch, seed, classes, hyperparameters=None):
+    """Seconds of two passes over the input and of one that changes, crops and mixes it, too."""
     images = load_images(open_records([path], "train"))
     strategy = tf.distribute.OneDeviceStrategy("/CPU:0")
-    mix = tf.function(functools.partial(mixed_examples, size=size, classes=classes, search=search))
+    mix = tf.function(functools.partial(mixed_examples, size=size, classes=classes, hyperparameters=hyperparameters))
 
     def make(step, *replica):
         order = epoch_order(seed, 0, len(images))
         indices = order[step * batch : (step + 1) * batch]
-        return stacked([training_feed(images, indices, draw(seed, 0, step, batch, search=search), *replica)])
+        return stacked(
+            [training_feed(images, indices, draw(seed, 0, step, batch, hyperparameters=hyperparameters), *replica)]
+        )
 
     seconds = []
     for mixed in (False, False, True):
@@ -44,28 +45,24 @@ def input_seconds(path, size, batch, seed, classes, search=None):
 
 def main():
     arguments = child_arguments(4)
-    result, path, train, validation = arguments.files
+    result, path, records, validation = arguments.files
     if arguments.input:
-        found = {"seconds": input_seconds(train, arguments.size, arguments.batch, arguments.seed, arguments.classes)}
+        found = {"seconds": input_seconds(records, arguments.size, arguments.batch, arguments.seed, arguments.classes)}
     else:
-        settings = training.Settings(
-            model=path,
-            outputs=arguments.classes,
-            train=(train,),
-            validate=(validation,),
-            batch=arguments.batch,
-            epochs=arguments.epochs,
-            size=arguments.size,
-            seed=arguments.seed,
-        )
-        times = []
-
-        def report(message):
-            if message.startswith("Epoch") or "pixels" in message:
-                times.append(time.perf_counter())
-
-        with tempfile.TemporaryDirectory() as folder:
-            model = training.train(settings, folder, Execution(cpu=True), report=report)
+        with tempfile.TemporaryDirectory() as folder, message_times("Epoch ", " pixels") as times:
+            settings = Settings(
+                model=path,
+                categories=arguments.classes,
+                train=(records,),
+                validate=(validation,),
+                output=folder,
+                batch=arguments.batch,
+                epochs=arguments.epochs,
+                size=arguments.size,
+                seed=arguments.seed,
+                cpu=True,
+            )
+            model = train(settings)
             history = np.load(os.path.join(os.path.dirname(model), "training-history.npy"), allow_pickle=True).item()
         found = {
             "seconds": [end - start for start, end in zip(times[1:], times[2:])],

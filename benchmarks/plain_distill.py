@@ -17,7 +17,7 @@ import tensorflow as tf
 from benchmarks.common import child_arguments
 from benchmarks.plain_train import batches, crop, label_metrics, parse, plain_batches, seconds_of_two_passes
 from lib.models.keras_files import load_model
-from lib.training.schedules import CyclicalLearningRate
+from lib.training.optimizers import CyclicalLearningRate
 
 TEMPERATURE = 12.5
 

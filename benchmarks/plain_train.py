@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from benchmarks.common import child_arguments
 from lib.models.keras_files import load_model
-from lib.training.schedules import CyclicalLearningRate
+from lib.training.optimizers import CyclicalLearningRate
 
 FEATURES = {"category": tf.io.FixedLenFeature([], tf.int64), "image": tf.io.FixedLenFeature([], tf.string)}
 

@@ -10,7 +10,6 @@ is then 1. The tests do the first few inputs of each kind.
 import argparse
 import contextlib
 import faulthandler
-import functools
 import io
 import json
 import os
@@ -275,45 +274,19 @@ def _use_partial(ending):
     return use
 
 
-@functools.lru_cache(maxsize=None)
-def trainer():
-    """A training at work, of a tiny model that draws at random, and the bytes of states that it wrote."""
-    from toys import SIZE, write_model, write_records
+def _states(folder):
+    from lib.storage.states import save_state
 
-    from lib.cli.execution import Execution
-    from lib.storage.runs import find_run
-    from lib.system.devices import start_team
-    from lib.training.classifier import Settings, _prepare
-    from lib.training.loop import _Progress, _Trainer
-
-    with tempfile.TemporaryDirectory() as folder:
-        records = (write_records(Path(folder) / "a.tfr", 6, 1),)
-        model = write_model(Path(folder) / "a.keras", noise=0.1)
-        settings = Settings(model, 3, records, records, batch=2, epochs=4, size=SIZE)
-        task, conduct, _ = _prepare(settings, Execution(cpu=True), None, None, start_team(cpu=True), _nothing)
-        found = _Trainer(task, conduct, find_run(folder, "0123"))
-        os.mkdir(os.path.join(folder, "0123-best"))
-        names = ("loss", "accuracy", "auc", "f1")
-        history = {name: [1.0, 0.5] for name in (*names, *(f"val_{name}" for name in names), "learning_rate")}
-        written = []
-        for now in (_Progress(), _Progress(0, 2), _Progress(2, 1, 1.0, 1, history)):
-            found.now, found.best = now, found.weights() if now.epoch else []
-            found.save(found._counters.read() if now.step else ())
-            written.append(Path(found._run.state).read_bytes())
-    return found, written
+    groups = {"weights": [np.ones((2, 3), "float32"), np.zeros(2, "float32")], "optimizer": [np.array(7)]}
+    save_state(str(folder / "a.npz"), {"run": "0123-best", "step": 1, "history": {"f1": [0.5]}}, groups)
+    return [(folder / "a.npz").read_bytes()]
 
 
 def _use_state(path):
-    from lib.storage.runs import find_run
+    from lib.storage.states import load_state
 
-    found, _ = trainer()
-    found._run = find_run(os.path.dirname(path), "0123")
-    os.mkdir(found._run.best)
-    shutil.copy(path, found._run.state)
-    found.load()
-    assert all(np.isfinite(array).all() for array in (*found.weights(), *found.best))
-    assert 0 <= found.now.best_epoch <= found.now.epoch <= 4 and 0 <= found.now.step <= 3
-    assert len(found.best) == (len(found.weights()) if found.now.epoch else 0)
+    _, groups = load_state(path)
+    assert all(isinstance(array, np.ndarray) for arrays in groups.values() for array in arrays)
 
 
 def _features(folder):
@@ -392,7 +365,7 @@ KINDS = {
     "partial-tsv": Kind("b", _partials("tsv"), _use_partial("tsv")),
     "partial-csv": Kind("b", _partials("csv"), _use_partial("csv")),
     "partial-jsonl": Kind("b", _partials("jsonl"), _use_partial("jsonl")),
-    "state": Kind("a.npz", lambda folder: trainer()[1], _use_state),
+    "state": Kind("a.npz", _states, _use_state),
     "features": Kind("a.npz", _features, _use_features),
     "partial-features": Kind("b", _partial_features, _use_partial_features),
     "journal": Kind("a.sqlite", _journals, _use_journal),

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from conftest import ROOT
 from documents import commands
+from trainings import images_of
 from vits import take_arrays
 
-from lib.data.records import load_images, open_records
 from lib.models import vit
 from lib.models.porting import NORMALIZATIONS
 
@@ -34,7 +34,7 @@ def write_safetensors(path, arrays):
 
 def train_vit(path, epochs=12):
     """Train a small vision transformer on records; its design and model."""
-    images = load_images(open_records([str(path)], "-t"))
+    images = images_of(str(path))
     mean, deviation = (np.array(values, "float32") for values in NORMALIZATIONS["imagenet"])
     pixels = (images.take(np.arange(len(images))) / 255 - mean) / deviation
     keras.utils.set_random_seed(1)

@@ -14,7 +14,6 @@ from PIL import Image
 from toys import SIZE, write_model, write_records
 
 import imageSoup
-from lib.cli.execution import Execution
 from lib.models.keras_files import load_model, save_model
 from lib.soup.settings import Settings as SoupSettings
 from lib.training.classifier import Settings, train
@@ -30,7 +29,7 @@ def folder(tmp_path_factory):
     write_records(folder / "validation.tfr", 60, 2)
     settings = Settings(
         model=write_model(folder / "start.keras"),
-        outputs=3,
+        categories=3,
         train=(str(folder / "train.tfr"),),
         validate=(str(folder / "validation.tfr"),),
         batch=8,
@@ -38,9 +37,11 @@ def folder(tmp_path_factory):
         size=SIZE,
         learning_rate=0.01,
         save_epochs=True,
+        output=str(folder / "runs"),
+        cpu=True,
     )
     (folder / "runs").mkdir()
-    path = train(settings, str(folder / "runs"), Execution(cpu=True), report=lambda message: None)
+    path = train(settings)
     good = load_model(path)
     weights = good.get_weights()
     rng = np.random.default_rng(1)

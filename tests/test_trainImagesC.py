@@ -1,6 +1,7 @@
 """trainImagesC.py and trainImagesC4096.py as their users call them: killed, told to stop, on several devices."""
 
 import argparse
+import dataclasses
 import json
 import os
 import re
@@ -17,6 +18,7 @@ from trainings import assert_same, wait_for_state
 
 import trainImagesC
 import trainImagesC4096
+from lib.training.classifier import Settings
 
 
 @pytest.fixture(scope="module")
@@ -98,8 +100,13 @@ def test_the_output_and_the_chains_way_to_find_it(folder, tmp_path):
     assert (again.returncode, again.stdout) == (0, done.stdout) and "already complete" in again.stderr
 
 
+def test_every_option_is_a_setting():
+    made = trainImagesC.options()
+    assert trainings.dests_of(made) == {field.name for field in dataclasses.fields(Settings)}
+
+
 def test_the_other_door_is_more_patient():
-    assert (trainImagesC.PATIENCE, trainImagesC4096.PATIENCE) == (256, 4096)
+    assert (Settings.patience, trainImagesC4096.PATIENCE) == (256, 4096)
     assert trainImagesC4096.main is trainImagesC.main
 
 
@@ -224,7 +231,7 @@ def test_a_worker_that_dies_ends_the_others_and_the_same_command_goes_on(folder,
         (["-C", "[1,2]"], ["-C/--ccm", "[1.0,1.0,1.0]"]),
         (["-w", "{0:1"], ["-w/--weight", "{0:1.0,1:2.5}"]),
         (["-w", "{0:1,1:1}"], ["-w/--weight", "lacks the class 2"]),
-        (["-y", "{0:-1}"], ["-y/--ycount", "0 or more"]),
+        (["-y", "{0:-1}"], ["-y/--ycount", "neither 0 nor from 1e-30"]),
         (["-g", "0,0"], ["-g/--gpu", "twice"]),
         (["-t", "nothing.tfr"], ["-t/--train", "nothing.tfr"]),
         (["-o", "nowhere"], ["-o/--output", "nowhere"]),

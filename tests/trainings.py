@@ -1,5 +1,7 @@
-"""Scripts that train, run as processes: started, stopped, killed, compared."""
+"""Trainings in tests: called in this process, and scripts that are started, stopped, killed, compared."""
 
+import contextlib
+import logging
 import random
 import signal
 import subprocess
@@ -8,7 +10,34 @@ import time
 import numpy as np
 from conftest import script
 
+from lib.data.records import load_images, open_records
 from lib.models.keras_files import load_model
+
+
+@contextlib.contextmanager
+def messages():
+    """The list of what `lib` logs and results in while the block runs."""
+    said, handler = [], logging.Handler()
+    handler.emit = lambda record: said.append(record.getMessage())
+    loggers = [logging.getLogger(name) for name in ("lib", "results")]
+    for logger in loggers:
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+    try:
+        yield said
+    finally:
+        for logger in loggers:
+            logger.removeHandler(handler)
+
+
+def images_of(*files):
+    """The decoded images of record files."""
+    return load_images(open_records(files, "train"))
+
+
+def dests_of(parser):
+    """The names of all that a parser gives."""
+    return {action.dest for action in parser._actions if action.dest != "help"} | set(parser._defaults)
 
 
 def run(name, here, *arguments):
@@ -53,21 +82,24 @@ def check_that_kills_change_nothing(name, folder, arguments):
     """Check that a training that is killed at random moments, and once told to stop, ends with the bits of an
     undisturbed one.
     """
+    seed = random.randrange(10**6)
+    print(f"seed {seed}")
+    delays = random.Random(seed)
     for place in ("undisturbed", "killed"):
         (folder / place).mkdir()
     done = run(name, folder / "undisturbed", *arguments)
     assert done.returncode == 0, done.stderr
     kills = 0
-    for _ in range(3):
+    for _ in range(2):
         process = start(name, folder / "killed", *arguments)
         wait_for_state(folder / "killed", process)
-        time.sleep(random.uniform(0, 0.5))
+        time.sleep(delays.uniform(0, 0.5))
         kills += process.poll() is None
         process.kill()
         process.communicate()
-    process = start(name, folder / "killed", *arguments)  # told to stop, also within an epoch, it goes on from there
+    process = start(name, folder / "killed", *arguments)  # told to stop, also within an epoch, it resumes there
     wait_for_state(folder / "killed", process)
-    time.sleep(random.uniform(0, 0.2))
+    time.sleep(delays.uniform(0, 0.2))
     process.terminate()
     process.communicate()
     done = run(name, folder / "killed", *arguments)

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple, Optional, Tuple
 
 import numpy as np
 
-from lib.errors import UsageError, WorkError, concerning, option
+from lib.errors import UsageError, WorkError, concerning
 from lib.measures.recipes import per_class
 from lib.measures.softmax import softmax
 from lib.measures.uncertainty import Comparison, Interval, calibration, compare, confusion_matrix, intervals
@@ -126,7 +126,7 @@ def answer_records(settings):
     images = _load_images(settings, bands.pop())
     for setting, model in loaded.items():
         with concerning(setting):
-            check_size(model, images, getattr(settings, setting), option("test"))
+            check_size(model, images, getattr(settings, setting), "test")
     step, threads = side_by_side(device, settings.batch, settings.processors)
     return [_answer(model, images, step, threads, settings, setting) for setting, model in loaded.items()]
 

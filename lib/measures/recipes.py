@@ -23,9 +23,6 @@ class Recipe(NamedTuple):
         return f"{self.loss}+clr+{self.optimizer}"
 
 
-DEFAULT_RECIPE = Recipe("ce", "aw")
-
-
 @dataclasses.dataclass(frozen=True)
 class LossParameters:
     """The parameters of all losses.
@@ -62,6 +59,12 @@ def parse_recipe(text):
             f"{', '.join(OPTIMIZERS)}"
         )
     return Recipe(parts[0], parts[2])
+
+
+def check_recipe(text):
+    """A text that `parse_recipe` understands, as it is. Raises ValueError for any other."""
+    parse_recipe(text)
+    return text
 
 
 def cover(numbers, classes):

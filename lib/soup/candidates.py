@@ -156,7 +156,7 @@ def _load_images(settings, setting, model, path, mapping, class_weights):
     if class_weights is not None and not class_weights[images.records.category].any():
         raise UsageError(f"at least one category in {option(setting)} needs a number above 0.", "class_weights")
     with concerning("models"):
-        check_size(model, images, path, option(setting))
+        check_size(model, images, path, setting)
     return images
 
 

@@ -204,7 +204,7 @@ def _validated_alike(path, settings, inputs):
         return (
             [sums[name] for name in theirs["validate"]] == [inputs[name] for name in settings.validate]
             and sums.get(theirs["number_map"]) == inputs.get(settings.number_map)
-            and theirs["categories" if "categories" in theirs else "outputs"] == settings.categories
+            and theirs["categories"] == settings.categories
             and theirs["precision"] == "float32"
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):

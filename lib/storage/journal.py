@@ -31,13 +31,13 @@ CREATE TABLE entries (key BLOB PRIMARY KEY, about TEXT, content BLOB);
 """
 
 
-def compare_settings(recorded, settings, named, setting="output"):
+def compare_settings(recorded, settings, named, setting="output", anew="overwrite"):
     """Raise UsageError, with the first difference, unless a former call's settings are those of this one.
 
     Args:
         recorded, settings: dictionaries that JSON can hold.
         named: the file that was made or begun with `recorded`.
-        setting: the name of the setting that names this file.
+        setting, anew: the names of the settings that name this file and that begin it anew.
     """
     settings = json.loads(json.dumps(settings))
     for key in {**settings, **recorded}:
@@ -45,7 +45,7 @@ def compare_settings(recorded, settings, named, setting="output"):
             raise UsageError(
                 f"{named} was begun with {option(key)} {_short(recorded.get(key))}, but this call has "
                 f"{_short(settings.get(key))}; use the same options, choose another {option(setting)} or pass "
-                f"{option('overwrite')}."
+                f"{option(anew)}."
             )
 
 
@@ -106,6 +106,8 @@ class Journal:
         WorkError: it can't be written, or is damaged.
     """
 
+    anew = "overwrite"  # the name of the setting that begins anew
+
     def __init__(self, path, kind, settings, output=None, setting="output", former=None, fresh=False, replace=False):
         self.path, self._output, self._setting = path, output or path, setting
         self._database = None
@@ -122,7 +124,7 @@ class Journal:
                 if not isinstance(recorded, dict) or recorded.get("kind") != kind:
                     raise UsageError(f"{path} is of another stage; move it, or choose another {option(setting)}.")
                 if not replace:
-                    compare_settings(recorded["settings"], begin["settings"], self._output, setting)
+                    compare_settings(recorded["settings"], begin["settings"], self._output, setting, self.anew)
                 self.continued = False
             self._to_begin = None if self.continued else begin
             self.former = None if self.continued else former

@@ -86,7 +86,12 @@ def reserved(run, fresh=False):
     """
     made = not os.path.isdir(run.best)
     os.makedirs(run.best, exist_ok=True)
-    with locked(run.best, f"{run.best} is in use: another process is at the same run."):
+    with contextlib.ExitStack() as stack:
+        # A file of its own, open for writing: network file systems don't lock directories.
+        place = os.open(os.path.join(run.best, _LOCK), os.O_RDWR | os.O_CREAT, 0o666)
+        stack.callback(os.close, place)
+        if not lock(place):
+            raise UsageError(f"{run.best} is in use: another process is at the same run.")
         if fresh:
             _empty(run)
         _tidy(run)
@@ -97,19 +102,6 @@ def reserved(run, fresh=False):
                 os.unlink(os.path.join(run.best, _LOCK))
                 os.rmdir(run.best)
             raise
-
-
-@contextlib.contextmanager
-def locked(folder, complaint):
-    """Have a directory for oneself while the block runs. Raises UsageError, with the complaint, if another has it."""
-    # A file of its own, open for writing: network file systems don't lock directories.
-    place = os.open(os.path.join(folder, _LOCK), os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        if not lock(place):
-            raise UsageError(complaint)
-        yield
-    finally:
-        os.close(place)
 
 
 def _empty(run):

@@ -5,7 +5,7 @@ import zipfile
 
 import numpy as np
 
-from lib.errors import WorkError
+from lib.errors import WorkError, option
 from lib.storage.files import whole_file
 from lib.storage.untrusted import parse_json
 
@@ -52,7 +52,7 @@ def load_state(path):
     except FileNotFoundError:
         return None, None
     except OSError as error:
-        raise WorkError(f"{path} can't be read ({error.strerror or error}); --fresh starts over.") from error
+        raise WorkError(f"{path} can't be read ({error.strerror or error}); {option('fresh')} starts over.") from error
     except Exception as error:  # damage makes numpy, zipfile and zlib raise whatever they like, also MemoryError
-        raise WorkError(f"{path} is damaged ({error}); --fresh starts over.") from error
+        raise WorkError(f"{path} is damaged ({error}); {option('fresh')} starts over.") from error
     return facts, groups

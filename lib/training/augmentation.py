@@ -13,11 +13,13 @@ import tensorflow as tf
 # For each purpose a stream of its own; 2 is that of `lib.training.randomness`.
 _ORDER, _BATCH, _CHANGES = 0, 1, 3
 
-# In the order in which they are done; each is a probability of `lib.training.hyperparameters.Hyperparameters`.
+# In the order in which they are done; each is a probability of `Hyperparameters`.
 CHANGES = (
     *("left_right", "rotate_one", "rotate_three", "rotate_two", "shear_x", "shear_y", "translate_x", "translate_y"),
     *("up_down", "gaussian_noise", "invert", "solarize_add"),
 )
+
+CROPS = (0.08, 1.0), (3 / 4, 4 / 3)  # of a classifier's training: shares of the area, widths by heights
 
 
 class Draws(NamedTuple):
@@ -44,21 +46,22 @@ def epoch_order(seed, epoch, count):
     return np.random.default_rng([seed, _ORDER, epoch]).permutation(count)
 
 
-def draw(seed, epoch, step, count, areas=(0.08, 1.0), aspects=(3 / 4, 4 / 3), search=None, mixup=1.0):
+def draw(seed, epoch, step, count, crops=CROPS, hyperparameters=None, mixup=1.0):
     """Draw the changes, crops and mixtures of one batch.
 
     Args:
         seed, epoch, step: from which all follows.
         count: how many images the whole batch has.
-        areas: a crop's least and largest share of the image's area.
-        aspects: its least and largest width by height, as shares of the sides; drawn evenly in the logarithm.
-        search: the `lib.training.hyperparameters.Hyperparameters` that images are changed by; None for no changes.
+        crops: a crop's least and largest share of the image's area, and its least and largest width by height, as
+            shares of the sides; the latter is drawn evenly in the logarithm.
+        hyperparameters: the `Hyperparameters` that images are changed by; None for no changes.
         mixup: with what probability an image is mixed.
 
     Returns:
         `Draws`.
     """
     rng = np.random.default_rng([seed, _BATCH, epoch, step])
+    areas, aspects = crops
     area = rng.uniform(*sorted(areas), count)
     aspect = np.exp(rng.uniform(*np.log(sorted(aspects)), count))
     height, width = np.minimum(np.sqrt(area / aspect), 1), np.minimum(np.sqrt(area * aspect), 1)
@@ -69,47 +72,47 @@ def draw(seed, epoch, step, count, areas=(0.08, 1.0), aspects=(3 / 4, 4 / 3), se
         windows=np.stack([top, left, top + height, left + width], axis=1).astype("float32"),
         partners=rng.integers(0, count, count).astype("int32"),
         shares=np.where(mixed, rng.uniform(0, 1, count), 0).astype("float32"),
-        changes=_draw_changes(others, count, search),
+        changes=_draw_changes(others, count, hyperparameters),
         noises=others.integers(0, 2**31, (count, 2)).astype("int32"),
     )
 
 
-def _draw_changes(rng, count, search):
+def _draw_changes(rng, count, hyperparameters):
     """The `changes` of `Draws`."""
-    if search is None:
+    if hyperparameters is None:
         return np.zeros((count, 0), "float32")
     columns = []
     for name in CHANGES:
-        done = rng.uniform(size=count) < getattr(search, name)
+        done = rng.uniform(size=count) < getattr(hyperparameters, name)
         if name.startswith(("shear", "translate")):
-            most = getattr(search, f"{name}_proportion")
+            most = getattr(hyperparameters, f"{name}_proportion")
             amount = rng.uniform(-most, most, count)
         elif name == "gaussian_noise":
-            amount = rng.uniform(0, search.gaussian_noise_sd_max, count)
+            amount = rng.uniform(0, hyperparameters.gaussian_noise_sd_max, count)
         else:
             amount = np.ones(count)
         columns.append(np.where(done, amount, 0))
     return np.stack(columns, axis=1).astype("float32")
 
 
-def change(images, changes, noises, search):
+def change(images, changes, noises, hyperparameters):
     """Mirror, turn, shear and move images, add noise, invert and solarize them, each as was drawn for it.
 
     Args:
-        images: `(N, height, width, bands)`, uint8 or float32, 0-255; square if the search has quarter turns.
+        images: `(N, height, width, bands)`, uint8 or float32, 0-255; square if there are quarter turns.
         changes, noises: of `Draws`.
-        search: the `Hyperparameters` that they were drawn by: what it never does costs nothing.
+        hyperparameters: the `Hyperparameters` that they were drawn by: what it never does costs nothing.
 
     Returns:
         float32 `(N, height, width, bands)`, 0-255.
     """
     images = tf.cast(images, "float32")
     for number, name in enumerate(CHANGES):
-        if getattr(search, name) > 0:
+        if getattr(hyperparameters, name) > 0:
             amounts = changes[:, number]
             chosen = tf.where(amounts != 0)[:, 0]  # so that the others cost nothing
             given = (tf.gather(values, chosen) for values in (images, amounts, noises))
-            images = _replaced(images, amounts != 0, _change_by(name, *given, search))
+            images = _replaced(images, amounts != 0, _change_by(name, *given, hyperparameters))
     return images
 
 
@@ -120,7 +123,7 @@ def _replaced(images, which, others):
     return tf.gather(tf.concat([images, others], axis=0), places)
 
 
-def _change_by(name, images, amounts, noises, search):
+def _change_by(name, images, amounts, noises, hyperparameters):
     """Images `(K, height, width, bands)` after the change of one name by amounts `(K,)`."""
     zeros, ones = tf.zeros_like(amounts), tf.ones_like(amounts)
     sides = tf.cast(tf.shape(images)[1:3], "float32")
@@ -142,8 +145,8 @@ def _change_by(name, images, amounts, noises, search):
         "rotate_three": lambda: tf.transpose(images, [0, 2, 1, 3])[:, :, ::-1],
         "invert": lambda: 255 - images,
         "solarize_add": lambda: tf.where(
-            images < search.solarize_add_threshold * 255,
-            tf.minimum(images + search.solarize_addition * 255, 255),
+            images < hyperparameters.solarize_add_threshold * 255,
+            tf.minimum(images + hyperparameters.solarize_addition * 255, 255),
             images,
         ),
     }[name]()

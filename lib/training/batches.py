@@ -1,7 +1,7 @@
 """What a training step is fed with: each replica's part of a batch of records, in plain arrays."""
 
 import contextlib
-from typing import Any, NamedTuple
+from typing import Any, Callable, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -22,6 +22,23 @@ class Examples(NamedTuple):
     pixels: Any
     labels: Any
     teacher: Any = None
+
+
+class Phase(NamedTuple):
+    """What a pass over images is made of, in training or in validation.
+
+    Attributes:
+        steps: how many batches it has.
+        feed: called with the number of a step from 0 (in training the epoch's before it), of a replica, and how many
+            replicas there are; returns that replica's part of the batch as a `NamedTuple` of arrays.
+        examples: from those as tensors to `Examples`, on the device.
+        loss: from `Examples`, logits and the whole `lib.measures.losses.Batch` to float32 `(B,)`.
+    """
+
+    steps: int
+    feed: Callable
+    examples: Callable
+    loss: Callable
 
 
 class Feed(NamedTuple):
@@ -128,7 +145,7 @@ def part(batch, replica, replicas):
     return slice(replica * size, (replica + 1) * size)
 
 
-def mixed_examples(feed, size, classes, remix=None, search=None):
+def mixed_examples(feed, size, classes, remix=None, hyperparameters=None):
     """Change, crop and mix what a feed holds, on the device.
 
     Args:
@@ -136,13 +153,15 @@ def mixed_examples(feed, size, classes, remix=None, search=None):
         size: the height and width of the result.
         classes: how many there are.
         remix: a function (labels, partners' labels, shares) -> labels; None for mixtures like the images'.
-        search: the `lib.training.hyperparameters.Hyperparameters` that the feed's changes were drawn by; None for none.
+        hyperparameters: the `Hyperparameters` that the feed's changes were drawn by; None for none.
 
     Returns:
         `Examples`: float32 `(B, size, size, bands)` pixels and `(B, classes)` labels.
     """
     count = tf.shape(feed.shares)[0]
-    images = feed.images if search is None else augmentation.change(feed.images, feed.changes, feed.noises, search)
+    images = feed.images
+    if hyperparameters is not None:
+        images = augmentation.change(images, feed.changes, feed.noises, hyperparameters)
     cropped = augmentation.crop(images, feed.windows, size)
     labels = tf.one_hot(feed.categories, classes)
     pixels = augmentation.mix(cropped[:count], tf.gather(cropped, feed.partners), feed.shares)

@@ -4,48 +4,46 @@ import dataclasses
 import functools
 from typing import Dict, Optional, Tuple
 
-import numpy as np
-
-from lib.cli.execution import Execution
-from lib.errors import UsageError
-from lib.measures.recipes import DEFAULT_RECIPE, Recipe, cover
-from lib.training.run import carry_out
-
-_INPUTS = ("model", "train", "validate", "number_map")  # the attributes of `Settings` that name files
+from lib.errors import UsageError, concerning, option
+from lib.measures.recipes import cover, parse_recipe
+from lib.training.run import Execution, record, started
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
-    """All that a trained model follows from; the options of `trainImagesC.py` by other names.
+class Classification:
+    """What a trained classifier follows from, and where it goes.
 
     Attributes:
         model: the `.keras` file to begin with.
-        outputs: how many categories there are.
+        categories: how many there are.
         train, validate: record files.
+        output: the directory for the runs'.
         number_map: a table that gives categories other numbers.
-        recipe: loss and optimizer.
+        recipe: loss and optimizer; see `parse_recipe`.
         batch: images of a step.
         epochs, patience: at most how many, and how many without a better validation macro F1.
         size: height and width that images are cropped and resized to for training.
         learning_rate: the highest.
         decay: the decoupled weight decay.
-        focal_alpha, focal_gamma, beta, gamma, tau, ccm: parameters of losses, see `lib.measures.losses.build_loss`.
+        focal_alpha, focal_gamma, beta, gamma, tau, ccm: parameters of losses; see `build_loss`.
         class_counts: images of each class; None for those of `train`.
         class_weights: what a loss is multiplied with, for each class; None for 1.
         remix, remix_kappa, remix_tau: see `lib.training.augmentation.remix`.
-        first: the first layer that is trained; None to train what the file says.
+        train_from: the first layer that is trained; None to train what the file says.
         seed: of all that is drawn at random.
         precision: the dtype policy of the layers.
         skip_bad: whether bad records are left out.
-        save_epochs, keep: see `lib.training.loop.Conduct`.
+        save_epochs: whether the model of each epoch is saved, too.
+        keep: of those, so many best ones stay; None for all.
     """
 
     model: str
-    outputs: int
+    categories: int
     train: Tuple[str, ...]
     validate: Tuple[str, ...]
+    output: str
     number_map: Optional[str] = None
-    recipe: Recipe = DEFAULT_RECIPE
+    recipe: str = "ce+clr+aw"
     batch: int = 16
     epochs: int = 256
     patience: int = 256
@@ -63,7 +61,7 @@ class Settings:
     remix: bool = False
     remix_kappa: float = 1.0
     remix_tau: float = 0.0
-    first: Optional[str] = None
+    train_from: Optional[str] = None
     seed: int = 123456789
     precision: str = "float32"
     skip_bad: bool = False
@@ -71,108 +69,113 @@ class Settings:
     keep: Optional[int] = None
 
 
-def train(settings, output, execution=None, command=(), report=print, tell=print):
-    """Train a model, go on with it, or find that it is trained already.
+@dataclasses.dataclass(frozen=True)
+class Settings(Execution, Classification):
+    """All of it: Python 3.8 puts the fields of the last base first, so that those without a default can come first."""
+
+
+def train(settings):
+    """Train a model, resume, or find that it is trained already.
 
     Args:
         settings: `Settings`.
-        output: the directory for the run's.
-        execution: `Execution`.
-        command: the command line, to be recorded.
-        report: called with each message for the user.
-        tell: called with each result for the user.
 
     Returns:
         The path of the trained model; None on workers that don't write it.
 
     Raises:
         UsageError: settings that don't fit the model or the records.
-        WorkError: bad records, a damaged state, a loss that is no number, no room.
+        WorkError: bad records, a damaged state, an infinite or NaN loss, no room.
     """
-    execution = execution or Execution()
-    counts = _covering("-y/--ycount", settings.class_counts, settings.outputs)
-    weights = _covering("-w/--weight", settings.class_weights, settings.outputs)
-    prepare = functools.partial(_prepare, settings, execution, counts, weights)
-    return carry_out(settings, _INPUTS, output, execution, prepare, command, report, tell)
+    if settings.keep is not None and not settings.save_epochs:
+        raise UsageError(f"it needs {option('save_epochs')}.", "keep")
+    counts, weights = (_of_each_class(settings, name) for name in ("class_counts", "class_weights"))
+    with started(settings) as start:
+        if start.team is not None:
+            _train(settings, start, counts, weights)
+    return start.result
 
 
-def _covering(option, numbers, classes):
-    """A dictionary of numbers for each class as an array; None for None."""
+def _of_each_class(settings, name):
+    """A setting's numbers for each class as float32 `(categories,)`; None for None."""
+    import numpy as np
+
+    numbers = getattr(settings, name)
     if numbers is None:
         return None
     try:
-        found = np.array(cover(numbers, classes), "float32")
+        found = np.array(cover(numbers, settings.categories), "float32")
     except ValueError as error:
-        raise UsageError(f"{option}: it {error}.") from None
+        raise UsageError(f"it {error}.", name) from None
     if not found.any():
-        raise UsageError(f"{option}: at least one category needs a number above 0.")
+        raise UsageError("at least one category needs a number above 0.", name)
     return found
 
 
-def _prepare(settings, execution, counts, weights, team, report):
-    """Open the model and the records and check that they fit.
-
-    Returns:
-        The `Task`, the `Conduct`, and what is worth recording, for JSON.
-    """
-    import tensorflow as tf
+def _train(settings, start, counts, weights):
+    """Train in the run's directory, given what `_of_each_class` made of `class_counts` and `class_weights`."""
+    import numpy as np
 
     from lib.data.records import read_number_map
-    from lib.measures.losses import build_loss
     from lib.models.inference import try_out
+    from lib.training import randomness
+    from lib.training.inputs import open_data
+    from lib.training.loop import Task, fit
+    from lib.training.optimizers import build_optimizer, cycling
+    from lib.training.validation import check_size
+
+    team = start.team
+    randomness.start(settings.seed, settings.deterministic)
+    trainee = _open_trainee(settings, team.strategy)
+    number_map = None if settings.number_map is None else read_number_map(settings.number_map)
+    data = open_data(settings, trainee.model.input_shape[-1], team, settings.batch, number_map=number_map)
+    with concerning("model"):
+        check_size(trainee.template, data.validate, settings.model, "validate")
+    with concerning("validate"):
+        try_out(trainee.template, settings.model, data.validate.shape)
+    if counts is None:
+        counts = np.bincount(data.train.records.category, minlength=settings.categories).astype("float32")
+
+    recipe = parse_recipe(settings.recipe)
+    rates = cycling(settings.learning_rate, half_cycle=4 * settings.batch)
+    with team.strategy.scope():
+        optimizer = build_optimizer(recipe.optimizer, rates, settings.decay, settings.precision)
+    loss = _build_loss(settings, recipe.loss, counts)
+    task = Task(
+        team=team,
+        model=trainee.model,
+        template=trainee.template,
+        optimizer=optimizer,
+        batch=settings.batch,
+        training=_training(settings, data.train, _weighted(loss, weights), counts),
+        validation=_validation(settings, data.validate, loss),
+        keep=settings.keep if settings.save_epochs else 0,
+    )
+    record(start, settings, data, class_counts=[float(count) for count in counts])
+    fit(task, settings, start.run)
+
+
+def _open_trainee(settings, strategy):
+    """The `Trainee`, its first layers frozen."""
     from lib.models.transfer import freeze_before
-    from lib.training.augmentation import draw, epoch_order, remix
-    from lib.training.batches import mixed_examples, plain_examples, plain_feed, training_feed
-    from lib.training.loop import Conduct, Task
-    from lib.training.optimizers import build_optimizer
-    from lib.training.preparation import (
-        check_size,
-        circumstances,
-        conduct_options,
-        open_images,
-        open_trainee,
-        start_randomness,
-    )
-    from lib.training.schedules import CyclicalLearningRate
-    from lib.training.validation import build_scorer
+    from lib.training.inputs import open_trainee
 
-    start_randomness(settings.seed, execution.deterministic)
-    strategy = team.strategy
-    trainee = open_trainee("-m/--model", settings.model, settings.outputs, settings.precision, settings.size, strategy)
-    model = trainee.model
-    for each in trainee:
-        if settings.first is not None:
-            freeze_before(each, settings.first)
-    if not model.trainable_weights:
-        raise UsageError(
-            f"-m/--model: all layers of {settings.model} are frozen; name the first layer to train with -s/--smooth."
-        )
-    check_size(trainee, settings.model, "-i/--input", settings.size)
-    height, width, bands = model.input_shape[1:]
-    images, validation, left_out = open_images(
-        settings.train,
-        settings.validate,
-        settings.outputs,
-        bands,
-        settings.batch,
-        "-b/--batch",
-        strategy.num_replicas_in_sync,
-        execution,
-        None if settings.number_map is None else read_number_map(settings.number_map),
-        settings.skip_bad,
-        report,
-    )
-    if {height, width} - {None, *validation.shape[:2]}:
-        raise UsageError(
-            f"-v/--validate: {settings.model} takes {width} x {height} images, but these are "
-            f"{validation.shape[1]} x {validation.shape[0]}."
-        )
-    try_out(trainee.template, f"-v/--validate: {settings.model}", validation.shape)
+    trainee = open_trainee(settings, "model", "size", strategy)
+    if settings.train_from is not None:
+        for model in trainee:
+            freeze_before(model, settings.train_from)
+    if not trainee.model.trainable_weights:
+        cure = f"name the first layer to train with {option('train_from')}"
+        raise UsageError(f"all layers of {settings.model} are frozen; {cure}.", "model")
+    return trainee
 
-    there = np.bincount(images.records.category, minlength=settings.outputs).astype("float32")
-    counts = there if counts is None else counts
+
+def _build_loss(settings, name, counts):
+    """The loss of `Examples`, logits and the whole `Batch`."""
+    from lib.measures.losses import build_loss
+
     loss = build_loss(
-        settings.recipe.loss,
+        name,
         class_counts=counts,
         cb_beta=settings.beta,
         cb_gamma=settings.gamma,
@@ -181,58 +184,48 @@ def _prepare(settings, execution, counts, weights, team, report):
         focal_alpha=settings.focal_alpha,
         focal_gamma=settings.focal_gamma,
     )
-    half_cycle = 4 * settings.batch  # steps
-    schedule = CyclicalLearningRate(settings.learning_rate / 4, settings.learning_rate, half_cycle)
-    with strategy.scope():
-        optimizer = build_optimizer(settings.recipe.optimizer, schedule, settings.decay, settings.precision)
+    return lambda examples, logits, batch: loss(examples.labels, logits, batch)
+
+
+def _weighted(loss, weights):
+    """The loss times the weight of an image's largest label; itself without weights."""
+    import tensorflow as tf
+
+    if weights is None:
+        return loss
+
+    def weighted(examples, logits, batch):
+        return loss(examples, logits, batch) * tf.gather(weights, tf.argmax(examples.labels, axis=-1))
+
+    return weighted
+
+
+def _training(settings, images, loss, counts):
+    """The `Phase` of training: all images in random order, cropped and mixed, without a last partial batch."""
+    from lib.training.augmentation import draw, epoch_order, remix
+    from lib.training.batches import Phase, mixed_examples, training_feed
+
+    order = functools.lru_cache(maxsize=1)(functools.partial(epoch_order, settings.seed, count=len(images)))
+
+    def feed(epoch, step, *replica):
+        draws = draw(settings.seed, epoch, step, settings.batch)
+        indices = order(epoch)[step * settings.batch : (step + 1) * settings.batch]
+        return training_feed(images, indices, draws, *replica)
 
     def relabel(labels, others, shares):
         return remix(labels, others, shares, counts, settings.remix_kappa, settings.remix_tau)
 
-    order = functools.lru_cache(maxsize=1)(functools.partial(epoch_order, settings.seed, count=len(images)))
-
-    def feed(epoch, step, replica, replicas):
-        draws = draw(settings.seed, epoch, step, settings.batch)
-        indices = order(epoch)[step * settings.batch : (step + 1) * settings.batch]
-        return training_feed(images, indices, draws, replica, replicas)
-
     def examples(feed):
-        return mixed_examples(feed, settings.size, settings.outputs, relabel if settings.remix else None)
+        return mixed_examples(feed, settings.size, settings.categories, relabel if settings.remix else None)
 
-    def weighted_loss(examples, logits, batch):
-        losses = loss(examples.labels, logits, batch)
-        return losses if weights is None else losses * tf.gather(weights, tf.argmax(examples.labels, axis=-1))
+    return Phase(len(images) // settings.batch, feed, examples, loss)
 
-    score = build_scorer(
-        strategy,
-        model,
-        lambda examples, logits, batch: loss(examples.labels, logits, batch),
-        len(validation),
-        settings.outputs,
-        settings.batch,
-        lambda start, *replica: plain_feed(validation, start, settings.batch, *replica),
-        lambda feed: plain_examples(feed, settings.outputs),
-    )
-    task = Task(
-        team=team,
-        model=model,
-        template=trainee.template,
-        optimizer=optimizer,
-        steps=len(images) // settings.batch,
-        batch=settings.batch,
-        classes=settings.outputs,
-        feed=feed,
-        examples=examples,
-        loss=weighted_loss,
-        score=score,
-        seed=settings.seed,
-    )
-    conduct = Conduct(
-        epochs=settings.epochs,
-        patience=settings.patience,
-        save_epochs=settings.save_epochs,
-        keep=settings.keep,
-        **conduct_options(execution),
-    )
-    about = circumstances(execution, strategy, images, validation, left_out)
-    return task, conduct, {**about, "class_counts": [float(count) for count in counts]}
+
+def _validation(settings, images, loss):
+    """The `Phase` of validation: all images as they are."""
+    from lib.training.batches import Phase, plain_examples, plain_feed
+
+    def feed(step, *replica):
+        return plain_feed(images, step * settings.batch, settings.batch, *replica)
+
+    return Phase(-(-len(images) // settings.batch), feed, lambda feed: plain_examples(feed, settings.categories), loss)

@@ -1,4 +1,11 @@
-"""The metrics of a run's epochs as files: for programs, for people, and as a picture."""
+"""The metrics of a run's epochs: which was the best, and as files for programs, for people, and as a picture.
+
+A history is a dictionary: metric -> list of its values, one for each epoch.
+"""
+
+import contextlib
+import os
+import time
 
 import numpy as np
 
@@ -11,7 +18,7 @@ def write_history(run, history):
 
     Args:
         run: a `lib.storage.runs.Run`.
-        history: metric -> list of its values, one for each epoch.
+        history: what to write.
     """
     with whole_file(run.file("history.npy"), "wb") as file:
         np.save(file, history, allow_pickle=True)
@@ -49,9 +56,44 @@ def _text(value):
     return value if isinstance(value, str) else f"{value:.9g}"
 
 
-def goodness(monitor, value):
-    """A metric's value such that more is better."""
-    return -value if monitor.endswith("loss") else value
+def epochs_of(history):
+    """How many epochs there were."""
+    return len(next(iter(history.values()), ()))
+
+
+def ranked_epochs(history, monitor):
+    """The epochs, counted from 1, the best first: those of the lowest value of a loss, else of the highest; of equal
+    ones the first.
+    """
+    sign = 1 if monitor.endswith("loss") else -1
+    values = history.get(monitor, ())
+    return sorted(range(1, len(values) + 1), key=lambda epoch: (sign * values[epoch - 1], epoch))
+
+
+def best_epoch(history, monitor):
+    """The first of `ranked_epochs`; 0 before there is one."""
+    return next(iter(ranked_epochs(history, monitor)), 0)
+
+
+@contextlib.contextmanager
+def tensorboard_events(run):
+    """A function `write(epoch, values)` that writes an epoch's metrics for TensorBoard, into the run's directory."""
+    # Not by tf.summary, which needs the package tensorboard, of which today's TensorFlow brings no more.
+    import tensorflow as tf
+
+    folder = os.path.join(run.best, "tensorboard")
+    os.makedirs(folder, exist_ok=True)
+    event = tf.compat.v1.Event
+    with tf.io.TFRecordWriter(os.path.join(folder, f"events.out.tfevents.{time.time():.0f}.{os.getpid()}")) as writer:
+        writer.write(event(wall_time=time.time(), file_version="brain.Event:2").SerializeToString())
+
+        def write(epoch, values):
+            scalars = [tf.compat.v1.Summary.Value(tag=name, simple_value=value) for name, value in values.items()]
+            summary = tf.compat.v1.Summary(value=scalars)
+            writer.write(event(wall_time=time.time(), step=epoch, summary=summary).SerializeToString())
+            writer.flush()
+
+        yield write
 
 
 def draw_history(run, history, monitor="val_f1"):
@@ -61,7 +103,7 @@ def draw_history(run, history, monitor="val_f1"):
         run, history: as of `write_history`.
         monitor: the metric whose best epoch is marked.
     """
-    epochs = np.arange(1, len(next(iter(history.values()))) + 1)
+    epochs = np.arange(1, epochs_of(history) + 1)
     shown = [("loss", "loss"), ("f1", "macro F1"), ("agreement", "agreement with the teacher")]
     shown = [*((name, title) for name, title in shown if name in history), ("learning_rate", "learning rate")]
     figure, all_axes = new_figure((8, 3 * len(shown)), len(shown), 1, sharex=True)
@@ -76,9 +118,9 @@ def draw_history(run, history, monitor="val_f1"):
         else:
             axes.set_ylim(bottom=0)
         if monitor == f"val_{name}":
-            best = int(np.argmax([goodness(monitor, value) for value in history[monitor]]))
-            axes.axvline(epochs[best], color="black", linestyle=":", linewidth=1)
-            axes.set_title(f"best: {history[monitor][best]:.4f} in epoch {best + 1}", fontsize=10)
+            best = best_epoch(history, monitor)
+            axes.axvline(best, color="black", linestyle=":", linewidth=1)
+            axes.set_title(f"best: {history[monitor][best - 1]:.4f} in epoch {best}", fontsize=10)
     axes.set_xlabel("epoch")
     axes.xaxis.get_major_locator().set_params(integer=True)
     save_figure(figure, run.file("history.png"))

@@ -96,6 +96,11 @@ class Hyperparameters:
         """How many images a batch has."""
         return 2**self.batch_power
 
+    @property
+    def crops(self):
+        """The ranges of a crop's share of the area and of its width by height."""
+        return (self.scale_low, self.scale_high), (self.ratio_low, self.ratio_high)
+
 
 KEYS = (
     Key("batch", "batch_power", 0, 20, whole=True, range=(3, 8)),
@@ -257,7 +262,7 @@ def ranges_of(text):
     """A JSON object of a search's ranges: key of the log -> [lowest, highest].
 
     Returns:
-        A dictionary: `Key` -> pair of its values.
+        A dictionary: name of a key -> pair of its values.
 
     Raises:
         ValueError: it is something else; the message is a clause about it.
@@ -279,5 +284,15 @@ def ranges_of(text):
         low, high = (check_value(known[name], end) for end in ends)
         if low > high:
             raise ValueError(f"gives {name!r} a lowest number that is above the highest")
-        ranges[known[name]] = (low, high)
+        ranges[name] = (low, high)
     return ranges
+
+
+def read_ranges(path):
+    """The `ranges_of` a file. Raises ValueError, with a clause that names it."""
+    with open(path, encoding="utf-8-sig", errors="replace") as file:
+        content = file.read()
+    try:
+        return ranges_of(content)
+    except ValueError as error:
+        raise ValueError(f"{path} {error}") from None

@@ -1,11 +1,13 @@
-"""Training, whatever is trained for: epochs, validation, the best weights, and nothing lost when it is stopped.
+"""The loop of every training: epochs, validation, the best weights, and nothing lost when it is stopped.
 
-A training goes on where it was stopped, and ends with the same numbers as if it had not been: order, crops and mixtures
+A training resumes where it was stopped, and ends with the same numbers as if it had not been: order, crops and mixtures
 follow from (seed, epoch, step), and all else is in the state that is written after each epoch.
 """
 
 import contextlib
 import dataclasses
+import itertools
+import logging
 import math
 import os
 import shutil
@@ -16,179 +18,137 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from lib.errors import DivergenceError, WorkError
+from lib.errors import DivergenceError, WorkError, option
 from lib.measures import metrics
 from lib.measures.losses import penalties, whole_batch
 from lib.models.keras_files import save_model
 from lib.storage.states import load_state, save_state
+from lib.system.devices import enough_memory
 from lib.system.memory import amount
 from lib.system.processes import postponed
 from lib.system.progress import progress
 from lib.training import optimizers, randomness
-from lib.training.batches import feeds, over_replicas, stacked
-from lib.training.history import draw_history, goodness, write_epochs, write_history
+from lib.training.batches import Phase, feeds, over_replicas, stacked
+from lib.training.history import (
+    best_epoch,
+    draw_history,
+    epochs_of,
+    ranked_epochs,
+    tensorboard_events,
+    write_epochs,
+    write_history,
+)
+from lib.training.validation import build_scorer
+
+log = logging.getLogger(__name__)
+results = logging.getLogger("results")
 
 _SO_FAR = "best-so-far.keras"
 _LOOK_SECONDS = 10  # how often the loss is looked at within an epoch, which makes the device wait
 _DRAW_SECONDS = 30
-_AGREE_STEPS = 4  # after how many executions several workers ask each other whether one was told to stop
+_AGREE_STEPS = 4  # after how many executions several workers ask each other whether one is to stop
 
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """What is trained, and how a step goes.
+    """What is trained, and on what.
 
     Attributes:
         team: a `lib.system.devices.Team`.
         model: the Keras model, made in the scope of the team's strategy.
         template: the same model outside of it, to be saved.
         optimizer: a Keras optimizer, made in that scope.
-        steps: how many an epoch has.
-        batch: how many images one has, over all replicas.
-        classes: how many there are.
-        feed: called with epoch and step from 0, the number of a replica and how many there are; returns its part of
-            the batch as a `NamedTuple` of arrays.
-        examples: from those as tensors to `lib.training.batches.Examples`, on the device.
-        loss: from those `Examples`, logits and the whole `lib.measures.losses.Batch` to float32 `(B,)`.
-        score: of `lib.training.validation.build_scorer`.
-        seed: of what the model's layers draw at random.
-        penalised: whether the penalties of the model's layers are part of the loss.
-        taught: whether the examples hold a teacher's logits.
+        batch: images of a step, over all replicas.
+        training, validation: what the passes over the images are made of.
+        taught: whether the examples hold a teacher's logits. If not, the penalties of the model's layers are part of
+            the loss.
+        monitor: the metric whose best epoch's weights are the result; the lowest of a loss, else the highest.
+        keep: of how many epochs, the best, the models are saved, too; None for all.
+        rate, size: what sets the learning rate and the batch's size, for messages.
     """
 
     team: Any
     model: Any
     template: Any
     optimizer: Any
-    steps: int
     batch: int
-    classes: int
-    feed: Callable
-    examples: Callable
-    loss: Callable
-    score: Callable
-    seed: int = 0
-    penalised: bool = True
+    training: Phase
+    validation: Phase
     taught: bool = False
-
-
-@dataclasses.dataclass(frozen=True)
-class Conduct:
-    """How a training is carried out; none of it changes what it results in, but for rounding.
-
-    Attributes:
-        epochs: at most how many.
-        patience: how many epochs without a better `monitor` end it.
-        monitor: the metric whose best epoch's weights are the result; the lowest of a loss, else the highest.
-        save_epochs: whether the model of each epoch is saved, too.
-        keep: of those, so many best ones stay; None for all.
-        steps_per_execution: how many steps the device does without coming back.
-        jit: whether XLA compiles the step.
-        tensorboard: whether the metrics are written for TensorBoard.
-        evaluate_first: whether the metrics before the training are reported.
-        fresh: whether to begin anew whatever there is to go on from.
-        watch: called with the history after each epoch, which is saved then; what it raises ends the training.
-        rate_option, batch_option: what sets the learning rate and the size of a batch, for messages.
-    """
-
-    epochs: int
-    patience: int
     monitor: str = "val_f1"
-    save_epochs: bool = False
-    keep: Optional[int] = None
-    steps_per_execution: int = 1
-    jit: bool = False
-    tensorboard: bool = False
-    evaluate_first: bool = False
-    fresh: bool = False
-    watch: Optional[Callable] = None
-    rate_option: str = "-l/--learning"
-    batch_option: str = "-b/--batch"
+    keep: Optional[int] = 0
+    rate: str = option("learning_rate")
+    size: str = option("batch")
 
 
-@dataclasses.dataclass
-class _Progress:
-    """Where a training is; what is written to go on from, the arrays aside."""
-
-    epoch: int = 0  # how many are finished
-    step: int = 0  # how many steps of the next one are
-    best: float = -math.inf  # of the monitor's `lib.training.history.goodness`
-    best_epoch: int = 0
-    history: dict = dataclasses.field(default_factory=dict)
-
-
-def fit(task, conduct, run, report, tell=print):
-    """Train, or go on with it, until it is complete.
+def fit(task, settings, run, watch: Optional[Callable] = None):
+    """Train, or resume, until it is complete.
 
     Args:
         task: a `Task`.
-        conduct: a `Conduct`.
+        settings: the stage's, among them those of `lib.training.run.Execution`, `epochs`, `patience` and `seed`.
         run: the `lib.storage.runs.Run`; at the end its model is there.
-        report: called with each message for the user.
-        tell: called with each result for the user.
+        watch: called with the history after each epoch, which is saved then; what it raises ends the training.
 
     Raises:
-        DivergenceError: the loss is no number any more.
-        WorkError: there is no room on the disk, the state is damaged, another version's or another run's.
-        KeyboardInterrupt and others: the process was told to stop; the state is written.
+        DivergenceError: the loss became infinite or NaN.
+        WorkError: the disk lacks room; the state is damaged, another version's or another run's.
+        MemoryError: the batch is too large.
+        KeyboardInterrupt and others: the process is to stop; the state is written.
     """
-    trainer = _Trainer(task, conduct, run)
-    now = trainer.now
-    if now.epoch or now.step:
-        within = f" and {now.step} steps" if now.step else ""
-        report(f"Resuming after {now.epoch} of at most {conduct.epochs} epochs{within}.")
-    if task.team.chief:
-        _check_disk(task, conduct, run, now.epoch)
-    if conduct.evaluate_first and not (now.epoch or now.step):
-        tell(f"Before training: {_line(task.score())}")
-    with _events(run, conduct, task) as write_events, postponed() as told:
-        drawn = time.monotonic()
-        while now.epoch < conduct.epochs and now.epoch - now.best_epoch < conduct.patience:
-            values, rate = trainer.epoch(told)
-            if values is None:
-                trainer.save_within_epoch()
-                same = "the same command without --fresh" if conduct.fresh else "the same command"
-                report(f"Stopped after {now.epoch} epochs and {now.step} steps; {same} resumes there.")
-                if not told:
-                    raise WorkError("Another worker was told to stop, so all do.")
-                return  # what this process was told happens then
-            better = now.best_epoch == now.epoch
-            weights = trainer.weights() if conduct.save_epochs else None  # on all workers, as in `save`
-            if task.team.chief:
-                if conduct.save_epochs:
-                    _save_epoch(task, conduct, run, now, weights)
-                write_history(run, now.history)
-                write_events(now.epoch, values)
-                if time.monotonic() - drawn > _DRAW_SECONDS:
-                    draw_history(run, now.history, conduct.monitor)
-                    drawn = time.monotonic()
-            trainer.save()
-            report(
-                f"Epoch {now.epoch} of {conduct.epochs}: {_line(values)}; {rate:,.0f} images a second"
-                f"{', the best so far' if better else ''}."
-            )
-            if conduct.watch is not None:
-                conduct.watch(now.history)
+    with enough_memory(f"give a smaller {task.size}"):
+        training = _Training(task, settings, run)
+        training.resume()
         if task.team.chief:
-            draw_history(run, now.history, conduct.monitor)
-            save_weights_as(task.template, trainer.best, run.model)
-            for path in (run.state, run.file(_SO_FAR)):
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(path)
-    patience = "" if now.epoch == conduct.epochs else f", the last {conduct.patience} of them without a better one"
-    report(
-        f"Finished after {now.epoch} epochs{patience}: the best {conduct.monitor} is "
-        f"{now.history[conduct.monitor][now.best_epoch - 1]:.4f}, that of epoch {now.best_epoch}."
+            _check_disk(task, run, settings.epochs - training.epoch)
+        if settings.evaluate_first and not training.begun:
+            line = f"Before training: {_line(training.score())}"  # on all workers
+            if task.team.chief:
+                results.info(line)
+        with _records_of(task, settings, run) as write, postponed() as signalled:
+            stopped = _agreement(task.team, signalled)
+            while training.epoch < settings.epochs and not early_stopping(training.history, task.monitor, settings):
+                rate = training.run_epoch(stopped)
+                if rate is None:
+                    training.stop(signalled)
+                    return  # the signal acts when the block ends
+                write(training)
+                training.save()
+                log.info(training.epoch_line(rate))
+                if watch is not None:
+                    watch(training.history)
+            if task.team.chief:
+                training.finish()
+    history, best = training.history, best_epoch(training.history, task.monitor)
+    ended = f", the last {settings.patience} of them without improvement" if training.epoch < settings.epochs else ""
+    log.info(
+        f"Finished after {training.epoch} epochs{ended}: the best {task.monitor} is "
+        f"{history[task.monitor][best - 1]:.4f}, that of epoch {best}."
     )
 
 
-class _Trainer:
-    """A training at work: the compiled step, where it is, and what it goes on from."""
+def early_stopping(history, monitor, settings):
+    """Whether to stop early: the last `patience` epochs brought no better value of the monitor."""
+    return epochs_of(history) - best_epoch(history, monitor) >= settings.patience
 
-    def __init__(self, task, conduct, run):
-        self._task, self._conduct, self._run = task, conduct, run
+
+class _Training:
+    """A training at work: the compiled step, and how far it is.
+
+    Attributes:
+        history: metric -> its values of the finished epochs.
+        step: how many steps of the next epoch are done.
+        best: the weights of the best epoch so far, arrays.
+        score: of `build_scorer`.
+    """
+
+    def __init__(self, task, settings, run):
+        self.history, self.step, self.best = {}, 0, []
+        self._task, self._settings, self._run = task, settings, run
         strategy = task.team.strategy
-        self._counters = metrics.Counters(strategy, task.classes)
+        self.score = build_scorer(strategy, task.model, task.validation, task.taught)
+        self._classes = task.model.output_shape[-1]
+        self._counters = metrics.Counters(strategy, self._classes)
         with strategy.scope():
             task.optimizer.build(task.model.trainable_variables)
             # How many steps of an epoch had a finite loss before the first that had not; and whether none had so far.
@@ -202,32 +162,36 @@ class _Trainer:
                 for value in (0.0, 1.0)
             )
         self._execute = self._compile()
-        self._asked = 0
-        self.now, self.best = _Progress(), []
-        if not conduct.fresh:
-            self.load()
-        if task.team.workers > 1:
-            self._compare_workers()
+
+    @property
+    def epoch(self):
+        """How many epochs are finished."""
+        return epochs_of(self.history)
+
+    @property
+    def begun(self):
+        """Whether any step is done."""
+        return bool(self.epoch or self.step)
 
     def _compile(self):
         """Compile the function that does the steps of a feed."""
         task, model, optimizer = self._task, self._task.model, self._task.optimizer
         strategy = task.team.strategy
         replicas = strategy.num_replicas_in_sync
-        compiled = tf.function(jit_compile=True) if self._conduct.jit else _unchanged
+        compiled = tf.function(jit_compile=True) if self._settings.jit else _unchanged
 
         @compiled
         def differentiate(examples, batch):
             with tf.GradientTape() as tape:
                 logits = tf.cast(model(examples.pixels, training=True), "float32")
-                losses = task.loss(examples, logits, batch)
-                penalty = penalties(model) if task.penalised else tf.constant(0.0)
+                losses = task.training.loss(examples, logits, batch)
+                penalty = tf.constant(0.0) if task.taught else penalties(model)
                 total = tf.reduce_sum(losses) / batch.images + penalty / replicas
                 scaled = optimizers.scaled(optimizer, total)
             return logits, losses + penalty, tape.gradient(scaled, model.trainable_variables)
 
         def step(feed, number):
-            examples = task.examples(type(feed)(*(values[number] for values in feed)))
+            examples = task.training.examples(type(feed)(*(values[number] for values in feed)))
             batch = whole_batch(examples.labels)
             if replicas > 1:
                 batch = over_replicas(batch)
@@ -247,62 +211,69 @@ class _Trainer:
 
         return execute
 
-    def epoch(self, told):
-        """Do an epoch, or the rest of one, and score the model.
+    def run_epoch(self, stopped):
+        """Do an epoch, or the rest of one, score the model, and add both to the history.
 
         Args:
-            told: true as soon as the process is told to stop.
+            stopped: a function that says whether to stop, to be asked before each step.
 
         Returns:
-            The metrics, and how many images were trained on in a second; None, None if told to stop.
+            How many images were trained on in a second; None if stopped.
         """
-        task, now = self._task, self.now
-        stopped = self._agreed(told)
-        start, first = time.monotonic(), now.step
-        if not self._steps(stopped):
-            return None, None
+        task = self._task
+        start, first = time.monotonic(), self.step
+        if not self._run_steps(stopped):
+            return None
         trained = metrics.summarise(self._counters.read(), task.taught)
-        rate = (now.step - first) * task.batch / (time.monotonic() - start)
-        scores = task.score(stopped)
+        rate = (self.step - first) * task.batch / (time.monotonic() - start)
+        scores = self.score(stopped)
         if scores is None:
-            return None, None
+            return None
+        if not math.isfinite(scores["loss"]):
+            raise self._diverged(task.training.steps, "in validation after")
         values = {**trained, **{f"val_{name}": value for name, value in scores.items()}}
         values["learning_rate"] = optimizers.learning_rate(task.optimizer)
-        if not math.isfinite(values["val_loss"]):
-            raise self._no_number(task.steps, "in validation after")
         for name, value in values.items():
-            now.history.setdefault(name, []).append(value)
-        now.epoch, now.step = now.epoch + 1, 0
-        found = goodness(self._conduct.monitor, values[self._conduct.monitor])
-        if found > now.best:
-            now.best, now.best_epoch, self.best = found, now.epoch, self.weights()
-        return values, rate
+            self.history.setdefault(name, []).append(value)
+        self.step = 0
+        if best_epoch(self.history, task.monitor) == self.epoch:
+            self.best = self.weights()
+        return rate
 
-    def _steps(self, stopped):
+    def epoch_line(self, rate):
+        """What is said of the last epoch."""
+        values = {name: values[-1] for name, values in self.history.items()}
+        better = best_epoch(self.history, self._task.monitor) == self.epoch
+        return (
+            f"Epoch {self.epoch} of {self._settings.epochs}: {_line(values)}; {rate:,.0f} images a second"
+            f"{', the best so far' if better else ''}."
+        )
+
+    def _run_steps(self, stopped):
         """Do the steps that an epoch still has; False if stopped before the last."""
-        task, now = self._task, self.now
-        if now.step == 0:
-            self._counters.assign(metrics.no_counts(task.classes))
-            randomness.reseed(task.model, task.seed, now.epoch)
+        task, epoch, begun = self._task, self.epoch, self.step
+        if not begun:
+            self._counters.assign(metrics.no_counts(self._classes))
+            randomness.reseed(task.model, self._settings.seed, epoch)
         self._good.assign(0.0)
         self._finite.assign(1.0)
-        epoch, begun, many = now.epoch, now.step, self._conduct.steps_per_execution
-        items = [range(step, min(step + many, task.steps)) for step in range(begun, task.steps, many)]
+        steps, many = task.training.steps, self._settings.steps_per_execution
+        items = [range(step, min(step + many, steps)) for step in range(begun, steps, many)]
 
-        def make(steps, *replica):
-            return stacked([task.feed(epoch, step, *replica) for step in steps])
+        def make(item, *replica):
+            return stacked([task.training.feed(epoch, step, *replica) for step in item])
 
-        images = (task.steps - begun) * task.batch if task.team.chief else 0
+        images = (steps - begun) * task.batch if task.team.chief else 0
         looked = time.monotonic()
         made = feeds(task.team.strategy, items, make)
         with contextlib.closing(made), progress(images, "images", lines=False) as advance:
-            for steps, feed in zip(items, made):
+            for item, feed in zip(items, made):
                 if stopped():
                     self._look(begun)  # so that nothing bad is written over what is good
                     return False
-                self._execute(feed, len(steps))
-                now.step = steps[-1] + 1
-                advance(len(steps) * task.batch)
+                self._execute(feed, len(item))
+                self.step = item[-1] + 1
+                advance(len(item) * task.batch)
                 if task.team.workers == 1 and time.monotonic() - looked > _LOOK_SECONDS:
                     self._look(begun)
                     looked = time.monotonic()
@@ -310,141 +281,178 @@ class _Trainer:
         return True
 
     def _look(self, begun):
-        """Raise DivergenceError if the loss has become no number."""
+        """Raise DivergenceError if the loss became infinite or NaN in a step after the first `begun` of the epoch."""
         good = int(self._good.read_value().numpy())
-        if good < self.now.step - begun:
-            raise self._no_number(begun + good + 1, "at")
+        if good < self.step - begun:
+            raise self._diverged(begun + good + 1, "at")
 
-    def _no_number(self, step, where):
-        """The error of a loss that is no number; the best weights so far are saved."""
-        kept = "no epoch was finished"
+    def _diverged(self, step, where):
+        """The error of an infinite or NaN loss; the best weights so far are saved."""
+        saved = "no epoch was finished"
         if self.best:
-            kept = f"the best model before is {self._run.file(_SO_FAR)}"
+            saved = f"the best model before is {self._run.file(_SO_FAR)}"
             if self._task.team.chief:
                 save_weights_as(self._task.template, self.best, self._run.file(_SO_FAR))
         return DivergenceError(
-            f"The loss became infinite or NaN in epoch {self.now.epoch + 1} {where} step {step}; {kept}: try a lower "
-            f"{self._conduct.rate_option}."
+            f"The loss became infinite or NaN in epoch {self.epoch + 1} {where} step {step}; {saved}: try a lower "
+            f"{self._task.rate}."
         )
 
-    def _agreed(self, told):
-        """A function that says whether to stop, to be called before each step.
-
-        All workers stop between the same two steps, whichever of them was told.
-        """
-        if self._task.team.workers == 1:
-            return lambda: bool(told)
-
-        def ask():
-            self._asked += 1
-            return self._asked % _AGREE_STEPS == 0 and self._sum(float(bool(told))) > 0
-
-        return ask
-
-    def _sum(self, value):
-        """The sum over all replicas of a number of each worker."""
-        strategy = self._task.team.strategy
-        values = strategy.experimental_distribute_values_from_function(lambda context: tf.constant(value, "float32"))
-        return float(strategy.reduce(tf.distribute.ReduceOp.SUM, values, axis=None))
-
-    def _compare_workers(self):
-        """Raise WorkError unless all workers go on from the same place."""
-        place = self.now.epoch * self._task.steps + self.now.step
-        mean = self._sum(place) / self._task.team.strategy.num_replicas_in_sync
-        if self._sum(abs(place - mean)) > 0.001:
-            raise WorkError(
-                f"{self._run.best}: the workers find different states there; it must be a shared directory."
-            )
-
     def weights(self):
-        """The model's weights as arrays."""
-        return [_array(weight) for weight in self._task.model.weights]
-
-    def save(self, counts=()):
-        """Write all that the training goes on from; with the counts of an unfinished epoch."""
-        # On all workers, since reading a variable may take them all.
-        groups = {name: list(map(_array, variables)) for name, variables in self._variables().items()}
-        if not self._task.team.chief:
-            return
-        facts = {"progress": dataclasses.asdict(self.now), "versions": _versions(), "run": self._name}
-        save_state(self._run.state, facts, {**groups, "best": self.best, "counts": counts})
-
-    def save_within_epoch(self):
-        """The same between two steps of an epoch."""
-        if not all(np.isfinite(weight).all() for weight in self.weights()):
-            raise self._no_number(self.now.step, "after")
-        self.save(self._counters.read())
-
-    @property
-    def _name(self):
-        """What tells the run from all others."""
-        return os.path.basename(self._run.best)
-
-    def load(self):
-        """Go on from what was saved, if there is anything. WorkError: it is damaged, or not of this training."""
-        facts, groups = load_state(self._run.state)
-        if facts is None:
-            return
-        try:
-            self._restore(facts, groups)
-        except (AttributeError, KeyError, TypeError, ValueError, tf.errors.OpError) as error:
-            raise WorkError(f"{self._run.state} doesn't hold a state of this training; --fresh starts over.") from error
-
-    def _restore(self, facts, groups):
-        """Go on from facts and arrays. KeyError, TypeError, ValueError: they are not what `save` writes."""
-        if facts.get("run", self._name) != self._name:  # former versions wrote no name
-            raise WorkError(f"{self._run.state} is of another run, {facts['run']}; --fresh starts over.")
-        wrote, runs = facts["versions"], _versions()
-        if wrote != runs:
-            wrote, runs = (" and ".join(map(" ".join, versions.items())) for versions in (wrote, runs))
-            raise WorkError(
-                f"{self._run.state} was written by {wrote}, and this is {runs}: use the former, or start --fresh."
-            )
-        now = _Progress(**facts["progress"])
-        self._check_progress(now)
-        groups = {"best": [], "counts": [], "layers": [], **groups}
-        variables = self._variables()
-        none = metrics.no_counts(self._task.classes)
-        of_variables = {name: [(weight.shape, weight.dtype) for weight in found] for name, found in variables.items()}
-        wanted = {
-            **of_variables,
-            "best": of_variables["weights"] if now.best_epoch else [],
-            "counts": [(count.shape, count.dtype) for count in none] if now.step or groups["counts"] else [],
-        }
-        if set(groups) != set(wanted):
-            raise ValueError("it has other arrays")
-        for name, arrays in groups.items():
-            _check_arrays(name, arrays, wanted[name])
-        self.now, self.best = now, groups["best"]
-        for name, found in variables.items():
-            for variable, value in zip(found, groups[name]):
-                variable.assign(value)
-        if groups["counts"]:
-            self._counters.assign(metrics.Counts(*groups["counts"]))
-
-    def _check_progress(self, now):
-        """Raise KeyError, TypeError or ValueError unless a `_Progress` is one that this training can come to."""
-        whole = all(type(number) is int for number in (now.epoch, now.step, now.best_epoch))
-        if not whole or not 0 <= now.epoch <= self._conduct.epochs or not 0 <= now.step <= self._task.steps:
-            raise ValueError("its place is none of this training")
-        trained = metrics.summarise(metrics.no_counts(self._task.classes), self._task.taught)
-        names = {*trained, *(f"val_{name}" for name in trained), "learning_rate"} if now.epoch else set()
-        if set(now.history) != names or any(len(values) != now.epoch for values in now.history.values()):
-            raise ValueError("its history is not that of its epochs")
-        if not all(type(value) is float for values in now.history.values() for value in values):
-            raise TypeError("its history is not of numbers")
-        found = [goodness(self._conduct.monitor, value) for value in now.history.get(self._conduct.monitor, ())]
-        best = max(found, default=-math.inf)
-        if (now.best, now.best_epoch) != (best, found.index(best) + 1 if found else 0):
-            raise ValueError("its best epoch is not that of its history")
+        """The model's weights as arrays; on all workers, since reading a variable may take them all."""
+        return list(map(_array, self._task.model.weights))
 
     def _variables(self):
+        """What changes while the model is trained: name -> variables."""
         task = self._task
         return {
             "weights": task.model.weights,
             "optimizer": optimizers.state_of(task.optimizer),
             "layers": randomness.states(task.model),
         }
+
+    def save(self):
+        """Write all that the training resumes from, on all workers."""
+        groups = {name: list(map(_array, variables)) for name, variables in self._variables().items()}
+        counts = self._counters.read() if self.step else ()
+        if self._task.team.chief:
+            facts = {"run": self._name, "versions": _versions(), "step": self.step, "history": self.history}
+            save_state(self._run.state, facts, {**groups, "best": self.best, "counts": counts})
+
+    @property
+    def _name(self):
+        """What tells the run from all others."""
+        return os.path.basename(self._run.best)
+
+    def resume(self):
+        """Go on from what was saved, if there is anything.
+
+        Raises:
+            WorkError: it is damaged, or not of this training.
+        """
+        path, (facts, groups) = self._run.state, (None, None)
+        if not self._settings.fresh:
+            facts, groups = load_state(path)
+        if facts is not None:
+            try:
+                self._check_origin(facts)
+                self._restore(facts, groups)
+            except (AttributeError, KeyError, TypeError, ValueError, tf.errors.OpError) as error:
+                fresh = option("fresh")
+                raise WorkError(f"{path} doesn't hold a state of this training; {fresh} starts over.") from error
+        if self._task.team.workers > 1:
+            self._compare_workers()
+        if self.begun:
+            within = f" and {self.step} steps" if self.step else ""
+            log.info(f"Resuming after {self.epoch} of at most {self._settings.epochs} epochs{within}.")
+
+    def _check_origin(self, facts):
+        """Raise WorkError unless a state is of this run and of these versions."""
+        path, fresh = self._run.state, option("fresh")
+        if facts["run"] != self._name:
+            raise WorkError(f"{path} is of another run, {facts['run']}; {fresh} starts over.")
+        if facts["versions"] != _versions():
+            wrote, runs = (" and ".join(map(" ".join, each.items())) for each in (facts["versions"], _versions()))
+            raise WorkError(f"{path} was written by {wrote}, and this is {runs}: use the former, or start {fresh}.")
+
+    def _restore(self, facts, groups):
+        """Go on from a state. KeyError, TypeError, ValueError: it is not what `save` writes."""
+        weights = self._task.model.weights
+        self.step, self.history = facts["step"], facts["history"]
+        self.best = groups.get("best", [])
+        if not 0 <= self.step <= self._task.training.steps or len(set(map(len, self.history.values()))) > 1:
+            raise ValueError("it is at no place of this training")
+        if self.epoch and [best.shape for best in self.best] != [tuple(weight.shape) for weight in weights]:
+            raise ValueError("its best weights are of another model")
+        for name, variables in self._variables().items():
+            arrays = groups.get(name, [])
+            if len(arrays) != len(variables):
+                raise ValueError(f"it has {len(arrays)} arrays {name}, not {len(variables)}")
+            for variable, array in zip(variables, arrays):
+                variable.assign(array)
+        if self.step:
+            self._counters.assign(metrics.Counts(*groups["counts"]))
+
+    def _compare_workers(self):
+        """Raise WorkError unless all workers go on from the same place."""
+        strategy, place = self._task.team.strategy, self.epoch * self._task.training.steps + self.step
+        mean = _sum(strategy, place) / strategy.num_replicas_in_sync
+        if _sum(strategy, abs(place - mean)) > 0.001:
+            raise WorkError(
+                f"{self._run.best}: the workers find different states there; it must be a shared directory."
+            )
+
+    def stop(self, signalled):
+        """Save between two steps and say so. WorkError unless it is this process that was signalled to stop."""
+        if not all(np.isfinite(weight).all() for weight in self.weights()):
+            raise self._diverged(self.step, "after")
+        self.save()
+        same = f"the same command without {option('fresh')}" if self._settings.fresh else "the same command"
+        log.info(f"Stopped after {self.epoch} epochs and {self.step} steps; {same} resumes there.")
+        if not signalled:
+            raise WorkError("Another worker was told to stop, so all do.")
+
+    def finish(self):
+        """Write the run's results and remove what it would resume from."""
+        draw_history(self._run, self.history, self._task.monitor)
+        save_weights_as(self._task.template, self.best, self._run.model)
+        for path in (self._run.state, self._run.file(_SO_FAR)):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+
+
+def _agreement(team, signalled):
+    """A function that says whether to stop, to be called before each step.
+
+    All workers stop between the same two steps, whichever of them was signalled.
+    """
+    if team.workers == 1:
+        return lambda: bool(signalled)
+    asked = itertools.count(1)
+    return lambda: next(asked) % _AGREE_STEPS == 0 and _sum(team.strategy, float(bool(signalled))) > 0
+
+
+def _sum(strategy, value):
+    """The sum over all replicas of a number of each worker."""
+    values = strategy.experimental_distribute_values_from_function(lambda context: tf.constant(value, "float32"))
+    return float(strategy.reduce(tf.distribute.ReduceOp.SUM, values, axis=None))
+
+
+@contextlib.contextmanager
+def _records_of(task, settings, run):
+    """A function that writes what an epoch resulted in; called with the training after each, on all workers."""
+    drawn = time.monotonic()
+    tensorboard = settings.tensorboard and task.team.chief
+
+    def write(training):
+        nonlocal drawn
+        weights = training.weights() if task.keep != 0 else None
+        if not task.team.chief:
+            return
+        if weights is not None:
+            _save_epoch(task, run, training, weights)
+        write_history(run, training.history)
+        if tensorboard:
+            write_events(training.epoch, {name: values[-1] for name, values in training.history.items()})
+        if time.monotonic() - drawn > _DRAW_SECONDS:
+            draw_history(run, training.history, task.monitor)
+            drawn = time.monotonic()
+
+    with tensorboard_events(run) if tensorboard else contextlib.nullcontext() as write_events:
+        yield write
+
+
+def _save_epoch(task, run, training, weights):
+    """Save an epoch's model and list it; keep only the best ones."""
+    os.makedirs(run.intermediate, exist_ok=True)
+    save_weights_as(task.template, weights, run.epoch_model(training.epoch))
+    ranked = ranked_epochs(training.history, task.monitor)
+    best = ranked[: task.keep]
+    for epoch in set(ranked) - set(best):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(run.epoch_model(epoch))
+    files = {epoch: os.path.basename(run.epoch_model(epoch)) for epoch in best}
+    write_epochs(os.path.join(run.intermediate, "epochs.tsv"), training.history, files)
 
 
 def save_weights_as(template, weights, path):
@@ -454,15 +462,17 @@ def save_weights_as(template, weights, path):
     save_model(template, path)
 
 
-def _check_arrays(name, arrays, wanted):
-    """Raise ValueError unless arrays are finite numbers of these shapes and types."""
-    if len(arrays) != len(wanted):
-        raise ValueError(f"it has {len(arrays)} arrays {name}, not {len(wanted)}")
-    for array, (shape, dtype) in zip(arrays, wanted):
-        if array.shape != tuple(shape) or array.dtype != tf.as_dtype(dtype).as_numpy_dtype:
-            raise ValueError(f"it has an array {name} of another shape or type")
-        if not np.isfinite(array).all():
-            raise ValueError(f"it has infinite or NaN values in {name}")
+def _check_disk(task, run, epochs):
+    """Raise WorkError if what so many epochs still write won't fit on the disk."""
+    weights = sum(4 * math.prod(weight.shape) for weight in task.model.weights)
+    state = 2 * 4 * weights  # them, the optimizer's two for each, and the best ones; while it is replaced, twice
+    models = epochs if task.keep is None else min(epochs, task.keep)
+    need = state + (models + 1) * (weights + (1 << 18))
+    free = shutil.disk_usage(run.best).free
+    if need > free:
+        cure = f"; {option('keep')} N keeps the N best ones" if task.keep != 0 else ""
+        what = f"the models of {models:,} epochs ({option('save_epochs')})" if task.keep != 0 else "the training"
+        raise WorkError(f"{run.best}: {what} would take about {amount(need)}, and {amount(free)} are free{cure}.")
 
 
 def _array(variable):
@@ -481,57 +491,3 @@ def _versions():
 def _line(values):
     """Metrics as a line of text."""
     return ", ".join(f"{name} {value:.4g}" for name, value in values.items())
-
-
-def _save_epoch(task, conduct, run, now, weights):
-    """Save an epoch's model and list it; keep only the best ones."""
-    os.makedirs(run.intermediate, exist_ok=True)
-    save_weights_as(task.template, weights, run.epoch_model(now.epoch))
-    scores = [goodness(conduct.monitor, value) for value in now.history[conduct.monitor]]
-    ranked = sorted(range(1, now.epoch + 1), key=lambda epoch: (-scores[epoch - 1], epoch))
-    kept = set(ranked[: conduct.keep])
-    for epoch in range(1, now.epoch + 1):
-        if epoch not in kept:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(run.epoch_model(epoch))
-    files = {epoch: os.path.basename(run.epoch_model(epoch)) for epoch in sorted(kept)}
-    write_epochs(os.path.join(run.intermediate, "epochs.tsv"), now.history, files)
-
-
-def _check_disk(task, conduct, run, done):
-    """Raise WorkError if what is still to be written won't fit on the disk."""
-    weights = sum(4 * math.prod(weight.shape) for weight in task.model.weights)
-    state = 2 * 4 * weights  # them, the optimizer's two for each, and the best ones; while it is replaced, twice
-    models = 1
-    if conduct.save_epochs:
-        models += min(conduct.epochs - done, conduct.keep or conduct.epochs)
-    need = state + models * (weights + (1 << 18))
-    free = shutil.disk_usage(run.best).free
-    if need > free:
-        cure = "; --keep N keeps the N best ones" if conduct.save_epochs else ""
-        what = f"the models of {models - 1:,} epochs (-Q/--quantity)" if conduct.save_epochs else "the training"
-        raise WorkError(f"{run.best}: {what} would take about {amount(need)}, and {amount(free)} are free{cure}.")
-
-
-@contextlib.contextmanager
-def _events(run, conduct, task):
-    """A function that writes an epoch's metrics for TensorBoard, if that is wanted."""
-    if not conduct.tensorboard or not task.team.chief:
-        yield lambda epoch, values: None
-        return
-    # Not by tf.summary, which needs the package tensorboard, of which today's TensorFlow brings no more.
-    folder = os.path.join(run.best, "tensorboard")
-    os.makedirs(folder, exist_ok=True)
-    writer = tf.io.TFRecordWriter(os.path.join(folder, f"events.out.tfevents.{time.time():.0f}.{os.getpid()}"))
-    writer.write(tf.compat.v1.Event(wall_time=time.time(), file_version="brain.Event:2").SerializeToString())
-
-    def write(epoch, values):
-        scalars = [tf.compat.v1.Summary.Value(tag=name, simple_value=value) for name, value in values.items()]
-        summary = tf.compat.v1.Summary(value=scalars)
-        writer.write(tf.compat.v1.Event(wall_time=time.time(), step=epoch, summary=summary).SerializeToString())
-        writer.flush()
-
-    try:
-        yield write
-    finally:
-        writer.close()

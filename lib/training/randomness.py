@@ -4,12 +4,17 @@ training draws the same.
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 _LAYERS = 2  # a stream of its own, beside those of `lib.training.augmentation`
 
 
-def prepare():
-    """Have layers that are built from now on draw from variables, which can be set, rather than from hidden states."""
+def start(seed, deterministic):
+    """Let all that is drawn from now on follow from a seed; if `deterministic`, each run give the same bits."""
+    keras.utils.set_random_seed(seed % 2**32)
+    if deterministic:
+        tf.config.experimental.enable_op_determinism()
+    # Have layers that are built from now on draw from variables, which can be set, rather than from hidden states.
     if keras.__version__.startswith("2."):
         keras.backend.experimental.enable_tf_random_generator()
 

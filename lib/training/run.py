@@ -1,84 +1,145 @@
-"""A training as a run that is named after its settings and inputs: begun, gone on with, or found complete."""
+"""A training as a run that is named after its settings and inputs: begun, resumed, or found complete."""
 
 import contextlib
 import dataclasses
+import logging
+import platform
+from typing import Any, Dict, NamedTuple, Optional, Tuple
 
 from lib.storage.files import checksum_of
-from lib.storage.runs import complete, find_run, reserved, run_name, write_settings
+from lib.storage.runs import Run, complete, find_run, reserved, run_name, write_settings
+
+log = logging.getLogger(__name__)
+
+_INPUTS = ("model", "student", "teacher", "train", "validate", "number_map")  # the settings that name files
 
 
-def carry_out(settings, inputs, output, execution, prepare, command=(), report=print, tell=print):
-    """Train, go on with it, or find that it is done.
+@dataclasses.dataclass(frozen=True)
+class Execution:
+    """How a training is carried out: the settings that its result does not follow from, but for rounding.
 
-    Args:
-        settings: a frozen dataclass of all that the result follows from.
-        inputs: which of its attributes are a path, a tuple of paths, or None; the run is named after what they contain.
-        output: the directory for the run's.
-        execution: `lib.cli.execution.Execution`.
-        prepare: called with a `lib.system.devices.Team` and `report`; returns a `lib.training.loop.Task`, a
-            `lib.training.loop.Conduct`, and what is worth recording, for JSON.
+    Attributes:
+        cpu, gpu, processors: see `lib.system.devices.start_team`.
+        cache: see `lib.data.records.load_images`.
+        deterministic: whether each run gives the same bits.
+        fresh: whether to forget an earlier run.
+        steps_per_execution: how many steps the device does without coming back.
+        jit: whether XLA compiles the step.
+        tensorboard: whether the metrics are written for TensorBoard, too.
+        evaluate_first: whether the metrics before training are shown.
         command: the command line, to be recorded.
-        report: called with each message for the user.
-        tell: called with each result for the user.
-
-    Returns:
-        The path of the trained model; None on workers that don't write it.
-
-    Raises:
-        UsageError, WorkError: of `prepare` and of `lib.training.loop.fit`; another process is at the same run.
     """
-    sums, identity = identify(settings, inputs)
-    run = find_run(output, run_name(identity))
-    if not execution.fresh and complete(run):
-        report("The run is already complete.")
-        return run.model
 
-    from lib.system.devices import start_team, together
-
-    team = start_team(execution.cpu, execution.gpus, execution.processors)
-    if not team.chief:
-        report = tell = _nobody
-    with reserved(run, execution.fresh) if team.chief else contextlib.nullcontext(), together(team):
-        if team.workers == 1 and complete(run):
-            report("Another process has just completed the run.")
-            return run.model
-        task, conduct, about = prepare(team, report)
-        if team.chief:
-            about = {"command": list(command), **about, "settings": dataclasses.asdict(settings), "inputs": sums}
-            write_settings(run, about)
-        _fit(task, conduct, run, report, tell)
-    return run.model if team.chief else None
+    cpu: bool = False
+    gpu: Tuple[int, ...] = (0,)
+    processors: Optional[int] = None
+    cache: Optional[str] = None
+    deterministic: bool = False
+    fresh: bool = False
+    steps_per_execution: int = 1
+    jit: bool = False
+    tensorboard: bool = False
+    evaluate_first: bool = False
+    command: Tuple[str, ...] = ()
 
 
-def _paths(value):
-    """The paths that an attribute names."""
-    return [] if value is None else [value] if isinstance(value, str) else list(value)
+class Start(NamedTuple):
+    """A run that can begin.
+
+    Attributes:
+        run: its places.
+        team: the devices to train on; None if the run is complete.
+        inputs: the SHA-256 of each input, path -> hexadecimal.
+    """
+
+    run: Run
+    team: Any
+    inputs: Dict[str, str]
+
+    @property
+    def result(self):
+        """The path of the trained model; None on workers that don't write it."""
+        return self.run.model if self.team is None or self.team.chief else None
 
 
-def identify(settings, inputs):
-    """What a run is named after: the settings, with what is in the files rather than what they are called.
+def identify(settings, **contents):
+    """What a run is named after: all settings but `output` and those of `Execution`; of input files, what is in them.
 
     Args:
-        settings, inputs: see `carry_out`.
+        settings: a dataclass.
+        contents: what counts in place of other settings, such as what was read from a file.
 
     Returns:
-        The checksum of each path, and a dictionary for JSON.
+        The SHA-256 of each input, path -> hexadecimal, and a dictionary for JSON.
     """
-    sums = {path: checksum_of(path) for name in inputs for path in _paths(getattr(settings, name))}
-    identity = dataclasses.asdict(settings)
-    for name in inputs:
-        value = identity[name]
-        identity[name] = sums.get(value) if value is None or isinstance(value, str) else [sums[path] for path in value]
+    sums, identity = {}, {}
+    left_out = {"output", *(field.name for field in dataclasses.fields(Execution))}
+    for name, value in {**dataclasses.asdict(settings), **contents}.items():
+        if name in _INPUTS:
+            paths = [] if value is None else [value] if isinstance(value, str) else value
+            sums.update((path, checksum_of(path)) for path in paths)
+            value = [sums[path] for path in paths]
+        if name not in left_out:
+            identity[name] = value
     return sums, identity
 
 
-def _fit(task, conduct, run, report, tell):
-    from lib.system.devices import enough_memory
-    from lib.training.loop import fit
+@contextlib.contextmanager
+def started(settings, **contents):
+    """Have the run of a training for oneself, and devices to train on, while the block runs.
 
-    with enough_memory(f"give a smaller {conduct.batch_option}"):
-        fit(task, conduct, run, report, tell)
+    Args:
+        settings, contents: see `identify`.
+
+    Yields:
+        A `Start`.
+
+    Raises:
+        UsageError: another process is at the same run, or there are no such devices.
+    """
+    inputs, identity = identify(settings, **contents)
+    run = find_run(settings.output, run_name(identity))
+    if not settings.fresh and complete(run):
+        log.info("The run is already complete.")
+        yield Start(run, None, inputs)
+        return
+
+    from lib.system.devices import start_team, together
+
+    team = start_team(settings.cpu, settings.gpu, settings.processors)
+    if not team.chief:
+        logging.getLogger("lib").setLevel(logging.ERROR)  # the chief speaks for all
+    with reserved(run, settings.fresh) if team.chief else contextlib.nullcontext(), together(team):
+        if team.workers == 1 and complete(run):
+            log.info("Another process has just completed the run.")
+            team = None
+        yield Start(run, team, inputs)
 
 
-def _nobody(message):
-    """Says nothing, where the chief says it."""
+def record(start, settings, data, **about):
+    """Write `settings.json` of a run: its settings and inputs, and on what it is carried out.
+
+    Args:
+        start: the `Start`.
+        settings: the stage's.
+        data: of `lib.training.inputs.open_data`.
+        about: what else is worth recording, for JSON.
+    """
+    import keras
+    import tensorflow as tf
+
+    if not start.team.chief:
+        return
+    recorded = {
+        "command": settings.command,
+        "devices": [device.name for device in tf.config.list_logical_devices()],
+        "replicas": start.team.strategy.num_replicas_in_sync,
+        "versions": {"Python": platform.python_version(), "TensorFlow": tf.__version__, "Keras": keras.__version__},
+        "training_records": len(data.train),
+        "validation_records": len(data.validate),
+        "left_out": data.left_out,
+        **about,
+        "settings": dataclasses.asdict(settings),
+        "inputs": start.inputs,
+    }
+    write_settings(start.run, recorded)

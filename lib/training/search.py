@@ -1,21 +1,22 @@
 """Searching for how images are best changed and a student trained: the stage behind `optimization-log.tsv`.
 
-Which settings are tried next is Optuna's choice, by its tree-structured Parzen estimator; its storage on the disk holds
-all that the search goes on from. Settings that do worse than the median of the others are given up early.
+Which hyperparameters are tried next is Optuna's choice, by its tree-structured Parzen estimator; a journal holds what
+came of those before. What does worse than the median of the others is given up early.
 """
 
 import contextlib
+import dataclasses
 import itertools
 import json
+import logging
 import os
 import shutil
-import sqlite3
 import time
-from typing import NamedTuple
+from typing import Dict, NamedTuple, Optional, Tuple
 
-from lib.errors import DivergenceError, UsageError, WorkError
-from lib.storage.databases import SEARCH, check_ours, make_ours
-from lib.storage.runs import locked
+from lib.errors import DivergenceError, UsageError, WorkError, option
+from lib.storage.journal import Journal
+from lib.training import student
 from lib.training.hyperparameters import (
     KEYS,
     NAME,
@@ -26,256 +27,270 @@ from lib.training.hyperparameters import (
     parse_settings,
     write_log,
 )
+from lib.training.run import Execution, identify
 
-_STORAGE = "optimization-search.sqlite"
-_PLOT = "optimization-history.png"
-_TRAININGS = "optimization-trainings"
-_FOR_NOW = ("full", "locked", "readonly", "disk I/O error", "unable to open")  # what SQLite says of no damage
-_LABEL = "iteration"  # by what a trial's attribute is called
+log = logging.getLogger(__name__)
+
 _FIRST = 10  # iterations that are drawn at random, and all others compared with
 _DRAW_SECONDS = 30
 _WARM = 5  # how many have to be complete before any is given up
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings(Execution, student.Distillation):
+    """What a search follows from.
+
+    Attributes:
+        iterations: how many hyperparameters to try in all.
+        ranges: name of a key of the log -> lowest and highest value; None for those of `KEYS`, as for other keys.
+        epochs: at most how many each is trained for.
+    """
+
+    iterations: int = 100
+    ranges: Optional[Dict[str, Tuple[float, float]]] = None
+    epochs: int = 8
 
 
 class _Files(NamedTuple):
     """What lies in a search's directory."""
 
     log: str
-    storage: str
+    journal: str
     plot: str
     trainings: str
 
 
-def search(folder, iterations, ranges, identity, seed, train, fresh=False, report=print):
-    """Try settings until there were so many iterations; go on with an earlier search of the same kind.
+def _files(settings):
+    names = (NAME, "optimization-search.sqlite", "optimization-history.png", "optimization-trainings")
+    return _Files(*(os.path.join(settings.output, name) for name in names))
+
+
+class _Journal(Journal):
+    """An entry for each finished iteration: its number in eight digits -> JSON of its parameters, scores and state."""
+
+    anew = "fresh"
+
+
+def search(settings, train=None):
+    """Try hyperparameters until there were so many iterations; go on with an earlier search of the same kind.
 
     Args:
-        folder: the directory for the log, the storage and the plot.
-        iterations: how many settings to try in all.
-        ranges: `lib.training.hyperparameters.Key` -> lowest and highest value; the others have their `range`.
-        identity: what the result follows from besides, for JSON.
-        seed: of what is drawn at random.
-        train: called with `Hyperparameters`, a directory for the training's run, and a function that takes the
-            validation F1s so far after each epoch; returns those of all epochs. It goes on with a training that was
-            stopped.
-        fresh: whether to forget an earlier search.
-        report: called with each message for the user.
+        settings: `Settings`; in their `output` lie the log, the journal and the plot.
+        train: called with student settings, `Hyperparameters`, and a function that takes the validation F1s so far
+            after each epoch; returns those of all epochs. It resumes a training that was stopped. By default that is
+            `train_in_child`.
 
     Returns:
         The path of the log.
 
     Raises:
-        UsageError: the folder holds another search's log, or another program's database.
-        WorkError: of `train`; no training was complete; the storage can't be written.
+        UsageError: ranges that don't fit the records; the directory holds another search's log.
+        WorkError: of the training; no training was complete; the journal can't be written.
     """
-    import optuna
-
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    files = _Files(*(os.path.join(folder, name) for name in (NAME, _STORAGE, _PLOT, _TRAININGS)))
-    ranges = {key: ranges.get(key, key.range) for key in KEYS}
-    identity = json.loads(json.dumps({**identity, "seed": seed, "ranges": {key.name: ranges[key] for key in KEYS}}))
-    with locked(folder, f"{folder} is in use: another process is at the same search."), _writing(files.storage):
-        study = _open_study(optuna, files, identity, fresh)
-        _put_back(optuna, study, _published(ranges))
-        done = len(_finished(optuna, study))
+    ranges = _fitting_ranges(settings)
+    _, identity = identify(settings, ranges=ranges, iterations=None)
+    os.makedirs(settings.output, exist_ok=True)
+    files = _files(settings)
+    if os.path.exists(files.log) and not os.path.exists(files.journal):
+        raise UsageError(f"{files.log} exists already and is not from a search started here; choose another.", "output")
+    with _Journal(files.journal, "search", identity, files.log, fresh=settings.fresh) as journal:
+        if not journal.continued:
+            _remove(files.log, files.plot, files.trainings)
+        study, drawn = _study_of(journal, ranges), time.monotonic()
+        done = len(journal)
         if done:
-            report(f"Resuming after {done} of {iterations} iterations.")
-        drawn = time.monotonic()
-        while done < iterations:
-            _try_next(optuna, study, ranges, seed, done, files, train, report)
-            done += 1
-            rows = _write_log(optuna, study, ranges, files)
+            log.info(f"Resuming after {done} of {settings.iterations} iterations.")
+        for number in range(done, settings.iterations):
+            _try(number, study, ranges, settings, train or train_in_child)
+            _save(journal, study.trials[number])
+            _remove(files.trainings)
+            rows = _write_log(study, ranges, settings.output)
             if rows and time.monotonic() - drawn > _DRAW_SECONDS:
-                _draw(optuna, study, rows, files.plot)
+                _draw(study, files.plot)
                 drawn = time.monotonic()
-        rows = _write_log(optuna, study, ranges, files)
+        rows, tried = _write_log(study, ranges, settings.output), len(journal)
         if not rows:
-            raise WorkError(
-                f"All {done} iterations were pruned or diverged: {files.log} can't be written; give a higher -i."
-            )
-        _draw(optuna, study, rows, files.plot)
+            more = f"give a higher {option('iterations')}"
+            raise WorkError(f"All {tried} iterations were pruned or diverged: {files.log} can't be written; {more}.")
+        _draw(study, files.plot)
     best = best_row(rows)
-    report(f"The best of {done} iterations is {best.iteration}, with an F1 of {best.f1:.4f}.")
+    log.info(f"The best of {tried} iterations is {best.iteration}, with an F1 of {best.f1:.4f}.")
     return files.log
 
 
-def _open_study(optuna, files, identity, fresh):
-    """The study of a search's storage, a new one if there is none."""
-    if os.path.exists(files.log) and not os.path.exists(files.storage):
-        raise UsageError(
-            f"-l/--log: {files.log} exists already and is not from a search started here; choose another -l."
+def _remove(*paths):
+    for path in paths:
+        shutil.rmtree(path, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+
+
+def _fitting_ranges(settings):
+    """The range of each key of the log by its name: no larger batches than the records allow, and without a teacher one
+    temperature.
+    """
+    from lib.data.records import open_records
+
+    given = dict(settings.ranges or {})
+    count = len(open_records(settings.train, "train", settings.categories, skip_bad=settings.skip_bad))
+    most = count.bit_length() - 1
+    if given.get("batch", (0, 0))[1] > most:
+        raise UsageError(f"batch can be at most {most}, since {option('train')} has {count:,} records.", "ranges")
+    ranges = {key.name: given.get(key.name, key.range) for key in KEYS}
+    ranges["batch"] = tuple(min(power, most) for power in ranges["batch"])
+    if settings.teacher is None:
+        ranges["distillTemperature"] = (Hyperparameters().distill_temperature,) * 2
+    return ranges
+
+
+def _study_of(journal, ranges):
+    """A study with the finished iterations; without any, the published settings are the first to be tried."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    pruner = optuna.pruners.MedianPruner(n_startup_trials=_WARM, n_warmup_steps=1)
+    study = optuna.create_study(direction="maximize", pruner=pruner)
+    for _, _, content in journal.entries():
+        found = json.loads(content)
+        trial = optuna.trial.create_trial(
+            state=optuna.trial.TrialState[found["state"]],
+            value=found["value"],
+            params=found["parameters"],
+            distributions=_distributions(ranges),
+            intermediate_values=dict(enumerate(found["scores"])),
         )
-    with contextlib.suppress(sqlite3.DatabaseError):  # damaged, which is told below
-        _check_storage(files.storage)
-    if fresh:
-        # The storage last: while it is there, what is left of the others is known to be the search's.
-        shutil.rmtree(files.trainings, ignore_errors=True)
-        for path in (files.log, files.plot, files.storage):
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(path)
-    # It takes the writes of a process that is killed at any moment wholly or not at all.
-    # Opened here, since in an address a question mark or a brace would end the file's name.
-    opened = {"creator": lambda: sqlite3.connect(files.storage, check_same_thread=False)}
-    try:
-        with _writing(files.storage), contextlib.closing(sqlite3.connect(files.storage)) as database:
-            make_ours(database, SEARCH)  # first, lest one that is killed now be taken for another program's
-        study = optuna.create_study(
-            storage=optuna.storages.RDBStorage("sqlite:///search.sqlite", engine_kwargs=opened),
-            study_name="search",
-            direction="maximize",
-            load_if_exists=True,
-            pruner=optuna.pruners.MedianPruner(n_startup_trials=_WARM, n_warmup_steps=1),
-        )
-    except WorkError:
-        raise
-    except Exception as error:  # a damaged or foreign file makes optuna, SQLAlchemy and SQLite raise whatever they like
-        reason = str(getattr(error, "orig", None) or error).split("\n")[0]
-        raise WorkError(
-            f"{files.storage} holds no search that can be resumed ({reason}); --fresh starts over."
-        ) from error
-    recorded = study.user_attrs.get("identity")
-    if recorded is None:
-        study.set_user_attr("identity", identity)
-    elif recorded != identity:
-        names = [name for name in identity if recorded.get(name) != identity[name]]
-        raise UsageError(
-            f"-l/--log: {files.log} was begun with another {names[0] if names else 'setting'}; call as before, give "
-            "another -l, or --fresh."
-        )
+        study.add_trial(trial)
+    if not study.trials:
+        study.enqueue_trial(_published(ranges))
     return study
 
 
-def _check_storage(path):
-    """Raise UsageError if there is something of another program at the storage's place."""
-    if not os.path.exists(path):
-        return
-    with contextlib.closing(sqlite3.connect(path)) as database:
-
-        def former(found):
-            names = database.execute("SELECT study_name FROM studies").fetchall() if "studies" in found else ()
-            return ("search",) in names
-
-        check_ours(database, path, SEARCH, former)
-
-
-@contextlib.contextmanager
-def _writing(path):
-    """Raise WorkError where the storage is whole, but can't be read or written now."""
-    try:
-        yield
-    except Exception as error:  # of Optuna, SQLAlchemy or SQLite, each raised from the next
-        reason = error
-        while reason is not None and not isinstance(reason, sqlite3.OperationalError):
-            reason = getattr(reason, "orig", None) or reason.__cause__
-        if reason is None or not any(word in str(reason) for word in _FOR_NOW):
-            raise
-        raise WorkError(f"{path} can't be written ({reason}); rerun the same command to resume when it can.") from error
-
-
-def _put_back(optuna, study, published):
-    """Let the settings that were being tried when the process was killed be the next ones; the published are the first.
-
-    Args:
-        published: of `_published`.
-    """
-    states, first = optuna.trial.TrialState, not _finished(optuna, study)
-    for trial in study.get_trials(deepcopy=False, states=(states.RUNNING,)):
-        study.tell(trial.number, state=states.FAIL)
-        if not first and len(trial.params) == len(published):  # else the same are drawn anew
-            study.enqueue_trial(trial.params)
-    if first and not study.get_trials(deepcopy=False, states=(states.WAITING,)):
-        study.enqueue_trial(published)
-
-
-def _finished(optuna, study):
-    """The trials that were complete or given up."""
-    states = optuna.trial.TrialState
-    return study.get_trials(deepcopy=False, states=(states.COMPLETE, states.PRUNED))
+def _save(journal, trial):
+    """Add a finished iteration to the journal."""
+    scores = [trial.intermediate_values[epoch] for epoch in sorted(trial.intermediate_values)]
+    content = {"parameters": trial.params, "scores": scores, "state": trial.state.name, "value": trial.value}
+    journal.add(b"%08d" % trial.number, json.dumps(content).encode())
+    journal.save()
 
 
 def _published(ranges):
     """The published settings, as far as the ranges allow, as a trial's parameters."""
     values = json.loads(format_settings(Hyperparameters()))
-    return {key.name: min(max(values[key.name], low), high) for key, (low, high) in ranges.items() if low < high}
+    return {name: min(max(values[name], low), high) for name, (low, high) in ranges.items() if low < high}
 
 
-def _try_next(optuna, study, ranges, seed, number, files, train, report):
-    """Try one set of settings and tell the study how it went."""
-    # Anew for each, so that a search that was stopped draws what an undisturbed one does.
-    study.sampler = optuna.samplers.TPESampler(n_startup_trials=_FIRST, seed=(seed * 1_000_003 + number) % 2**32)
-    trial = study.ask()
-    trial.set_user_attr(_LABEL, number)
-    _suggest(trial, ranges)
-    settings = _settings_of(trial.params, ranges)
-    told = []
+def _distributions(ranges):
+    """What the ranges leave open, as Optuna knows it."""
+    import optuna
+
+    whole = {key.name for key in KEYS if key.whole}
+    return {
+        name: optuna.distributions.IntDistribution(low, high)
+        if name in whole
+        # What differs by powers of ten is drawn evenly in the logarithm.
+        else optuna.distributions.FloatDistribution(low, high, log=low > 0 and high >= 50 * low)
+        for name, (low, high) in ranges.items()
+        if low < high
+    }
+
+
+def _try(number, study, ranges, settings, train):
+    """Try the next hyperparameters and tell the study what came of them."""
+    import optuna
+
+    # Seeded anew for each, so that an iteration that was killed is drawn again as it was.
+    seed = (settings.seed * 1_000_003 + number) % 2**32
+    study.sampler = optuna.samplers.TPESampler(n_startup_trials=_FIRST, seed=seed)
+    trial = study.ask(_distributions(ranges))
+    hyperparameters = _hyperparameters_of(trial.params, ranges)
+    seen = []
 
     def watch(scores):
-        for epoch in range(len(told), len(scores)):
+        for epoch in range(len(seen), len(scores)):
+            seen.append(scores[epoch])
             trial.report(scores[epoch], epoch)
-            told.append(scores[epoch])
-        if trial.should_prune():
-            raise optuna.TrialPruned
+            if trial.should_prune():
+                raise optuna.TrialPruned
 
-    report(f"Iteration {number}: {format_settings(settings)}")
+    log.info(f"Iteration {number}: {format_settings(hyperparameters)}")
     try:
-        f1 = max(train(settings, files.trainings, watch))
+        scores = train(_student_settings(settings, hyperparameters), hyperparameters, watch)
+        watch(scores)  # of a training that was complete already
     except optuna.TrialPruned:
         study.tell(trial, state=optuna.trial.TrialState.PRUNED)
-        report(f"Iteration {number} was pruned after {len(told)} epochs, at an F1 of {max(told):.4f}.")
+        log.info(f"Iteration {number} was pruned after {len(seen)} epochs, at an F1 of {max(seen):.4f}.")
     except DivergenceError as error:
         study.tell(trial, state=optuna.trial.TrialState.PRUNED)
-        report(f"Iteration {number} was given up: {error}")
+        log.info(f"Iteration {number} was given up: {error}")
     else:
-        study.tell(trial, f1)
-        report(f"Iteration {number} reached an F1 of {f1:.4f}.")
-    shutil.rmtree(files.trainings, ignore_errors=True)
+        study.tell(trial, max(scores))
+        log.info(f"Iteration {number} reached an F1 of {max(scores):.4f}.")
 
 
-def _suggest(trial, ranges):
-    """Let a trial choose its parameters: what the ranges leave open."""
-    for key, (low, high) in ranges.items():
-        if low < high and key.whole:
-            trial.suggest_int(key.name, low, high)
-        elif low < high:
-            # What differs by powers of ten is drawn evenly in the logarithm.
-            trial.suggest_float(key.name, low, high, log=low > 0 and high >= 50 * low)
+def _student_settings(settings, hyperparameters):
+    """The settings of one training of a search."""
+    names = {field.name for field in dataclasses.fields(student.Settings)}
+    shared = {name: value for name, value in vars(settings).items() if name in names}
+    folder = _files(settings).trainings
+    own = {"output": folder, "fresh": False, "patience": settings.epochs, "mixup": hyperparameters.mixup}
+    return student.Settings(**{**shared, **own})
 
 
-def _settings_of(parameters, ranges):
+def train_in_child(settings, hyperparameters, watch):
+    """Train a student in a process of its own, so that the memory that it takes is given back; what `search` calls.
+
+    Args:
+        settings: `lib.training.student.Settings`.
+        hyperparameters, watch: see `search`.
+    """
+    from lib.system.processes import call_in_child
+
+    os.makedirs(settings.output, exist_ok=True)
+    return call_in_child(_train, (settings, hyperparameters), watch)
+
+
+def _train(settings, hyperparameters, send):
+    """What the process does: train, and send the F1s after each epoch; returns those of all."""
+    from lib.training.history import read_history
+
+    def watch(history):
+        send([float(f"{f1:.9g}") for f1 in history["val_f1"]])  # as they are read from the run of a finished training
+
+    model = student.train_student(settings, hyperparameters, watch)
+    return read_history(os.path.join(os.path.dirname(model), "training-history.tsv"))["val_f1"]
+
+
+def _hyperparameters_of(parameters, ranges):
     """The `Hyperparameters` of a trial's parameters, in four digits, which a reader of the log can still take in."""
-    values = {key.name: parameters.get(key.name, low) for key, (low, _) in ranges.items()}
+    values = {name: parameters.get(name, low) for name, (low, _) in ranges.items()}
     return parse_settings(json.dumps({name: float(f"{value:.4g}") for name, value in values.items()}))
 
 
-def _in_order(optuna, study):
-    """The finished trials in the order of their iterations, each with its number."""
-    return sorted(((trial.user_attrs[_LABEL], trial) for trial in _finished(optuna, study)), key=lambda pair: pair[0])
-
-
-def _write_log(optuna, study, ranges, files):
+def _write_log(study, ranges, folder):
     """Write the log of the iterations that are complete, if there are any; returns its rows."""
     rows = [
-        Row(str(number), _settings_of(trial.params, ranges), trial.value)
-        for number, trial in _in_order(optuna, study)
-        if trial.state == optuna.trial.TrialState.COMPLETE
+        Row(str(trial.number), _hyperparameters_of(trial.params, ranges), trial.value)
+        for trial in study.trials
+        if trial.state.name == "COMPLETE"
     ]
     if rows:
-        write_log(os.path.dirname(files.log), rows)
+        write_log(folder, rows)
     return rows
 
 
-def _draw(optuna, study, rows, path):
+def _draw(study, path):
     """Draw the F1 of each iteration and the best one so far."""
     from lib.display.figures import new_figure, save_figure
 
     figure, axes = new_figure((9, 5))
-    numbers, scores = [int(row.iteration) for row in rows], [row.f1 for row in rows]
+    complete = [(trial.number, trial.value) for trial in study.trials if trial.state.name == "COMPLETE"]
+    numbers, scores = zip(*complete)
     axes.step(numbers, list(itertools.accumulate(scores, max)), where="post", color="#999999", label="the best so far")
     axes.plot(numbers, scores, "o", color="#4477aa", label="complete")
     given_up = [
-        (number, max(trial.intermediate_values.values()))
-        for number, trial in _in_order(optuna, study)
-        if trial.state == optuna.trial.TrialState.PRUNED and trial.intermediate_values
+        (trial.number, max(trial.intermediate_values.values()))
+        for trial in study.trials
+        if trial.state.name == "PRUNED" and trial.intermediate_values
     ]
     if given_up:
         axes.plot(*zip(*given_up), "x", color="#cc6677", label="given up, at its best")

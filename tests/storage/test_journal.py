@@ -99,6 +99,13 @@ def test_other_settings_are_refused_and_nothing_is_lost(tmp_path):
         journal.add(b"a", b"1")
     with pytest.raises(UsageError, match=r"^things\.tsv was begun with ⟦top⟧ 1, but this call has 2;"):
         opened(tmp_path / "j", {**SETTINGS, "top": 2})
+
+    class Search(Journal):
+        anew = "fresh"
+
+    for kind, anew in ((Journal, "overwrite"), (Search, "fresh")):
+        with pytest.raises(UsageError, match=f"use the same options, choose another ⟦output⟧ or pass ⟦{anew}⟧"):
+            kind(str(tmp_path / "j"), "things", {})
     with opened(tmp_path / "j") as journal:
         assert journal.content(b"a") == b"1"
     with pytest.raises(UsageError, match="is of another stage"):

@@ -1,10 +1,12 @@
-"""Runs' directories, and the states that lie in them."""
+"""Runs' directories."""
 
-import numpy as np
+import json
+import os
+
 import pytest
 
-from lib.errors import UsageError, WorkError
-from lib.storage import runs, states
+from lib.errors import UsageError
+from lib.storage import runs
 
 
 def test_a_run_is_named_after_its_settings_in_any_order():
@@ -53,25 +55,9 @@ def test_drafts_of_killed_processes_go(tmp_path):
         ]
 
 
-def test_a_state_comes_back_as_it_was(tmp_path):
-    path = str(tmp_path / "state.npz")
-    assert states.load_state(path) == (None, None)
-    groups = {"many": [np.arange(3.0), np.float32(7)], "none": [], "more": [np.array([2**60])]}
-    states.save_state(path, {"epoch": 3, "best": -np.inf}, groups)
-    facts, found = states.load_state(path)
-    assert facts == {"epoch": 3, "best": -np.inf}
-    assert set(found) == {"many", "more"}
-    for name, arrays in found.items():
-        for array, expected in zip(arrays, groups[name]):
-            np.testing.assert_array_equal(array, expected)
-            assert array.dtype == np.asarray(expected).dtype
-
-
-@pytest.mark.parametrize("share", [0.0, 0.5, 0.99])
-def test_a_state_that_is_cut_short_is_told(tmp_path, share):
-    path = tmp_path / "state.npz"
-    states.save_state(str(path), {}, {"a": [np.zeros(1000)]})
-    content = path.read_bytes()
-    path.write_bytes(content[: int(share * len(content))])
-    with pytest.raises(WorkError, match="state.npz is damaged"):
-        states.load_state(str(path))
+def test_settings_are_recorded_also_those_with_names_that_are_not_utf_8(tmp_path):
+    run = runs.find_run(str(tmp_path), "ab")
+    (tmp_path / "ab-best").mkdir()
+    runs.write_settings(run, {"command": [os.fsdecode(b"\xff.tfr"), "é"]})
+    text = (tmp_path / "ab-best" / "training-settings.json").read_text(encoding="utf-8")
+    assert "é" in text and json.loads(text)["command"] == [os.fsdecode(b"\xff.tfr"), "é"]

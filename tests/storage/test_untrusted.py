@@ -25,7 +25,6 @@ from lib.storage.untrusted import (
     refusing,
     whole_number,
 )
-from lib.training.hyperparameters import KEYS, Hyperparameters, parse_settings, ranges_of
 
 many = settings(
     derandomize=True,
@@ -158,20 +157,6 @@ def test_any_text_as_a_table(kind, text):
 
 
 @many
-@given(st.dictionaries(st.sampled_from([key.name for key in KEYS]), any_json))
-def test_any_settings_of_a_log(changes):
-    whole = {key.name: getattr(Hyperparameters(), key.attribute) for key in KEYS}
-    for values in (changes, {**whole, **changes}):
-        for parse in (parse_settings, ranges_of):
-            try:
-                found = parse(json.dumps(values))
-            except ValueError as error:
-                assert type(error) is ValueError and str(error)
-            else:
-                assert isinstance(found, (dict, Hyperparameters))
-
-
-@many
 @given(st.dictionaries(names, lines.filter(bool), min_size=1, max_size=5))
 def test_images_of_any_name_are_sorted_into_folders_of_any_name(categories):
     from lib.prediction.sorting import INDEX, sort_images
@@ -212,10 +197,6 @@ def test_numbers_and_json_that_python_itself_gives_up_on(tmp_path):
         with pytest.raises(ValueError, match="is not of the form|something else") as error:
             parse_class_numbers(text)
         assert len(str(error.value)) < 200
-
-
-def _whole_settings():
-    return json.dumps({key.name: getattr(Hyperparameters(), key.attribute) for key in KEYS})
 
 
 @pytest.mark.parametrize("text", [DEEP, '{"FILE": "\\ud800.jpg", "PREDICTION": "a"}'])
@@ -312,45 +293,6 @@ def test_features_that_are_none(tmp_path):
         load(path)
 
 
-def test_states_that_are_none(tmp_path):
-    from lib.storage.states import load_state
-
-    path = str(tmp_path / "state.npz")
-    for facts in (DEEP.encode(), b"\xff", b"{"):
-        np.savez(path, facts=np.frombuffer(facts, "uint8"))
-        with pytest.raises(WorkError, match="state.npz is damaged .*--fresh"):
-            load_state(path)
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr(
-            "facts.npy",
-            b"\x93NUMPY\x01\x00\x76\x00"
-            + b"{'descr': '<f8', 'fortran_order': False, 'shape': (1<<50,)}".ljust(117)
-            + b"\n",
-        )
-    with pytest.raises(WorkError, match="state.npz is damaged"):
-        load_state(path)
-
-
-def test_a_search_in_a_folder_of_any_name_stays_in_it(tmp_path):
-    from lib.training.search import search
-
-    def train(settings, folder, watch):
-        watch([0.5])
-        return [0.5]
-
-    def say(message):
-        pass
-
-    here = tmp_path / "a?b=c{x}#%41'\n"
-    here.mkdir()
-    search(str(here), 1, {}, {}, 1, train, report=say)
-    assert os.listdir(tmp_path) == [here.name] and (here / "optimization-search.sqlite").exists()
-    (here / "optimization-search.sqlite").write_bytes(b"something else" * 100)
-    with pytest.raises(WorkError, match="optimization-search.sqlite holds no search .*--fresh"):
-        search(str(here), 2, {}, {}, 1, train, report=say)
-    search(str(here), 1, {}, {}, 1, train, fresh=True, report=say)
-
-
 def test_names_that_are_not_utf_8_are_told_and_recorded(tmp_path):
     from lib.storage.runs import find_run, write_settings
 
@@ -359,65 +301,6 @@ def test_names_that_are_not_utf_8_are_told_and_recorded(tmp_path):
     write_settings(run, {"command": [os.fsdecode(b"\xff.tfr"), "é"]})
     text = Path(run.file("settings.json")).read_text(encoding="utf-8")
     assert "é" in text and json.loads(text)["command"] == [os.fsdecode(b"\xff.tfr"), "é"]
-
-
-def written(change=None, drop=(), arrays=(), state=2):
-    """The bytes of a training's state with facts changed, facts or arrays dropped, arrays replaced."""
-    import io
-
-    from fuzz import trainer
-
-    with np.load(io.BytesIO(trainer()[1][state])) as file:
-        found = {name: file[name] for name in file.files}
-    facts = json.loads(found["facts"].tobytes())
-    for place, value in (change or {}).items():
-        holder = facts if place in facts else facts["progress"]
-        holder[place] = value
-    facts = {name: value for name, value in facts.items() if name not in drop}
-    found = {name: array for name, array in found.items() if name.split("/")[0] not in drop}
-    found.update(arrays, facts=np.frombuffer(json.dumps(facts).encode(), "uint8"))
-    with io.BytesIO() as file:
-        np.savez(file, **found)
-        return file.getvalue()
-
-
-def test_a_state_of_another_run_or_that_no_training_comes_to(tmp_path):
-    from fuzz import trainer
-
-    from lib.storage.runs import find_run
-
-    found, _ = trainer()
-    found._run = find_run(str(tmp_path), "0123")
-    os.mkdir(found._run.best)
-
-    def load(content):
-        Path(found._run.state).write_bytes(content)
-        found.load()
-
-    for state in range(3):
-        load(written(state=state))
-    load(written(drop=["run"]))  # as former versions wrote it
-    with pytest.raises(WorkError, match="training-state.npz is of another run, 4567-best; --fresh"):
-        load(written({"run": "4567-best"}))
-    history = {name: [0.5, 1.0] for name in found.now.history}
-    shape = found.best[0].shape
-    spoilt = [
-        *({"epoch": value} for value in ("x", -5, 1.5, 3, 5, True, None)),
-        *({"step": value} for value in (1.5, 10**9, -1, "1", 4)),
-        *({"history": value} for value in ([], {}, {**history, "more": [1.0, 1.0]}, {**history, "f1": [1.0]}, history)),
-        *({"best_epoch": value} for value in (10**6, 2, 0, -1, "1")),
-        *({"best": value} for value in (None, "1", 0.5, float("inf"))),
-        {"history": {**found.now.history, "f1": ["a", "b"]}},
-    ]
-    spoilt = [written(change) for change in spoilt]
-    spoilt += [written(drop=[name]) for name in ("weights", "optimizer", "layers", "best", "counts")]
-    for name in ("weights/0", "best/0"):
-        for array in (np.full(shape, np.nan, "float32"), np.ones((2, 2), "float32"), np.full(shape, "a")):
-            spoilt.append(written(arrays={name: array}))
-    spoilt += [written(arrays={"more/0": np.ones(2)}), written(arrays={"best/99": np.ones(2, "float32")})]
-    for content in spoilt:
-        with pytest.raises(WorkError, match="training-state.npz doesn't hold a state of this training; --fresh"):
-            load(content)
 
 
 def other_programs_database(path, *tables, number=0):
@@ -434,66 +317,6 @@ def other_programs_database(path, *tables, number=0):
 
 
 NOTES, SETTINGS = "CREATE TABLE notes (text TEXT)", "CREATE TABLE settings (text TEXT)"
-
-
-def search_here(folder, iterations=1, **options):
-    from lib.training.search import search
-
-    def train(settings, folder, watch):
-        watch([0.5])
-        return [0.5]
-
-    return search(str(folder), iterations, {}, {}, 1, train, report=lambda message: None, **options)
-
-
-@pytest.mark.parametrize("fresh", [False, True])
-@pytest.mark.parametrize(("tables", "number"), [((NOTES,), 0), (("CREATE TABLE studies (study_name)",), 0), ((), 7)])
-def test_another_programs_database_is_not_taken_for_a_search(fresh, tables, number, tmp_path):
-    path = tmp_path / "optimization-search.sqlite"
-    content = other_programs_database(path, *tables, number=number)
-    (tmp_path / "optimization-trainings").mkdir()
-    with pytest.raises(UsageError, match="optimization-search.sqlite is a database of another program; move it"):
-        search_here(tmp_path, fresh=fresh)
-    assert path.read_bytes() == content and (tmp_path / "optimization-trainings").exists()
-
-
-def test_a_search_of_a_former_version_is_gone_on_with(tmp_path):
-    import sqlite3
-
-    search_here(tmp_path)
-    database = sqlite3.connect(tmp_path / "optimization-search.sqlite")
-    assert database.execute("PRAGMA application_id").fetchone() != (0,)
-    database.execute("PRAGMA application_id = 0")
-    database.close()
-    search_here(tmp_path, 2)
-    assert (tmp_path / "optimization-log.tsv").read_text().count("\n") == 3
-
-
-def test_a_search_on_a_full_disk_says_so_and_goes_on_later(tmp_path, monkeypatch):
-    import sqlite3
-
-    connect = sqlite3.connect
-
-    def full(pages):
-        def connect_to_a_full_disk(*arguments, **options):
-            database = connect(*arguments, **options)
-            database.execute(f"PRAGMA max_page_count = {pages}")
-            return database
-
-        monkeypatch.setattr(sqlite3, "connect", connect_to_a_full_disk)
-
-    words = r"optimization-search.sqlite can't be written \(database or disk is full\); rerun the same command"
-    full(3)
-    with pytest.raises(WorkError, match=words):
-        search_here(tmp_path)
-    monkeypatch.setattr(sqlite3, "connect", connect)
-    search_here(tmp_path)
-    full(1)  # no more than there are
-    with pytest.raises(WorkError, match=words):
-        search_here(tmp_path, 20)
-    monkeypatch.setattr(sqlite3, "connect", connect)
-    search_here(tmp_path, 3)
-    assert (tmp_path / "optimization-log.tsv").read_text().count("\n") >= 4
 
 
 @pytest.fixture
@@ -642,16 +465,10 @@ def write_npz(path, arrays, packing=None):
 
 def test_arrays_that_are_pickles_are_not_unpickled(tmp_path):
     from lib.data.embeddings import load
-    from lib.storage.states import load_state
 
     path, made = str(tmp_path / "a.npz"), tmp_path / "made"
     pickled = np.empty(1, object)
     pickled[0] = Touch(str(made))
-    facts = np.frombuffer(b"{}", "uint8")
-    for arrays in ({"facts": facts, "weights/0": pickled}, {"facts": pickled}):
-        write_npz(path, arrays)
-        with pytest.raises(WorkError, match=r"a.npz is damaged .*--fresh"):
-            load_state(path)
     good = {"embeddings": np.zeros((1, 2), "float32"), "paths": np.array(["a"]), "settings": np.array("{}")}
     write_npz(path, good)
     assert load(path).paths.tolist() == ["a"]
@@ -668,7 +485,6 @@ def test_arrays_that_are_pickles_are_not_unpickled(tmp_path):
 
 def test_arrays_packed_to_fill_the_memory(tmp_path):
     from lib.data.embeddings import load
-    from lib.storage.states import load_state
 
     path, count = str(tmp_path / "a.npz"), (65 << 20) // 4
     large = {
@@ -685,10 +501,6 @@ def test_arrays_packed_to_fill_the_memory(tmp_path):
         write_npz(path, small, {"paths": packing})
         with pytest.raises(UsageError, match="a.npz holds no features of images"):
             load(path)
-    for packing in (zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
-        write_npz(path, {"facts": np.frombuffer(b"{}", "uint8")}, {"facts": packing})
-        with pytest.raises(WorkError, match="a.npz is damaged .it is packed"):
-            load_state(path)
 
 
 def test_records_of_which_none_can_be_read(tmp_path):

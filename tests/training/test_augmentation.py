@@ -107,7 +107,7 @@ def test_the_ranges_of_what_is_drawn():
 
 
 def test_swapped_ranges_are_the_same():
-    for one, other in zip(draw(1, 0, 0, 9, (1.0, 0.08), (1.33, 0.75)), draw(1, 0, 0, 9, (0.08, 1.0), (0.75, 1.33))):
+    for one, other in zip(draw(1, 0, 0, 9, ((1.0, 0.08), (1.33, 0.75))), draw(1, 0, 0, 9, ((0.08, 1.0), (0.75, 1.33)))):
         np.testing.assert_array_equal(one, other)
 
 
@@ -199,7 +199,7 @@ def test_changes_come_in_the_logs_order():
     order = ("left_right", "rotate_one", "rotate_three", "rotate_two", "shear_x", "shear_y", "translate_x")
     order += ("translate_y", "up_down", "gaussian_noise", "invert", "solarize_add")
     made = search(**dict.fromkeys(order, 1.0))
-    drawn = draw(1, 0, 0, 1, search=made)
+    drawn = draw(1, 0, 0, 1, hyperparameters=made)
     expected = images
     for name in order:
         expected = change(expected, drawn.changes, drawn.noises, search(**{name: 1.0}))
@@ -209,7 +209,7 @@ def test_changes_come_in_the_logs_order():
 def test_changes_are_drawn_as_probably_and_as_strongly_as_asked():
     given = {name: 0.1 + 0.05 * number for number, name in enumerate(CHANGES)}
     made = search(**given, shear_y_proportion=0.3, gaussian_noise_sd_max=0.5)
-    drawn = draw(1, 2, 3, 20_000, search=made)
+    drawn = draw(1, 2, 3, 20_000, hyperparameters=made)
     for number, name in enumerate(CHANGES):
         assert (drawn.changes[:, number] != 0).mean() == pytest.approx(given[name], abs=0.015), name
     amounts = dict(zip(CHANGES, drawn.changes.T))
@@ -221,7 +221,7 @@ def test_changes_are_drawn_as_probably_and_as_strongly_as_asked():
 
 
 def test_changes_leave_crops_and_mixtures_as_they_are():
-    plain, other = draw(1, 2, 3, 50), draw(1, 2, 3, 50, search=search(invert=0.5))
+    plain, other = draw(1, 2, 3, 50), draw(1, 2, 3, 50, hyperparameters=search(invert=0.5))
     for name in ("windows", "partners", "shares"):
         np.testing.assert_array_equal(getattr(plain, name), getattr(other, name))
     assert plain.changes.shape == (50, 0)

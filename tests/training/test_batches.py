@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from toys import write_records
+from trainings import images_of
 
-from lib.data.records import load_images, open_records
 from lib.training.augmentation import draw
 from lib.training.batches import feeds, mixed_examples, plain_feed, stacked, training_feed
 
 
 @pytest.fixture
 def images(tmp_path):
-    return load_images(open_records([write_records(tmp_path / "a.tfr", 30, 1)], "-t"))
+    return images_of(write_records(tmp_path / "a.tfr", 30, 1))
 
 
 @pytest.mark.parametrize("replicas", [2, 3])

@@ -2,11 +2,14 @@
 
 import json
 import math
+import os
 import re
 
 import pandas
 import pytest
 from conftest import ROOT
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from lib.errors import UsageError
 from lib.training.hyperparameters import (
@@ -121,7 +124,7 @@ def test_no_log_and_another_header(tmp_path):
 
 
 def test_ranges():
-    ranges = {key.name: ends for key, ends in ranges_of('{"invert": [0, 0.5], "batch": [3, 6], "mixup": 1}').items()}
+    ranges = ranges_of('{"invert": [0, 0.5], "batch": [3, 6], "mixup": 1}')
     assert ranges == {"invert": (0, 0.5), "batch": (3, 6), "mixup": (1, 1)}
     for text, words in (
         ("[]", "not a JSON object"),
@@ -147,3 +150,44 @@ def test_the_documentation_has_every_key_and_its_ranges():
         assert row[2] == f"{published[key.name]:g}"
         assert row[3] == f"{'above ' if key.positive else ''}{key.lowest:g} to {key.highest:g}"
         assert row[4] == (f"{low:g}" if low == high else f"{low:g} to {high:g}")
+
+
+any_json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.just(10**400),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=6), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@settings(
+    derandomize=True,
+    database=None,
+    deadline=None,
+    max_examples=150,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+@given(st.dictionaries(st.sampled_from([key.name for key in KEYS]), any_json))
+def test_any_json_is_settings_or_refused_in_a_clause(changes):
+    for values in (changes, {**PUBLISHED, **changes}):
+        for parse in (parse_settings, ranges_of):
+            try:
+                found = parse(json.dumps(values))
+            except ValueError as error:
+                assert type(error) is ValueError and str(error)
+            else:
+                assert isinstance(found, (dict, Hyperparameters))
+    assert parse_settings(json.dumps(PUBLISHED)) == Hyperparameters()
+
+
+def test_json_that_python_itself_gives_up_on():
+    for text in ("[" * 100_000, json.dumps({**PUBLISHED, "batch": 10**400}), '{"batch": ' + "9" * 5000 + "}"):
+        for parse in (parse_settings, ranges_of):
+            with pytest.raises(ValueError, match=r"not JSON|JSON object|SETTINGS|gives 'batch'|the key") as error:
+                parse(text)
+            assert len(str(error.value)) < 800
+
+
+def test_a_named_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "optimization-log.tsv")
+    with pytest.raises(UsageError, match=r"optimization-log.tsv can't be read as a table \(it is not a regular file"):
+        read_log(tmp_path)

@@ -3,23 +3,24 @@
 import dataclasses
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from toys import SIZE, linear_teacher, write_model, write_records, write_saved_model
+from trainings import images_of, messages
 
-from lib.cli.execution import Execution
-from lib.data.records import load_images, open_records
 from lib.errors import DivergenceError, UsageError, WorkError
 from lib.measures import metrics
 from lib.models.keras_files import load_model, save_model
+from lib.models.teacher_files import open_teacher
 from lib.system.devices import start_team
-from lib.training import student as distillation
 from lib.training.hyperparameters import Hyperparameters
-from lib.training.student import Settings, distill, distillation_loss
+from lib.training.inputs import open_data, open_trainee
+from lib.training.student import Settings, build_task, distillation_loss, train_student
 
-SEARCH = Hyperparameters(batch_power=3, learning_rate=0.01, distill_temperature=4.0, scale_low=0.5)
+HYPERPARAMETERS = Hyperparameters(batch_power=3, learning_rate=0.01, distill_temperature=4.0, scale_low=0.5)
 
 
 def divergence(teacher, student, temperature):
@@ -69,23 +70,21 @@ def files(tmp_path_factory):
     }
 
 
-def settings(files, **others):
+def settings(files, output, **others):
     sizes = {"teacher_size": 20, "student_size": SIZE}
-    return Settings(**{**files, "outputs": 3, "epochs": 3, "search": SEARCH, **sizes, **others})
+    return Settings(**{**files, "output": str(output), "categories": 3, "epochs": 3, "cpu": True, **sizes, **others})
 
 
-def run(made, folder, **others):
+def run(made, hyperparameters=HYPERPARAMETERS):
     """Distil; returns the directory of the run, its history and the messages."""
-    said = []
-    execution = Execution(cpu=True, **others)
-    model = distill(made, str(folder), execution, report=said.append, tell=said.append)
-    best = folder / model.split("/")[-2]
+    with messages() as said:
+        best = Path(train_student(made, hyperparameters)).parent
     return best, np.load(best / "training-history.npy", allow_pickle=True).item(), said
 
 
 def scores_of(path, files, temperature=4.0):
     """A student's metrics on the validation records, by other execution."""
-    images = load_images(open_records(files["validate"], "-v", 3))
+    images = images_of(*files["validate"])
     pixels = images.take(np.arange(len(images))).astype("float32")
     logits = load_model(path)(pixels, training=False).numpy()
     larger = tf.image.resize(pixels, (20, 20))
@@ -98,7 +97,7 @@ def scores_of(path, files, temperature=4.0):
 
 @pytest.mark.slow
 def test_the_student_learns_to_answer_as_its_teacher(files, tmp_path):
-    best, history, said = run(settings(files, epochs=6), tmp_path, evaluate_first=True)
+    best, history, said = run(settings(files, tmp_path, epochs=6, evaluate_first=True))
     (before,) = re.findall(r"Before training: .*agreement ([\d.]+)", "\n".join(said))
     assert float(before) < 0.7 and max(history["val_agreement"]) > 0.9
     assert history["loss"][-1] < 0.7 * history["loss"][0]
@@ -110,46 +109,52 @@ def test_the_student_learns_to_answer_as_its_teacher(files, tmp_path):
         assert history[f"val_{name}"][highest] == pytest.approx(value, rel=1e-3), name
     assert f"epoch {highest + 1}" in said[-1]
     recorded = json.loads((best / "training-settings.json").read_text())
-    assert recorded["settings"]["search"]["distill_temperature"] == 4.0
+    assert recorded["hyperparameters"]["distill_temperature"] == 4.0
     assert len(recorded["inputs"][files["teacher"]]) == 64
     assert load_model(best / "best-model.keras").image_size == SIZE
-    _, _, said = run(settings(files, epochs=6), tmp_path)
+    _, _, said = run(settings(files, tmp_path, epochs=6))
     assert said == ["The run is already complete."]
 
 
 def test_a_step_is_as_the_log_says_and_both_see_the_same(files, tmp_path):
     names = ("left_right", "up_down", "rotate_one", "shear_x", "translate_y", "gaussian_noise", "solarize_add")
-    search = dataclasses.replace(
-        SEARCH,
+    hyperparameters = dataclasses.replace(
+        HYPERPARAMETERS,
         **{**dict.fromkeys(names, 0.5), "clr_step": 2.5, "learning_rate": 0.02, "weight_decay": 0.003},
         **dict.fromkeys(("scale_low", "scale_high"), 0.16),
         **dict.fromkeys(("ratio_low", "ratio_high"), 4.0),
     )
     teacher = write_saved_model(tmp_path / "teacher", first_pixel)
-    made = settings(files, search=search, teacher=teacher, teacher_size=SIZE)
-    task, conduct, _ = distillation._prepare(
-        made, Execution(cpu=True), None, start_team(cpu=True), lambda message: None
+    made, team = settings(files, tmp_path, teacher=teacher, teacher_size=SIZE), start_team(cpu=True)
+    trainee = open_trainee(made, "student", "student_size", team.strategy)
+    data, teach = open_data(made, 3, team, 8), open_teacher(teacher, 3, SIZE)
+    task = build_task(made, hyperparameters, team, trainee, teach, data)
+    assert (task.training.steps, task.validation.steps, task.batch, task.monitor, made.patience) == (
+        6,
+        3,
+        8,
+        "val_f1",
+        16,
     )
-    assert (task.steps, task.batch, conduct.patience, conduct.epochs, conduct.monitor) == (6, 8, 16, 3, "val_f1")
-    assert task.taught and not task.penalised  # the penalties are no part of this loss
+    assert task.taught
     rates = [0.005, 0.02, 0.005, 0.0125]  # half a cycle is 2.5 * 8 steps
     schedule = task.optimizer._learning_rate
     np.testing.assert_allclose([schedule(step) for step in (0, 20, 40, 60)], rates, rtol=1e-5)
     assert task.optimizer.weight_decay == 0.003
-    feed = task.feed(0, 0, 0, 1)
+    feed = task.training.feed(0, 0, 0, 1)
     top, left, bottom, right = feed.windows.T
     np.testing.assert_allclose([bottom - top, right - left], [[0.2] * 8, [0.8] * 8], rtol=1e-4)
     assert feed.changes.any() and feed.shares.all()
-    examples = task.examples(feed)
+    examples = task.training.examples(feed)
     np.testing.assert_allclose(examples.teacher, examples.pixels[:, 0, 0] / 255, atol=1e-5)
-    assert not np.allclose(examples.teacher, task.examples(task.feed(0, 1, 0, 1)).teacher)
+    assert not np.allclose(examples.teacher, task.training.examples(task.training.feed(0, 1, 0, 1)).teacher)
 
 
 @pytest.mark.slow
 def test_other_monitors_choose_another_epoch(files, tmp_path):
     found = {}
     for monitor, choose in (("val_loss", np.argmin), ("agreement", np.argmax)):
-        best, history, said = run(settings(files, epochs=8, monitor=monitor), tmp_path)
+        best, history, said = run(settings(files, tmp_path, epochs=8, monitor=monitor))
         values = history["val_agreement" if monitor == "agreement" else monitor]
         found[monitor] = int(choose(values))
         assert said[-1].endswith(f"is {values[found[monitor]]:.4f}, that of epoch {found[monitor] + 1}.")
@@ -160,9 +165,9 @@ def test_other_monitors_choose_another_epoch(files, tmp_path):
 
 @pytest.mark.slow
 def test_the_square_of_the_temperature(files, tmp_path):
-    slow = dataclasses.replace(SEARCH, learning_rate=1e-9)
-    _, plain, _ = run(settings(files, epochs=1, search=slow), tmp_path)
-    _, squared, _ = run(settings(files, epochs=1, search=slow, temperature_squared=True), tmp_path)
+    slow = dataclasses.replace(HYPERPARAMETERS, learning_rate=1e-9)
+    _, plain, _ = run(settings(files, tmp_path, epochs=1), slow)
+    _, squared, _ = run(settings(files, tmp_path, epochs=1, temperature_squared=True), slow)
     assert squared["loss"][0] == pytest.approx(16 * plain["loss"][0], rel=1e-3)
     assert squared["val_loss"][0] == pytest.approx(16 * plain["val_loss"][0], rel=1e-3)
 
@@ -173,12 +178,12 @@ def test_all_changes_together_a_keras_teacher_and_no_room(files, tmp_path, monke
 
     names = ("left_right", "up_down", "rotate_one", "rotate_two", "rotate_three", "shear_x", "shear_y")
     others = ("translate_x", "translate_y", "gaussian_noise", "invert", "solarize_add")
-    search = dataclasses.replace(SEARCH, **dict.fromkeys((*names, *others), 0.3))
+    hyperparameters = dataclasses.replace(HYPERPARAMETERS, **dict.fromkeys((*names, *others), 0.3))
     teacher = write_model(tmp_path / "teacher.keras")
-    made = settings(files, epochs=2, search=search, teacher=teacher, teacher_size=SIZE, mixup=0.5)
-    _, expected, _ = run(made, tmp_path)
+    made = settings(files, tmp_path, epochs=2, teacher=teacher, teacher_size=SIZE, mixup=0.5)
+    _, expected, _ = run(made, hyperparameters)
     monkeypatch.setattr(records, "choose_cache", lambda need: "none")
-    _, history, said = run(made, tmp_path, fresh=True, cache="memory")
+    _, history, said = run(dataclasses.replace(made, fresh=True, cache="memory"), hyperparameters)
     assert any("they are recomputed in each epoch" in message for message in said)
     for name, values in expected.items():
         np.testing.assert_allclose(history[name], values, rtol=1e-3, err_msg=name)
@@ -187,7 +192,7 @@ def test_all_changes_together_a_keras_teacher_and_no_room(files, tmp_path, monke
 
 @pytest.mark.slow
 def test_without_a_teacher_the_labels_teach(files, tmp_path):
-    _, history, _ = run(settings(files, epochs=12, teacher=None, teacher_size=SIZE), tmp_path)
+    _, history, _ = run(settings(files, tmp_path, epochs=12, teacher=None))
     assert "agreement" not in history and max(history["val_f1"]) > 0.6
     assert history["loss"][-1] < history["loss"][0]
 
@@ -204,10 +209,9 @@ def test_what_watches_is_called_after_each_epoch_and_can_end_it(files, tmp_path)
 
     seen = []
     with pytest.raises(EnoughError):
-        distill(settings(files), str(tmp_path), Execution(cpu=True), report=lambda message: None, watch=watch)
+        train_student(settings(files, tmp_path), HYPERPARAMETERS, watch)
     assert [len(values) for values in seen] == [1, 2]
-    said = []
-    distill(settings(files), str(tmp_path), Execution(cpu=True), report=said.append)
+    _, _, said = run(settings(files, tmp_path))
     assert any(message.startswith("Resuming after 2 of at most 3 epochs.") for message in said)
 
 
@@ -219,24 +223,23 @@ def test_what_is_no_number_is_told_with_what_would_help(files, tmp_path):
     with pytest.raises(
         DivergenceError, match="infinite or NaN in epoch 1 at step 1; .*: try a lower learningRate in the log"
     ):
-        run(settings(files, student=str(tmp_path / "student.keras")), tmp_path)
+        run(settings(files, tmp_path, student=str(tmp_path / "student.keras")))
     teacher = write_saved_model(tmp_path / "teacher", lambda pixels: pixels[:, :, 0, 0] * np.nan, 20)
-    with pytest.raises(
-        WorkError, match="-m/--model: .*teacher gives infinite or NaN outputs for images of -v/--validate"
-    ):
-        run(settings(files, teacher=teacher), tmp_path)
+    with pytest.raises(WorkError, match="teacher gives infinite or NaN outputs for images of ⟦validate⟧") as error:
+        run(settings(files, tmp_path, teacher=teacher))
+    assert error.value.setting == "teacher"
 
 
 @pytest.mark.parametrize(
-    ("others", "message"),
+    ("others", "power", "setting", "message"),
     [
-        ({"outputs": 4}, "-s/--student: .* has 3 outputs where 4 are needed"),
-        ({"teacher_size": 30}, "-m/--model: .*takes images of 3 x 20 x 20 .*, not 3 x 30 x 30; --image"),
-        ({"teacher_output": "logits"}, "-m/--model: --teacher-output: .*has no output 'logits', only output"),
-        ({"search": dataclasses.replace(SEARCH, batch_power=6)}, r"-l/--log: the batch size 2\^6: 64 is more than the"),
+        ({"categories": 4}, 3, "student", "has 3 outputs where 4 are needed"),
+        ({"teacher_size": 30}, 3, "teacher", "takes images of 3 x 20 x 20 .*, not 3 x 30 x 30"),
+        ({"teacher_output": "logits"}, 3, None, "has no output 'logits', only output"),
+        ({}, 6, "log", "a batch of 64 is more than the 50 records of ⟦train⟧"),
     ],
 )
-def test_settings_that_do_not_fit(files, tmp_path, others, message):
-    with pytest.raises(UsageError, match=message):
-        run(settings(files, **others), tmp_path)
-    assert not list(tmp_path.glob("*/best-model.keras"))
+def test_settings_that_do_not_fit(files, tmp_path, others, power, setting, message):
+    with pytest.raises(UsageError, match=message) as error:
+        run(settings(files, tmp_path, **others), dataclasses.replace(HYPERPARAMETERS, batch_power=power))
+    assert setting in (None, error.value.setting) and not list(tmp_path.glob("*/best-model.keras"))

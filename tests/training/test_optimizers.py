@@ -1,4 +1,4 @@
-"""The cyclical learning rate: golden values, and it serialises."""
+"""The optimizers' cyclical learning rate: golden values, and it serialises."""
 
 import json
 
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from lib.training.schedules import CyclicalLearningRate
+from lib.training.optimizers import CyclicalLearningRate
 
 
 def test_golden_rates(shared):
