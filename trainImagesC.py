@@ -35,7 +35,16 @@ RECIPES = (
 def options(documentation=__doc__):
     """The command line's options, below a script's docstring."""
     made = parser(documentation, Settings)
-    add, count = made.add_argument_group("model and records").add_argument, whole_number(1)
+    add_files(made)
+    add_training(made)
+    add_losses(made)
+    add_execution_options(made)
+    return made
+
+
+def add_files(made):
+    """Add what is trained, and on what."""
+    add = made.add_argument_group("model and records").add_argument
     file, files = {"type": existing_file, "metavar": "FILE"}, {"type": record_files, "metavar": "FILES"}
     add("-m", "--model", required=True, help="the .keras file to start from", **file)
     categories = {"dest": "categories", "type": whole_number(2), "metavar": "COUNT"}
@@ -48,23 +57,30 @@ def options(documentation=__doc__):
     add("-s", "--smooth", dest="train_from", metavar="LAYER", help=layer)
     models = "also save the model of each epoch, for a soup"
     add("-Q", "--quantity", dest="save_epochs", action="store_true", help=models)
-    add("--keep", type=count, metavar="COUNT", help="with -Q, keep only this many, the best")
+    add("--keep", type=whole_number(1), metavar="COUNT", help="with -Q, keep only this many, the best")
 
-    add = made.add_argument_group("training").add_argument
+
+def add_training(made):
+    """Add how it is trained."""
+    add, count = made.add_argument_group("training").add_argument, whole_number(1)
     recipe = {"dest": "recipe", "type": parsed(check_recipe), "metavar": "LOSS+clr+OPTIMIZER"}
     add("-f", "--function", help=RECIPES, **recipe)
     add("-b", "--batch", type=count, metavar="COUNT", help="images per step (%(default)s)")
     add("-e", "--epochs", type=count, metavar="COUNT", help="maximum number of epochs (%(default)s)")
     side = {"dest": "size", "type": whole_number(4, 8192), "metavar": "PIXELS"}
     add("-i", "--input", help="side of the images (%(default)s)", **side)
-    share, above_0, below_4 = (number(0, most, ends=False) for most in (1, None, 4))
+    share = number(0, 1, ends=False)
     rate = "maximum learning rate (%(default)s, between 0 and 1)"
     add("-l", "--learning", dest="learning_rate", type=share, metavar="RATE", help=rate)
     add("-d", "--decay", type=share, metavar="DECAY", help="weight decay of aw and sgd (%(default)s, between 0 and 1)")
     seed = {"dest": "seed", "type": whole_number(0, 2**32), "metavar": "SEED"}
     add("-r", "--random", help="seed (%(default)s)", **seed)
 
+
+def add_losses(made):
+    """Add the parameters of losses and of remix."""
     add, numbers = made.add_argument_group("losses and rare categories").add_argument, class_numbers
+    share, above_0, below_4 = (number(0, most, ends=False) for most in (1, None, 4))
     counts, weights = "images in each category (those of -t)", "weight of each category's loss"
     add("-y", "--ycount", dest="class_counts", type=numbers, metavar="{0:10,…}", help=counts)
     add("-w", "--weight", dest="class_weights", type=numbers, metavar="{0:1.0,…}", help=weights)
@@ -81,8 +97,6 @@ def options(documentation=__doc__):
     kappa, tau = {"dest": "remix_kappa", "type": above_0}, {"dest": "remix_tau", "type": number(0, 1)}
     add("-k", "--kappa", metavar="κ", help="of remix (%(default)s, above 0)", **kappa)
     add("-u", "--tau", metavar="τ", help="of remix (%(default)s, from 0 to 1)", **tau)
-    add_execution_options(made)
-    return made
 
 
 def main(argv=None, documentation=__doc__, patience=Settings.patience):

@@ -1,6 +1,6 @@
-"""A run's directory: where it is, what lies in it, and who may write there.
+"""A run's directory: its place, its layout, and who may write there.
 
-A run is one training, distilling or soup. Its directory follows from its settings and from the content of its inputs,
+A run is one training, distillation or soup. Its directory follows from its settings and from the content of its inputs,
 so that the same command finds it again.
 """
 
@@ -23,8 +23,8 @@ class Run(NamedTuple):
     """The places of a run's files.
 
     Attributes:
-        best: the directory with what it results in.
-        intermediate: that with a model for each epoch, made when there is one.
+        best: the directory of its results.
+        intermediate: the directory with a model of each epoch, made for the first.
         kind: how the names of its files begin: `training`, `soup`.
     """
 
@@ -38,12 +38,12 @@ class Run(NamedTuple):
 
     @property
     def model(self):
-        """The model that it results in, which is there when it is complete and not before."""
+        """The model that it results in, which exists once it is complete."""
         return os.path.join(self.best, "soup-model.keras" if self.kind == "soup" else "best-model.keras")
 
     @property
     def state(self):
-        """What it goes on from when it was stopped."""
+        """What it resumes from after it was stopped."""
         return self.file("state.npz")
 
     def epoch_model(self, epoch):
@@ -73,16 +73,16 @@ def find_run(output, name, kind="training"):
 
 @contextlib.contextmanager
 def reserved(run, fresh=False):
-    """Have a run's directory, made if it is not there, for oneself while the block runs.
+    """Make a run's directory, if it doesn't exist, and lock it while the block runs.
 
     One that was made for a call which turns out to be wrong is removed again.
 
     Args:
         run: the `Run`.
-        fresh: remove what there is of it.
+        fresh: remove all earlier files of it.
 
     Raises:
-        UsageError: another process is at it.
+        UsageError: another process has locked it.
     """
     made = not os.path.isdir(run.best)
     os.makedirs(run.best, exist_ok=True)
@@ -117,7 +117,7 @@ def _empty(run):
 
 
 def _tidy(run):
-    """Remove the drafts of processes that were killed; none is at work, since the run is ours."""
+    """Remove the temporary files of processes that were killed; the lock is ours, so nobody needs them."""
     for folder in filter(os.path.isdir, (run.best, run.intermediate)):
         for entry in os.scandir(folder):
             if re.fullmatch(r".*\.\d+\.tmp", entry.name) and entry.is_file(follow_symlinks=False):
@@ -137,6 +137,6 @@ def complete(run):
 
 
 def write_settings(run, settings):
-    """Write what a run was told and ran on, for people and programs to read, as JSON."""
+    """Write the settings of a run, and on what it ran, as JSON for people and programs to read."""
     with whole_file(run.file("settings.json")) as file:
         file.write(json_text(settings) + "\n")

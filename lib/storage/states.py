@@ -1,4 +1,4 @@
-"""The state of a stopped training: named arrays and facts in one file that is there whole or not at all."""
+"""The state of a stopped training: named arrays and facts in one file, which is written whole or not at all."""
 
 import json
 import zipfile
@@ -21,7 +21,7 @@ def save_state(path, facts, groups):
         groups: name -> list of arrays.
 
     Raises:
-        OSError: it can't be written; a former state is as it was.
+        OSError: it can't be written; the former state is unchanged.
     """
     arrays = {_FACTS: np.frombuffer(json.dumps(facts).encode(), "uint8")}
     for name, group in groups.items():

@@ -1,6 +1,7 @@
 """What a training step is fed with: each replica's part of a batch of records, in plain arrays."""
 
 import contextlib
+import functools
 from typing import Any, Callable, NamedTuple
 
 import numpy as np
@@ -29,8 +30,8 @@ class Phase(NamedTuple):
 
     Attributes:
         steps: how many batches it has.
-        feed: called with the number of a step from 0 (in training the epoch's before it), of a replica, and how many
-            replicas there are; returns that replica's part of the batch as a `NamedTuple` of arrays.
+        feed: called with the number of a step from 0 (in training after that of the epoch), the number of a replica
+            and the number of replicas; returns that replica's part of the batch as a `NamedTuple` of arrays.
         examples: from those as tensors to `Examples`, on the device.
         loss: from `Examples`, logits and the whole `lib.measures.losses.Batch` to float32 `(B,)`.
     """
@@ -69,25 +70,25 @@ class Plain(NamedTuple):
     Attributes:
         images: uint8 `(B, height, width, bands)`.
         categories: int32 `(B,)`.
-        kept: float32 `(B,)`: 1 for an image, 0 for what only fills the batch.
+        mask: float32 `(B,)`: 1 for an image, 0 for the padding of a last batch.
     """
 
     images: Any
     categories: Any
-    kept: Any
+    mask: Any
 
 
 class Taught(NamedTuple):
     """The same with a teacher's answers.
 
     Attributes:
-        images, categories, kept: as of `Plain`.
+        images, categories, mask: as of `Plain`.
         teacher: float32 `(B, classes)`: its logits.
     """
 
     images: Any
     categories: Any
-    kept: Any
+    mask: Any
     teacher: Any
 
 
@@ -121,6 +122,24 @@ def training_feed(images, indices, draws, replica=0, replicas=1):
     )
 
 
+def shuffled(images, seed, batch, **drawing):
+    """The `feed` of a `Phase` of training: all images in another order in each epoch, with what is drawn for them.
+
+    Args:
+        images: `lib.data.records.Images`.
+        seed: what order and draws follow from.
+        batch: images of a step; what is left over of an epoch's is dropped.
+        drawing: more arguments of `augmentation.draw`.
+    """
+    order = functools.lru_cache(maxsize=1)(functools.partial(augmentation.epoch_order, seed, count=len(images)))
+
+    def feed(epoch, step, *replica):
+        draws = augmentation.draw(seed, epoch, step, batch, **drawing)
+        return training_feed(images, order(epoch)[step * batch : (step + 1) * batch], draws, *replica)
+
+    return feed
+
+
 def plain_feed(images, start, batch, replica=0, replicas=1):
     """A replica's part of the batch of images, in their order, that begins with record `start`.
 
@@ -151,7 +170,7 @@ def mixed_examples(feed, size, classes, remix=None, hyperparameters=None):
     Args:
         feed: a `Feed` of tensors.
         size: the height and width of the result.
-        classes: how many there are.
+        classes: their number.
         remix: a function (labels, partners' labels, shares) -> labels; None for mixtures like the images'.
         hyperparameters: the `Hyperparameters` that the feed's changes were drawn by; None for none.
 
@@ -170,8 +189,8 @@ def mixed_examples(feed, size, classes, remix=None, hyperparameters=None):
 
 
 def plain_examples(feed, classes):
-    """What a `Plain` of tensors holds, as `Examples`; what only fills the batch has a label of zeros."""
-    return Examples(tf.cast(feed.images, "float32"), tf.one_hot(feed.categories, classes) * feed.kept[:, None])
+    """What a `Plain` of tensors holds, as `Examples`; padding has a label of zeros."""
+    return Examples(tf.cast(feed.images, "float32"), tf.one_hot(feed.categories, classes) * feed.mask[:, None])
 
 
 def feeds(strategy, items, make):
@@ -179,9 +198,9 @@ def feeds(strategy, items, make):
 
     Args:
         strategy: a `tf.distribute.Strategy`.
-        items: of what there is to be a feed each.
-        make: called with an item, the number of a replica and how many there are; returns that one's `NamedTuple` of
-            arrays.
+        items: what to make a feed of, each.
+        make: called with an item, the number of a replica and the number of replicas; returns that replica's
+            `NamedTuple` of arrays.
 
     Yields:
         What `strategy.run` takes as an argument, in the order of the items.

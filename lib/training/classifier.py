@@ -1,7 +1,6 @@
 """Training a classifier on records, from the settings of a command line to a saved model."""
 
 import dataclasses
-import functools
 from typing import Dict, Optional, Tuple
 
 from lib.errors import UsageError, concerning, option
@@ -15,7 +14,7 @@ class Classification:
 
     Attributes:
         model: the `.keras` file to begin with.
-        categories: how many there are.
+        categories: their number.
         train, validate: record files.
         output: the directory for the runs'.
         number_map: a table that gives categories other numbers.
@@ -202,15 +201,8 @@ def _weighted(loss, weights):
 
 def _training(settings, images, loss, counts):
     """The `Phase` of training: all images in random order, cropped and mixed, without a last partial batch."""
-    from lib.training.augmentation import draw, epoch_order, remix
-    from lib.training.batches import Phase, mixed_examples, training_feed
-
-    order = functools.lru_cache(maxsize=1)(functools.partial(epoch_order, settings.seed, count=len(images)))
-
-    def feed(epoch, step, *replica):
-        draws = draw(settings.seed, epoch, step, settings.batch)
-        indices = order(epoch)[step * settings.batch : (step + 1) * settings.batch]
-        return training_feed(images, indices, draws, *replica)
+    from lib.training.augmentation import remix
+    from lib.training.batches import Phase, mixed_examples, shuffled
 
     def relabel(labels, others, shares):
         return remix(labels, others, shares, counts, settings.remix_kappa, settings.remix_tau)
@@ -218,7 +210,8 @@ def _training(settings, images, loss, counts):
     def examples(feed):
         return mixed_examples(feed, settings.size, settings.categories, relabel if settings.remix else None)
 
-    return Phase(len(images) // settings.batch, feed, examples, loss)
+    steps = len(images) // settings.batch
+    return Phase(steps, shuffled(images, settings.seed, settings.batch), examples, loss)
 
 
 def _validation(settings, images, loss):

@@ -34,12 +34,12 @@ def read_history(path):
 
 
 def write_epochs(path, history, files):
-    """Write the table of the epochs whose models are kept.
+    """Write the table of all epochs, with the models of those that have one.
 
     Args:
-        path: where to.
+        path: the file to write.
         history: see `write_history`.
-        files: epoch from 1 -> its model's file name; epochs without one are listed with none.
+        files: epoch from 1 -> its model's file name.
     """
     rows = ((epoch, [files.get(epoch, ""), *values]) for epoch, values in enumerate(zip(*history.values()), start=1))
     with whole_file(path) as file:
@@ -57,7 +57,7 @@ def _text(value):
 
 
 def epochs_of(history):
-    """How many epochs there were."""
+    """The number of epochs."""
     return len(next(iter(history.values()), ()))
 
 

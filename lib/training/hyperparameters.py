@@ -27,7 +27,7 @@ class Key(NamedTuple):
         lowest, highest: what its value may be.
         positive: whether it may not be 0.
         whole: whether it is a whole number.
-        range: from where to where a search looks for it, unless told otherwise.
+        range: the default range of a search.
     """
 
     name: str
@@ -120,7 +120,7 @@ KEYS = (
     Key("GaussianNoise", "gaussian_noise"),
     Key("invert", "invert"),
     Key("solarizeAdd", "solarize_add"),
-    Key("mixup", "mixup", range=(1, 1)),  # since distilling mixes always, unless told otherwise
+    Key("mixup", "mixup", range=(1, 1)),  # since distilling always mixes by default
     Key("shearXproportion", "shear_x_proportion", range=(0.05, 0.3)),
     Key("shearYproportion", "shear_y_proportion", range=(0.05, 0.3)),
     Key("translateXproportion", "translate_x_proportion", range=(0.05, 0.3)),

@@ -325,7 +325,7 @@ class _Training:
         return os.path.basename(self._run.best)
 
     def resume(self):
-        """Go on from what was saved, if there is anything.
+        """Load the state that was saved, if any.
 
         Raises:
             WorkError: it is damaged, or not of this training.
@@ -356,7 +356,7 @@ class _Training:
             raise WorkError(f"{path} was written by {wrote}, and this is {runs}: use the former, or start {fresh}.")
 
     def _restore(self, facts, groups):
-        """Go on from a state. KeyError, TypeError, ValueError: it is not what `save` writes."""
+        """Take over a state. KeyError, TypeError, ValueError: it is not what `save` writes."""
         weights = self._task.model.weights
         self.step, self.history = facts["step"], facts["history"]
         self.best = groups.get("best", [])
@@ -374,7 +374,7 @@ class _Training:
             self._counters.assign(metrics.Counts(*groups["counts"]))
 
     def _compare_workers(self):
-        """Raise WorkError unless all workers go on from the same place."""
+        """Raise WorkError unless all workers resume at the same step."""
         strategy, place = self._task.team.strategy, self.epoch * self._task.training.steps + self.step
         mean = _sum(strategy, place) / strategy.num_replicas_in_sync
         if _sum(strategy, abs(place - mean)) > 0.001:

@@ -72,7 +72,7 @@ class _Journal(Journal):
 
 
 def search(settings, train=None):
-    """Try hyperparameters until there were so many iterations; go on with an earlier search of the same kind.
+    """Try hyperparameters until so many iterations are done; resume an earlier search with the same settings.
 
     Args:
         settings: `Settings`; in their `output` lie the log, the journal and the plot.
@@ -267,7 +267,7 @@ def _hyperparameters_of(parameters, ranges):
 
 
 def _write_log(study, ranges, folder):
-    """Write the log of the iterations that are complete, if there are any; returns its rows."""
+    """Write the log of the complete iterations, if any; returns its rows."""
     rows = [
         Row(str(trial.number), _hyperparameters_of(trial.params, ranges), trial.value)
         for trial in study.trials

@@ -1,7 +1,6 @@
 """Distilling a teacher into a student on records: the student learns to answer as it does (arXiv:1503.02531)."""
 
 import dataclasses
-import functools
 import logging
 from typing import Optional, Tuple
 
@@ -21,7 +20,7 @@ class Distillation:
     Attributes:
         student: the `.keras` file to begin with.
         teacher: the `.keras` file or SavedModel directory to learn from; None to learn from the records' labels.
-        categories: how many there are.
+        categories: their number.
         train, validate: record files.
         output: the directory for the runs', or for a search's log.
         teacher_output: which output of a SavedModel; see `open_teacher`.
@@ -174,15 +173,11 @@ def build_task(settings, hyperparameters, team, trainee, teach, data):
 
 def _open_trainee(settings, strategy):
     """The student as a `Trainee`."""
-    from lib.models.inference import try_out
     from lib.training.inputs import open_trainee
 
     trainee = open_trainee(settings, "student", "student_size", strategy)
     if not trainee.model.trainable_weights:
         raise UsageError(f"all layers of {settings.student} are frozen, so it can't learn.", "student")
-    with concerning("student"):
-        bands = trainee.template.input_shape[-1]
-        try_out(trainee.template, settings.student, (settings.student_size, settings.student_size, bands))
     return trainee
 
 
@@ -220,23 +215,18 @@ def _build_loss(settings, hyperparameters):
 
 def _training(settings, hyperparameters, images, teach, loss):
     """The `Phase` of training: images changed, cropped and mixed; teacher and student see the same."""
-    from lib.training.augmentation import draw, epoch_order
-    from lib.training.batches import Phase, mixed_examples, training_feed
+    from lib.training.batches import Phase, mixed_examples, shuffled
 
-    batch, crops = hyperparameters.batch, hyperparameters.crops
     size = settings.student_size if teach is None else settings.teacher_size
-    order = functools.lru_cache(maxsize=1)(functools.partial(epoch_order, settings.seed, count=len(images)))
-
-    def feed(epoch, step, *replica):
-        draws = draw(settings.seed, epoch, step, batch, crops, hyperparameters, settings.mixup)
-        return training_feed(images, order(epoch)[step * batch : (step + 1) * batch], draws, *replica)
 
     def examples(feed):
         mixed = mixed_examples(feed, size, settings.categories, hyperparameters=hyperparameters)
         answers = None if teach is None else teach(mixed.pixels)
         return mixed._replace(pixels=_resized(mixed.pixels, settings.student_size), teacher=answers)
 
-    return Phase(len(images) // batch, feed, examples, loss)
+    drawing = {"crops": hyperparameters.crops, "hyperparameters": hyperparameters, "mixup": settings.mixup}
+    feed = shuffled(images, settings.seed, hyperparameters.batch, **drawing)
+    return Phase(len(images) // hyperparameters.batch, feed, examples, loss)
 
 
 def _validation(settings, hyperparameters, images, teach, loss):

@@ -18,8 +18,8 @@ def build_scorer(strategy, model, phase, taught=False):
     Args:
         strategy: the `tf.distribute.Strategy` in whose scope the model was made.
         model: the Keras model.
-        phase: a `lib.training.batches.Phase` of the images as they are, a step each batch. Its arrays have `kept`,
-            float32 `(B,)`, 0 for what only fills the batch; the labels of that are 0.
+        phase: a `lib.training.batches.Phase` of the images as they are. Its arrays have a `mask`, float32 `(B,)`, 0 for
+            the padding of the last batch, whose labels are 0.
         taught: whether the examples hold a teacher's logits. If not, the penalties of the model's layers are part of
             the loss.
 
@@ -34,13 +34,13 @@ def build_scorer(strategy, model, phase, taught=False):
     def score_part(part):
         given = phase.examples(part)
         logits = tf.cast(model(given.pixels, training=False), "float32")
-        whole = Batch(tf.reduce_sum(given.labels, axis=0), tf.reduce_sum(part.kept))
+        whole = Batch(tf.reduce_sum(given.labels, axis=0), tf.reduce_sum(part.mask))
         if replicas > 1:
             whole = over_replicas(whole)
         losses = phase.loss(given, logits, whole)
         if not taught:
             losses += penalties(model)
-        counters.add(metrics.count(given.labels, logits, losses, part.kept, given.teacher))
+        counters.add(metrics.count(given.labels, logits, losses, part.mask, given.teacher))
 
     @tf.function
     def score_batch(part):

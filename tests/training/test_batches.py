@@ -48,7 +48,7 @@ def test_the_label_is_mixed_like_the_image(images):
 
 def test_the_last_batch_is_filled_and_says_so(images):
     parts = [plain_feed(images, 24, 8, replica, 2) for replica in range(2)]
-    np.testing.assert_array_equal(np.concatenate([part.kept for part in parts]), [1, 1, 1, 1, 1, 1, 0, 0])
+    np.testing.assert_array_equal(np.concatenate([part.mask for part in parts]), [1, 1, 1, 1, 1, 1, 0, 0])
     np.testing.assert_array_equal(parts[0].images, images.take(np.arange(24, 28)))
     np.testing.assert_array_equal(parts[1].images[:2], images.take(np.arange(28, 30)))
 

@@ -251,8 +251,8 @@ def test_a_loss_that_diverges_stops_it(files, tmp_path):
 
 
 def test_after_good_epochs_the_best_model_and_the_state_are_kept(files, tmp_path, monkeypatch):
-    def draw(seed, epoch, step, *others, drawn=augmentation.draw):
-        found = drawn(seed, epoch, step, *others)
+    def draw(seed, epoch, step, count, draw=augmentation.draw):
+        found = draw(seed, epoch, step, count)
         return found._replace(shares=found.shares * np.float32(np.nan if (epoch, step) == (2, 3) else 1))
 
     made = settings(files, tmp_path, epochs=4)
