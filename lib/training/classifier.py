@@ -20,7 +20,8 @@ class Classification:
         number_map: a table that gives categories other numbers.
         recipe: loss and optimizer; see `parse_recipe`.
         batch: images of a step.
-        epochs, patience: at most how many, and how many without a better validation macro F1.
+        epochs: at most how many.
+        patience: how many epochs without a better validation macro F1 end the training (early stopping).
         size: height and width that images are cropped and resized to for training.
         learning_rate: the highest.
         decay: the decoupled weight decay.

@@ -97,42 +97,42 @@ def fit(task, settings, run, watch: Optional[Callable] = None):
         KeyboardInterrupt and others: the process is to stop; the state is written.
     """
     with enough_memory(f"give a smaller {task.size}"):
-        training = _Training(task, settings, run)
-        training.resume()
+        trainer = _Trainer(task, settings, run)
+        trainer.resume()
         if task.team.chief:
-            _check_disk(task, run, settings.epochs - training.epoch)
-        if settings.evaluate_first and not training.begun:
-            line = f"Before training: {_line(training.score())}"  # on all workers
+            _check_disk(task, run, settings.epochs - trainer.epoch)
+        if settings.evaluate_first and not trainer.begun:
+            line = f"Before training: {_line(trainer.score())}"  # on all workers
             if task.team.chief:
                 results.info(line)
         with _records_of(task, settings, run) as write, postponed() as signalled:
             stopped = _agreement(task.team, signalled)
-            while training.epoch < settings.epochs and not early_stopping(training.history, task.monitor, settings):
-                rate = training.run_epoch(stopped)
+            while trainer.epoch < settings.epochs and not early_stopping(trainer.history, task.monitor, settings):
+                rate = trainer.run_epoch(stopped)
                 if rate is None:
-                    training.stop(signalled)
+                    trainer.stop(signalled)
                     return  # the signal acts when the block ends
-                write(training)
-                training.save()
-                log.info(training.epoch_line(rate))
+                write(trainer)
+                trainer.save()
+                log.info(trainer.epoch_line(rate))
                 if watch is not None:
-                    watch(training.history)
+                    watch(trainer.history)
             if task.team.chief:
-                training.finish()
-    history, best = training.history, best_epoch(training.history, task.monitor)
-    ended = f", the last {settings.patience} of them without improvement" if training.epoch < settings.epochs else ""
+                trainer.finish()
+    history, best = trainer.history, best_epoch(trainer.history, task.monitor)
+    ended = f", the last {settings.patience} of them without improvement" if trainer.epoch < settings.epochs else ""
     log.info(
-        f"Finished after {training.epoch} epochs{ended}: the best {task.monitor} is "
+        f"Finished after {trainer.epoch} epochs{ended}: the best {task.monitor} is "
         f"{history[task.monitor][best - 1]:.4f}, that of epoch {best}."
     )
 
 
 def early_stopping(history, monitor, settings):
-    """Whether to stop early: the last `patience` epochs brought no better value of the monitor."""
+    """Early stopping: whether the last `patience` epochs brought no better value of the monitor."""
     return epochs_of(history) - best_epoch(history, monitor) >= settings.patience
 
 
-class _Training:
+class _Trainer:
     """A training at work: the compiled step, and how far it is.
 
     Attributes:
@@ -420,39 +420,39 @@ def _sum(strategy, value):
 
 @contextlib.contextmanager
 def _records_of(task, settings, run):
-    """A function that writes what an epoch resulted in; called with the training after each, on all workers."""
+    """A function that writes what an epoch resulted in; called with the trainer after each, on all workers."""
     drawn = time.monotonic()
     tensorboard = settings.tensorboard and task.team.chief
 
-    def write(training):
+    def write(trainer):
         nonlocal drawn
-        weights = training.weights() if task.keep != 0 else None
+        weights = trainer.weights() if task.keep != 0 else None
         if not task.team.chief:
             return
         if weights is not None:
-            _save_epoch(task, run, training, weights)
-        write_history(run, training.history)
+            _save_epoch(task, run, trainer, weights)
+        write_history(run, trainer.history)
         if tensorboard:
-            write_events(training.epoch, {name: values[-1] for name, values in training.history.items()})
+            write_events(trainer.epoch, {name: values[-1] for name, values in trainer.history.items()})
         if time.monotonic() - drawn > _DRAW_SECONDS:
-            draw_history(run, training.history, task.monitor)
+            draw_history(run, trainer.history, task.monitor)
             drawn = time.monotonic()
 
     with tensorboard_events(run) if tensorboard else contextlib.nullcontext() as write_events:
         yield write
 
 
-def _save_epoch(task, run, training, weights):
+def _save_epoch(task, run, trainer, weights):
     """Save an epoch's model and list it; keep only the best ones."""
     os.makedirs(run.intermediate, exist_ok=True)
-    save_weights_as(task.template, weights, run.epoch_model(training.epoch))
-    ranked = ranked_epochs(training.history, task.monitor)
+    save_weights_as(task.template, weights, run.epoch_model(trainer.epoch))
+    ranked = ranked_epochs(trainer.history, task.monitor)
     best = ranked[: task.keep]
     for epoch in set(ranked) - set(best):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(run.epoch_model(epoch))
     files = {epoch: os.path.basename(run.epoch_model(epoch)) for epoch in best}
-    write_epochs(os.path.join(run.intermediate, "epochs.tsv"), training.history, files)
+    write_epochs(os.path.join(run.intermediate, "epochs.tsv"), trainer.history, files)
 
 
 def save_weights_as(template, weights, path):
