@@ -1,14 +1,11 @@
 """What a training begins with: the model and the records, opened and checked against each other."""
 
-import logging
 from typing import Any, NamedTuple
 
 from lib.data.records import check_bands, load_images, open_records, tell_left_out
 from lib.errors import UsageError, concerning, option
 from lib.models.inference import try_out
 from lib.models.keras_files import load_model
-
-log = logging.getLogger(__name__)
 
 
 class Trainee(NamedTuple):
@@ -98,7 +95,7 @@ def open_data(settings, bands, team, batch, batch_setting="batch", number_map=No
     )
     with concerning(batch_setting):
         _check_batch(batch, len(train), "usable images")
-    return Data(train, validate, tell_left_out((train, validate), log.info))
+    return Data(train, validate, tell_left_out((train, validate)))
 
 
 def _check_batch(batch, count, what):
