@@ -266,7 +266,8 @@ def test_the_page_of_labelled_records(window, tmp_path):
     path = tmp_path / "t.html"
     mistakes = [card for card in cards if card.true != card.answer]
     figures = [("Accuracy", "50.00 %")]
-    pages.write_evaluation_page(str(path), "Answers", [], groups, LABELS, figures, matrix, rows, (0.2, bins), mistakes)
+    measured = pages.Measured(figures, matrix, rows, 0.2, bins)
+    pages.write_evaluation_page(str(path), pages.Subject("Answers", [], LABELS), groups, measured, mistakes)
     for scheme, width in (("light", 1280), ("dark", 360)):
         window.look(width, 800, scheme)
         window.open(path)
@@ -301,7 +302,7 @@ def test_a_page_of_twenty_thousand_images_is_small_and_can_be_filtered(window, t
 
     groups = [pages.Group(label, 1177, [card(label, number) for number in range(300)]) for label in labels]
     path = tmp_path / "large.html"
-    pages.write_prediction_page(str(path), "Large", [], groups, [], labels)
+    pages.write_prediction_page(str(path), pages.Subject("Large", [], labels), groups, [])
     assert 12_000_000 < path.stat().st_size < 15_000_000
     window.open(path)
     assert window.text("#found") == "5,100 images here."

@@ -8,7 +8,7 @@ import hashlib
 import os
 import time
 import unicodedata
-from typing import NamedTuple, Optional, Sequence
+from typing import Mapping, NamedTuple, Optional, Sequence, Tuple
 from urllib.parse import quote
 
 import jinja2
@@ -27,7 +27,7 @@ class Card(NamedTuple):
     """An image on a page.
 
     Attributes:
-        name: as in the tables, see `lib.storage.names.escape_name`.
+        name: as in the tables, see `escape_name`.
         answer: what it was taken for.
         probability: of the answer, 0-1; None if that is not known.
         second, second_probability: the runner-up, empty and None if that is not known.
@@ -64,118 +64,104 @@ class Cell(NamedTuple):
     text: str
 
 
-def write_prediction_page(path, title, facts, groups, errors, labels, names=None, identity="", moment=None):
+class Subject(NamedTuple):
+    """What a page is about.
+
+    Attributes:
+        title: its title.
+        facts: pairs of text: what it was made from, and how.
+        labels: the categories, which an image can be corrected to.
+        names: a dictionary of label -> full name, of those that have one.
+        identity: what distinguishes this page from others, so that a browser can keep its corrections.
+        moment: when it was made, as of `time.localtime`; None for now.
+    """
+
+    title: str
+    facts: Sequence[Tuple[str, str]]
+    labels: Sequence[str]
+    names: Mapping[str, str] = {}
+    identity: str = ""
+    moment: Optional[time.struct_time] = None
+
+
+class Measured(NamedTuple):
+    """What was measured on labelled images.
+
+    Attributes:
+        figures: pairs of text: a figure's name and its value.
+        matrix: for each true category, for each answer, a `Cell`.
+        rows: for each category that has images: label, precision, recall, F1, images, average precision.
+        calibration_error: the expected calibration error.
+        bins: for each step of certainty that has images a dictionary of `left`, `width`, `certainty`, `right` and
+            `share`, all in percent.
+        absent: labels of categories without images.
+        weighted: whether the matrix has weights.
+    """
+
+    figures: Sequence[Tuple[str, str]]
+    matrix: Sequence[Sequence[Cell]]
+    rows: Sequence[tuple]
+    calibration_error: float
+    bins: Sequence[dict]
+    absent: Sequence[str] = ()
+    weighted: bool = False
+
+
+def write_prediction_page(path, subject, groups, errors):
     """Write the page of a folder's predictions.
 
     Args:
         path: the `.html` file, which appears whole or not at all.
-        title: its title.
-        facts: pairs of text: how the predictions were made.
+        subject: its `Subject`.
         groups: a `Group` for each category, also for those without images.
         errors: pairs of a name and the reason why the file could not be read.
-        labels: what an image can be corrected to.
-        names: a dictionary of label -> full name, of those that have one.
-        identity: what tells this page from others, so that a browser can keep its corrections.
-        moment: when it was made, as of `time.localtime`; None for now.
     """
     filled = [group.label for group in groups if group.count]
-    _write(
-        path,
-        "prediction.html",
-        title,
-        facts,
-        labels,
-        names or {},
-        identity,
-        moment,
-        groups=groups,
-        errors=list(errors),
-        most_errors=MOST_ERRORS,
-        places={label: place for place, label in enumerate(filled)},
-        total=sum(group.count for group in groups),
-    )
+    places = {label: place for place, label in enumerate(filled)}
+    content = {"errors": list(errors), "most_errors": MOST_ERRORS, "places": places}
+    _write(path, "prediction.html", subject, groups, content)
 
 
-def write_evaluation_page(
-    path,
-    title,
-    facts,
-    groups,
-    labels,
-    figures,
-    matrix,
-    rows,
-    bins,
-    mistakes,
-    absent=(),
-    weighted=False,
-    corrected=False,
-    identity="",
-    moment=None,
-):
+def write_evaluation_page(path, subject, groups, measured, mistakes, corrected=False):
     """Write the page of a model's answers to labelled records.
 
     Args:
-        path, title, facts, labels, identity, moment: see `write_prediction_page`.
+        path, subject: see `write_prediction_page`.
         groups: a `Group` for each true category.
-        figures: pairs of text: a figure's name and its value.
-        matrix: for each true category, for each answer, a `Cell`.
-        rows: for each category that there is: label, precision, recall, F1, images, average precision.
-        bins: the calibration error, and for each step of certainty that has images a dictionary of `left`, `width`,
-            `certainty`, `right` and `share`, all in percent.
+        measured: `Measured`.
         mistakes: `Card`s.
-        absent: labels of categories without images.
-        weighted: whether the matrix has weights.
         corrected: whether the cards' names are those of files, so that they can be corrected.
     """
-    _write(
-        path,
-        "evaluation.html",
-        title,
-        facts,
-        labels,
-        {},
-        identity,
-        moment,
-        groups=groups,
-        figures=figures,
-        matrix=matrix,
-        rows=rows,
-        calibration={"error": bins[0], "bins": bins[1]},
-        mistakes=mistakes,
-        absent=absent,
-        weighted=weighted,
-        corrected=corrected,
-        total=sum(group.count for group in groups),
-    )
+    content = {**measured._asdict(), "mistakes": mistakes, "corrected": corrected}
+    _write(path, "evaluation.html", subject, groups, content)
 
 
-def _write(path, template, title, facts, labels, names, identity, moment, **content):
+def _write(path, template, subject, groups, content):
     style, script = (_read(name) for name in ("page.css", "page.js"))
     # Nothing but these two and the pictures: whatever a file name holds, a browser will not run it.
     policy = (
         f"default-src 'none'; img-src data:; style-src '{_hash_of(style)}'; script-src '{_hash_of(script)}'; "
         "base-uri 'none'; form-action 'none'"
     )
-    choices = [{"value": label, "text": shown(label)} for label in labels]
     pictures = {}  # as text -> which one; filled while the page is made
     environment = _environment()
     environment.filters["kept"] = lambda data: pictures.setdefault(base64.b64encode(data).decode(), len(pictures))
-    page = environment.get_template(template)
-    parts = page.generate(
-        title=title,
-        facts=facts,
-        labels=labels,
-        index={label: place for place, label in enumerate(labels)},
-        choices=choices,
-        names=names,
-        prefix=common_folder(card.name for group in content["groups"] for card in group.cards),
-        identity=hashlib.sha256(identity.encode()).hexdigest()[:16],
-        date=time.strftime("%Y-%m-%d %H:%M", moment or time.localtime()),
+    parts = environment.get_template(template).generate(
+        title=subject.title,
+        facts=subject.facts,
+        labels=subject.labels,
+        index={label: place for place, label in enumerate(subject.labels)},
+        choices=[{"value": label, "text": shown(label)} for label in subject.labels],
+        names=subject.names,
+        prefix=common_folder(card.name for group in groups for card in group.cards),
+        identity=hashlib.sha256(subject.identity.encode()).hexdigest()[:16],
+        date=time.strftime("%Y-%m-%d %H:%M", subject.moment or time.localtime()),
         style=Markup(style),
         script=Markup(script),
         policy=policy,
         pictures=pictures,
+        groups=groups,
+        total=sum(group.count for group in groups),
         **content,
     )
     with whole_file(path) as file:
@@ -214,7 +200,7 @@ def shown(text):
     """A text for people: characters that can't be seen, or that turn the direction of others, become their numbers.
 
     Such as `‹U+202E›`, after which `gnp.exe` would read `exe.png`. Bytes that are not UTF-8 become `\\x` and two
-    hexadecimal digits, unless `lib.storage.names.escape_name` has done so already.
+    hexadecimal digits, unless `escape_name` has done so already.
     """
     return "".join(map(_shown, text))
 

@@ -6,7 +6,7 @@ import os
 import numpy as np
 
 from lib.data.thumbnails import make_thumbnails
-from lib.display.pages import Card, Cell, Group, link_to, write_evaluation_page
+from lib.display.pages import Card, Cell, Group, Measured, Subject, link_to, write_evaluation_page
 from lib.errors import UsageError
 from lib.measures.uncertainty import confusion_matrix
 from lib.storage.names import escape_name, unescape_name
@@ -39,22 +39,22 @@ def write_report(settings, evaluation):
         for place, label in enumerate(labels)
     ]
     found = ", ".join(records.files)
-    write_evaluation_page(
-        settings.report,
+    subject = Subject(
         f"Answers of {os.path.basename(settings.model)} to {', '.join(map(os.path.basename, records.files))}",
         [("Model", settings.model), ("Records", found)],
-        groups,
         labels,
+        identity=f"{settings.model} {found}",
+    )
+    measured = Measured(
         _figures(evaluation),
         _cells(evaluation),
         evaluation.rows,
-        (evaluation.calibration[0], _bins(*evaluation.calibration[1:])),
-        list(cards),
-        absent=evaluation.absent,
-        weighted=settings.class_weights is not None,
-        corrected=are_files,
-        identity=f"{settings.model} {found}",
+        evaluation.calibration[0],
+        _bins(*evaluation.calibration[1:]),
+        evaluation.absent,
+        settings.class_weights is not None,
     )
+    write_evaluation_page(settings.report, subject, groups, measured, list(cards), corrected=are_files)
 
 
 def most_telling(indices, true, chosen, confidence, most):

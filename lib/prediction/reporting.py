@@ -6,7 +6,7 @@ from typing import NamedTuple, Optional
 from lib.data.categories import CATEGORIES, LABELS, read_labels
 from lib.data.images import MAX_PIXELS, ImageError
 from lib.data.thumbnails import read_thumbnails
-from lib.display.pages import Card, Group, link_to, write_prediction_page
+from lib.display.pages import Card, Group, Subject, link_to, write_prediction_page
 from lib.errors import UsageError
 from lib.prediction.sorting import sort_images
 from lib.storage.names import unescape_name
@@ -125,16 +125,14 @@ def report_table(table, page, most=300, labels_file=None, max_pixels=MAX_PIXELS,
     ]
     settings, versions = settings_of(table)
     folder = str(settings.get("-d/--data") or "")
-    write_prediction_page(
-        page,
+    subject = Subject(
         f"Predictions for {folder.rstrip('/') or folder}" if folder else f"Predictions of {os.path.basename(table)}",
         _facts(table, model, settings, versions),
-        groups,
-        read_errors_table(f"{table}.errors.tsv").items(),
         labels,
         {category.label: category.name for category in CATEGORIES} if labels[: len(LABELS)] == list(LABELS) else {},
         identity=f"{model} {folder or os.path.abspath(table)}",
     )
+    write_prediction_page(page, subject, groups, read_errors_table(f"{table}.errors.tsv").items())
 
 
 def sort_table(table, folder, kind="link", report=print):

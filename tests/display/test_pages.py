@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from lib.display.pages import Card, Group, common_folder, link_to, shown, write_prediction_page
+from lib.display.pages import Card, Group, Subject, common_folder, link_to, shown, write_prediction_page
 
 MOMENT = time.struct_time((2024, 2, 29, 13, 5, 0, 3, 60, 0))
 
@@ -17,7 +17,8 @@ def write(path, **options):
     groups = [Group("Live", 1234, cards), Group("Text", 0, [])]
     errors = options.pop("errors", [])
     facts = [("Model", "m"), ("The model's <SHA>", "'\"")]
-    write_prediction_page(str(path), "A & B", facts, groups, errors, ("Live", "Text"), moment=MOMENT, **options)
+    subject = Subject("A & B", facts, ("Live", "Text"), moment=MOMENT, **options)
+    write_prediction_page(str(path), subject, groups, errors)
     return path.read_text()
 
 
