@@ -59,15 +59,14 @@ def _short(value):
     return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "…"
 
 
-def missing(known, keys):
-    """Yield the number and the key of those of `keys` that `known` lacks; both ascend, nothing is held in memory."""
+def look_up(keys, known):
+    """Yield each of `keys` and whether `known` has it; both ascend, and nothing is held in memory."""
     known = iter(known)
     at = next(known, None)
-    for number, key in enumerate(keys):
+    for key in keys:
         while at is not None and at < key:
             at = next(known, None)
-        if at != key:
-            yield number, key
+        yield key, at == key
 
 
 def settings_of_journal(path, kind):
@@ -91,14 +90,12 @@ class Journal:
         settings: what the entries depend on, a dictionary that JSON can hold.
         output: the result that the entries are for, to be named in messages; None for the journal itself.
         setting: the name of the setting that names the result.
-        former: a finished result that is continued, with methods `keys` and `entries` as here; None for none. It stands
-            for the entries until one is added; then the journal begins with them, in a step that no kill divides.
         fresh: begin anew, whatever there is.
         replace: begin anew if there is a journal of other settings, rather than refuse.
 
     Attributes:
         continued: whether an earlier call had begun.
-        former: the finished result, as long as nothing has been added to it.
+        former: of `continue_from`; None from the first entry on.
 
     Raises:
         UsageError: another process is writing, or there is something else: another program's file, a journal of
@@ -108,9 +105,9 @@ class Journal:
 
     anew = "overwrite"  # the name of the setting that begins anew
 
-    def __init__(self, path, kind, settings, output=None, setting="output", former=None, fresh=False, replace=False):
+    def __init__(self, path, kind, settings, output=None, setting="output", fresh=False, replace=False):
         self.path, self._output, self._setting = path, output or path, setting
-        self._database = None
+        self._database = self.former = None
         begin = {"kind": kind, "settings": json.loads(json.dumps(settings))}
         with self._sentences():
             self._file = open_locked(path)
@@ -126,10 +123,8 @@ class Journal:
                 if not replace:
                     compare_settings(recorded["settings"], begin["settings"], self._output, setting, self.anew)
                 self.continued = False
-            self._to_begin = None if self.continued else begin
-            self.former = None if self.continued else former
-            if self.former is None and not self.continued:
-                self._begin()
+            if not self.continued:
+                self._begin(begin)
         except BaseException:
             self._close()
             raise
@@ -145,6 +140,14 @@ class Journal:
                 self.remove()
         self._close()
 
+    def continue_from(self, former):
+        """Let a finished result, with methods `keys` and `entries` as here, stand for the entries if there are none.
+
+        With the first entry that is added the journal takes it over, in a step that no kill divides.
+        """
+        if not self._rows("SELECT 1 FROM entries LIMIT 1"):
+            self.former = former
+
     def __len__(self):
         """How many entries there are."""
         return self._rows("SELECT COUNT(*) FROM entries")[0][0]
@@ -157,7 +160,7 @@ class Journal:
 
     def missing(self, keys):
         """Yield those of `keys`, which have to ascend, that have no entry; nothing is held in memory."""
-        return (key for _, key in missing(self.keys(), keys))
+        return (key for key, known in look_up(keys, self.keys()) if not known)
 
     def facts(self):
         """Yield pairs of a key and what is known `about` its entry, ascending; the contents are not read."""
@@ -182,9 +185,12 @@ class Journal:
 
     def extend(self, entries):
         """Add entries, triples as of `entries`."""
-        if self._to_begin is not None:
-            self._begin()
         with self._sentences():
+            if self.former is not None:
+                with self._database:  # which commits, or takes back what was done
+                    self._database.execute("BEGIN")
+                    self._insert(self.former.entries())
+                self.former = None
             if not self._database.in_transaction:
                 self._database.execute("BEGIN")
             self._insert(entries)
@@ -244,15 +250,14 @@ class Journal:
                 self._database.executescript(script)
         self._saved = 0.0  # so that the first entry is saved at once
 
-    def _begin(self):
+    def _begin(self, begin):
         """Empty the journal and note what it is for, in one step that a kill can't divide."""
-        with self._sentences(), self._database:  # which commits, or takes back what was done
+        with self._sentences():
             self._database.execute("BEGIN")
             self._database.execute("DELETE FROM entries")
             self._database.execute("DELETE FROM facts")
-            self._database.execute("INSERT INTO facts VALUES ('begin', ?)", (json.dumps(self._to_begin),))
-            self._insert([] if self.former is None else self.former.entries())
-        self._to_begin = self.former = None
+            self._database.execute("INSERT INTO facts VALUES ('begin', ?)", (json.dumps(begin),))
+            self._database.execute("COMMIT")
 
     def _insert(self, entries):
         rows = ((key, None if about is None else json.dumps(about), content) for key, about, content in entries)

@@ -55,22 +55,24 @@ class Finished:
 
 def test_a_finished_result_is_continued(tmp_path):
     finished = Finished((b"a", None, b"1"), (b"b", {"x": 1}, b"2"))
-    with opened(tmp_path / "j", former=finished) as journal:
+    with opened(tmp_path / "j") as journal:
+        journal.continue_from(finished)
         assert list(journal.missing([b"a", b"b", b"c"])) == [b"c"] and journal.former is finished
     assert os.listdir(tmp_path) == []  # as nothing was added
-    with opened(tmp_path / "j", former=finished) as journal:
+    with opened(tmp_path / "j") as journal:
+        journal.continue_from(finished)
         journal.add(b"c", b"3")
         assert list(journal.keys()) == [b"a", b"b", b"c"] and journal.former is None
-    with opened(tmp_path / "j", former=Finished(broken=True)) as journal:  # which is not read again
+    with opened(tmp_path / "j") as journal:
+        journal.continue_from(Finished(broken=True))  # which is not read again
         assert journal.continued and journal.former is None and len(journal) == 3
     with opened(tmp_path / "j", fresh=True) as journal:
         assert list(journal.keys()) == []
 
 
 def test_nothing_of_a_finished_result_that_is_damaged_is_taken_over(tmp_path):
-    with pytest.raises(UsageError, match="is not whole"), opened(
-        tmp_path / "j", former=Finished((b"a", None, b"1"), broken=True)
-    ) as journal:
+    with pytest.raises(UsageError, match="is not whole"), opened(tmp_path / "j") as journal:
+        journal.continue_from(Finished((b"a", None, b"1"), broken=True))
         journal.add(b"c", b"3")
     assert os.listdir(tmp_path) == []
 
