@@ -7,122 +7,114 @@ Run the same command again to resume, or after adding images. Files that can't b
 reason in OUTPUT.errors.tsv, never in the table.
 """
 
+import logging
 import sys
 
-from lib.cli import legacy as cli
-from lib.data import shards
-from lib.prediction import views
+from lib.cli.options import add_device_options, add_labels_option, add_report_options, add_shard_option
+from lib.cli.program import parser, run
+from lib.cli.types import (
+    existing_directory,
+    existing_file,
+    output_directory,
+    output_ending,
+    output_file,
+    whole_number,
+)
+from lib.prediction.settings import Settings, check
+
+log = logging.getLogger("lib.prediction")
 
 
 def options():
     """The command line's options."""
-    parser = cli.parser(__doc__)
+    made = parser(__doc__, Settings)
     required = "required, unless --report-from, --similar or --merge takes their place"
-    add = parser.add_argument_group(required).add_argument
-    add("-d", "--data", type=cli.existing_directory, metavar="DIR", help="the folder of images, or give --list")
+    add, file = made.add_argument_group(required).add_argument, {"metavar": "FILE"}
+    add("-d", "--data", type=existing_directory, metavar="DIR", help="the folder of images, or give --list")
     table = "the table to write; its ending sets the format: .tsv, .csv or .jsonl"
-    add("-o", "--output", type=cli.output_file, metavar="FILE", help=table)
-    add = parser.add_argument_group("model").add_argument
-    add(
-        "-m",
-        "--model",
-        default="ConvNeXt-N",
-        metavar="MODEL",
-        help="ConvNeXt-N (downloaded if missing), ConvNeXt-T, or the path of a .keras file (ConvNeXt-N)",
-    )
-    add(
-        "--models",
-        metavar="DIR",
-        help="where the published models are kept ($HERBARIOGRAPH_MODELS, else ~/.cache/herbariograph)",
-    )
-    labels = (
-        "a TSV with INDEX and LABEL of its outputs (categories.tsv beside a file, else the 17 published categories)"
-    )
-    add("--labels", type=cli.existing_file, metavar="FILE", help=labels)
-    add = parser.add_argument_group("table").add_argument
-    add(
-        "--top",
-        type=cli.whole_number(1),
-        metavar="K",
-        help="give the K most probable categories (that of an existing table, else 1; 2 with --report)",
-    )
+    add("-o", "--output", type=output_file, help=table, **file)
+    group = made.add_argument_group("model")
+    names = "ConvNeXt-N (downloaded if missing), ConvNeXt-T, or the path of a .keras file (%(default)s)"
+    group.add_argument("-m", "--model", metavar="MODEL", help=names)
+    where = "where the published models are kept ($HERBARIOGRAPH_MODELS, else ~/.cache/herbariograph)"
+    group.add_argument("--models", metavar="DIR", help=where)
+    beside = "categories.tsv beside a file, else the 17 published categories"
+    add_labels_option(group, f"a TSV with INDEX and LABEL of its outputs ({beside})")
+    add = made.add_argument_group("table").add_argument
+    top = "give the K most probable categories (that of an existing table, else 1; 2 with --report)"
+    add("--top", type=whole_number(1), metavar="K", help=top)
     add("--probabilities", action="store_true", help="give the probability of every category")
     add("--overwrite", action="store_true", help="start over instead of continuing the existing table")
     add("--strict", action="store_true", help="exit with status 1 if any file can't be read as an image")
-    views.add_options(parser)
-    shards.add_options(parser)
-    add = parser.add_argument_group("images").add_argument
+    group = made.add_argument_group("viewing and searching")
+    add_report_options(group)
+    add = group.add_argument
+    source = "make --report or --sort from this table instead of predicting"
+    add("--report-from", type=existing_file, help=source, **file)
+    folders = "make a folder per category with links to its images"
+    add("--sort", type=output_directory, metavar="DIR", help=folders)
+    kinds = group.add_mutually_exclusive_group()
+    kinds.add_argument("--copy", action="store_true", help="with --sort, make copies instead of links")
+    kinds.add_argument("--hardlink", action="store_true", help="with --sort, make hard links instead of symbolic links")
+    features = "write the pooled features of the images, .npz; with --similar alone, read them"
+    add("--embeddings", type=output_ending(".npz"), help=features, **file)
+    alike = "list the --top images (10) of --embeddings that are most similar to this one"
+    add("--similar", type=existing_file, metavar="IMAGE", help=alike)
+    group = made.add_argument_group("several machines")
+    paths = "read the image paths from this file instead of searching -d: one per line or separated by NULs"
+    group.add_argument("--list", type=existing_file, dest="list_file", help=paths, **file)
+    add_shard_option(group, "process the K-th of N parts of the sorted images; the table is for --merge")
+    parts = "merge tables instead of predicting: the one to write, then those of all parts"
+    group.add_argument("--merge", nargs="+", help=parts, **file)
+    add = made.add_argument_group("images").add_argument
     add("--exact", action="store_true", help="the published pipeline's pixels: slower, EXIF orientation ignored")
-    count = {"type": cli.whole_number(1), "metavar": "COUNT"}
-    add("--max-pixels", default=500_000_000, help="refuse larger pictures (500000000)", **count)
-    add("-b", "--batch", default=1024, help="maximum number of images to hold in memory (1024)", **count)
-    cli.add_device_options(parser)
-    return parser
+    count = {"type": whole_number(1), "metavar": "COUNT"}
+    add("--max-pixels", help="refuse larger pictures (%(default)s)", **count)
+    add("-b", "--batch", help="maximum number of images to hold in memory (%(default)s)", **count)
+    add_device_options(made)
+    return made
 
 
 def main(argv=None):
     """Run the script; returns its exit status."""
-    return cli.run(options(), work, argv)
+    return run(options(), work, Settings, argv)
 
 
-def work(arguments):
-    """Do what the command line says."""
-    predicting = views.check(arguments)
-    if predicting or arguments.similar:
-        from lib.models.published import check_model_name
+def work(settings):
+    """Do what the settings say."""
+    check(settings)
+    errors = 0
+    if settings.predicts:
+        from lib.prediction.predict import predict
 
-        check_model_name(arguments.model, arguments.models)
-    errors = predict(arguments) if predicting else ()
-    table, limits = arguments.report_from or arguments.output, (arguments.max_pixels, arguments.processors)
-    if arguments.merge:
-        table, *parts = arguments.merge
-        done, errors = shards.merge_tables(table, parts, arguments.overwrite)
-        cli.report(views.summary(done, errors, table))
-    if arguments.report:
-        from lib.prediction.reporting import report_table
+        done = predict(settings)
+        errors = len(done.errors)
+        log.info(summary(done.images, errors, settings.table))
+    if settings.merge:
+        from lib.prediction.merge import merge_tables
 
-        report_table(table, arguments.report, arguments.report_images, arguments.labels, *limits, report=cli.report)
-    if arguments.sort:
-        from lib.prediction.reporting import sort_table
+        images, errors = merge_tables(settings.table, settings.merge[1:], settings.overwrite)
+        log.info(summary(images, errors, settings.table))
+    if settings.report:
+        from lib.prediction.report import report_table
 
-        kind = "copy" if arguments.copy else "hardlink" if arguments.hardlink else "link"
-        sort_table(table, arguments.sort, kind, report=cli.report)
-    if arguments.similar:
-        from lib.prediction.predict import similar_images
+        report_table(settings)
+    if settings.sort:
+        from lib.prediction.report import sort_table
 
-        which = arguments.similar, arguments.embeddings, arguments.top or 10, arguments.model, arguments.models
-        found = similar_images(*which, arguments.max_pixels, arguments.cpu, arguments.gpu)
+        sort_table(settings)
+    if settings.similar:
+        from lib.prediction.similar import similar_images
+
+        found = similar_images(settings)
         print("\n".join(["FILE\tSIMILARITY", *(f"{name}\t{cosine:.4f}" for name, cosine in found)]))
-    return 1 if errors and arguments.strict else 0
+    return 1 if errors and settings.strict else 0
 
 
-def predict(arguments):
-    """Categorise the images; returns the errors."""
-    from lib.prediction import predict as prediction
-
-    done, errors = prediction.predict(
-        arguments.data,
-        arguments.model,
-        arguments.output,
-        models=arguments.models,
-        labels_file=arguments.labels,
-        batch=arguments.batch,
-        exact=arguments.exact,
-        max_pixels=arguments.max_pixels,
-        top=arguments.top,
-        probabilities=arguments.probabilities,
-        overwrite=arguments.overwrite,
-        runners_up=arguments.report is not None,
-        embeddings=arguments.embeddings,
-        list_file=arguments.list,
-        shard=arguments.shard,
-        cpu=arguments.cpu,
-        gpu=arguments.gpu,
-        processors=arguments.processors,
-        report=cli.report,
-    )
-    cli.report(views.summary(done, len(errors), arguments.output))
-    return errors
+def summary(images, errors, table):
+    """How many images are in a table, as a sentence."""
+    listed = f"{errors:,} errors, listed in {table}.errors.tsv" if errors else "no errors"
+    return f"{images:,} images categorised, {listed}."
 
 
 if __name__ == "__main__":

@@ -206,28 +206,42 @@ def _use_labels(path):
 
 def _predictions(ending):
     def seeds(folder):
-        from lib.storage.tables import ResumableTable
+        from lib.storage.tables import open_rows, write_table
 
-        path = folder / f"a.{ending}"
-        with ResumableTable(str(path), _COLUMNS, _SETTINGS) as table:
-            table.append([["N", f"d/{name}.jpg", "Live", 0.75] for name in ("a", "b", 'c",', "é", "\\xff")])
-            table.finish({"keras": "1"})
-        return [path.read_bytes()]
+        table = _table(folder, ending)
+        with open_rows(table) as rows:
+            rows.extend(_rows(table, "a", "b", 'c",', "é", "\\xff"))
+            write_table(table, rows, {"keras": "1"})
+        return [Path(table.path).read_bytes()]
 
     return seeds
 
 
 _COLUMNS = ["MODEL", "FILE", "PREDICTION", "PROBABILITY"]
-_SETTINGS = {"-m/--model": "N", "-d/--data": "d/", "--top": 1}
+_SETTINGS = {"model": "N", "data": "d/", "top": 1}
+
+
+def _table(folder, ending):
+    from lib.storage.tables import Table
+
+    return Table(os.path.join(folder, f"a.{ending}"), _COLUMNS, _SETTINGS)
+
+
+def _rows(table, *names):
+    from lib.storage.names import path_order
+
+    return [(path_order(f"d/{name}.jpg"), None, table.line(["N", f"d/{name}.jpg", "Live", 0.75])) for name in names]
 
 
 def _use_predictions(path):
-    from lib.prediction.reporting import report_table, sort_table
+    from lib.prediction.report import report_table, sort_table
+    from lib.prediction.settings import Settings
 
-    page = os.path.join(os.path.dirname(path), "page.html")
-    report_table(path, page, processors=1, report=_nothing)
+    page, folder = (os.path.join(os.path.dirname(path), name) for name in ("page.html", "sorted"))
+    settings = Settings(report_from=path, report=page, sort=folder, processors=1)
+    report_table(settings)
     assert "<script>alert" not in Path(page).read_text(encoding="utf-8")
-    sort_table(path, os.path.join(os.path.dirname(path), "sorted"), report=_nothing)
+    sort_table(settings)
 
 
 def _collection(folder):
@@ -245,33 +259,23 @@ def _use_collection(path):
     convert(Settings(os.path.join(os.path.dirname(path), "out"), table=path, processors=1))
 
 
-def _partials(ending):
-    def seeds(folder):
-        from lib.storage.tables import ResumableTable
+def _partials(folder):
+    from lib.storage.tables import open_rows
 
-        path = folder / f"a.{ending}"
-        table = ResumableTable(str(path), _COLUMNS, _SETTINGS)
-        table.append([["N", f"d/{name}.jpg", "Live", 0.75] for name in "abc"])
-        del table
-        return [(folder / f"a.{ending}.partial").read_bytes()]
-
-    return seeds
+    table = _table(folder, "tsv")
+    with open_rows(table) as rows:
+        rows.extend(_rows(table, "a", "b", "c"))
+    return [Path(f"{table.path}.partial").read_bytes()]
 
 
-def _use_partial(ending):
-    def use(path):
-        from lib.storage.tables import ResumableTable, read_table
+def _use_partial(path):
+    from lib.storage.tables import open_rows, write_table
 
-        table_path = os.path.join(os.path.dirname(path), f"a.{ending}")
-        shutil.copy(path, table_path + ".partial")
-        with ResumableTable(table_path, _COLUMNS, _SETTINGS) as table:
-            table.append([["N", name, "Live", 0.75] for name in ("d/a.jpg", "d/z.jpg") if name not in table])
-            names = set(table)
-            table.finish({})
-        if ending != "csv":
-            assert len(list(read_table(table_path))) == len(names) + 1
-
-    return use
+    table = _table(os.path.dirname(path), "tsv")
+    shutil.copy(path, table.path + ".partial")
+    with open_rows(table) as rows:
+        rows.extend(_rows(table, *(os.fsdecode(path)[2:-4] for path in list(rows.missing([b"d/a.jpg", b"d/z.jpg"])))))
+        write_table(table, rows, {})
 
 
 def _states(folder):
@@ -290,41 +294,24 @@ def _use_state(path):
 
 
 def _features(folder):
-    from lib.data.embeddings import Embeddings
+    from lib.data.embeddings import open_features, write_features
 
-    with Embeddings(str(folder / "a.npz"), {"-m/--model": "m"}) as rows:
-        rows.append(["a.jpg", "b.jpg"], np.arange(10, dtype="float32").reshape(2, 5))
-        rows.finish(["a.jpg", "b.jpg"])
+    path = str(folder / "a.npz")
+    with open_features(path, {"model": "m"}) as features:
+        features.extend((name, None, bytes(20)) for name in (b"a.jpg", b"b.jpg"))
+        write_features(path, {"model": "m"}, features, [b"a.jpg", b"b.jpg"])
     return [(folder / "a.npz").read_bytes()]
 
 
 def _use_features(path):
-    from lib.data.embeddings import Embeddings, load, nearest
+    from lib.data.embeddings import load, nearest, open_features, write_features
 
     stored = load(path)
     nearest(stored, np.ones(stored.embeddings.shape[1]), 3)
-    with Embeddings(path, {"-m/--model": "m"}) as rows:
-        rows.append(["c.jpg"], np.ones((1, 5), "float32"))
-        rows.finish(["c.jpg"])
-
-
-def _partial_features(folder):
-    from lib.data.embeddings import Embeddings
-
-    with Embeddings(str(folder / "a.npz"), {"-m/--model": "m"}) as rows:
-        rows.append(["a.jpg", "b.jpg"], np.arange(10, dtype="float32").reshape(2, 5))
-    return [(folder / "a.npz.partial").read_bytes()]
-
-
-def _use_partial_features(path):
-    from lib.data.embeddings import Embeddings, load
-
-    whole = os.path.join(os.path.dirname(path), "a.npz")
-    shutil.copy(path, whole + ".partial")
-    with Embeddings(whole, {"-m/--model": "m"}) as rows:
-        rows.append(["c.jpg"], np.ones((1, 5), "float32"))
-        rows.finish(["a.jpg", "b.jpg", "c.jpg"])
-    load(whole)
+    with open_features(path, {"model": "m"}) as features:
+        features.add(b"c.jpg", bytes(4 * stored.embeddings.shape[1]))
+        write_features(path, {"model": "m"}, features, [b"c.jpg"])
+    load(path)
 
 
 def _journals(folder):
@@ -362,12 +349,9 @@ KINDS = {
     "predictions-csv": Kind("a.csv", _predictions("csv"), _use_predictions),
     "predictions-jsonl": Kind("a.jsonl", _predictions("jsonl"), _use_predictions),
     "collection": Kind("a.tsv", _collection, _use_collection),
-    "partial-tsv": Kind("b", _partials("tsv"), _use_partial("tsv")),
-    "partial-csv": Kind("b", _partials("csv"), _use_partial("csv")),
-    "partial-jsonl": Kind("b", _partials("jsonl"), _use_partial("jsonl")),
+    "partial": Kind("b", _partials, _use_partial),
     "state": Kind("a.npz", _states, _use_state),
     "features": Kind("a.npz", _features, _use_features),
-    "partial-features": Kind("b", _partial_features, _use_partial_features),
     "journal": Kind("a.sqlite", _journals, _use_journal),
 }
 

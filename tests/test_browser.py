@@ -13,7 +13,8 @@ import imagesToTFR
 from lib.data.categories import CATEGORIES
 from lib.data.thumbnails import allowance, encode
 from lib.display import pages
-from lib.prediction import reporting
+from lib.prediction.report import report_table
+from lib.prediction.settings import Settings
 from lib.storage.names import escape_name, unescape_name
 from lib.storage.tables import read_table
 
@@ -65,7 +66,8 @@ def page(tmp_path_factory):
     error = '<i onmouseover="window.harmed=4">\u202e\t<b>an empty file</b>'
     (folder / "t.tsv.errors.tsv").write_text(f"FILE\tERROR\n{error}\n")
     (folder / "labels.tsv").write_text("INDEX\tLABEL\n" + "".join(f"{i}\t{label}\n" for i, label in enumerate(LABELS)))
-    reporting.report_table(str(folder / "t.tsv"), str(folder / "t.html"), labels_file=str(folder / "labels.tsv"))
+    table, made, labels = (str(folder / name) for name in ("t.tsv", "t.html", "labels.tsv"))
+    report_table(Settings(report_from=table, report=made, labels=labels))
     return folder / "t.html"
 
 

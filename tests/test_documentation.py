@@ -15,7 +15,7 @@ from lib.data.categories import CATEGORIES
 SCRIPTS = sorted(path.name for path in ROOT.glob("*.py"))
 MODULES = {"tools.sample": "sample.md", "tools.show_records": "imagesToTFR.md"}  # those that are called by `python -m`
 HEADINGS = {"tools.show_records": "A look at records"}
-PATHS = ("FILE", "FILES", "DIR", "PREFIX")
+PATHS = ("FILE", "FILES", "DIR", "PREFIX", "IMAGE")
 
 # What is required is said by the table though not by the parser, which leaves it to other options or to a group.
 REQUIRED_ELSEWHERE = {"predictImages.py": {"--data", "--output"}, "imagesToTFR.py": {"--data"}}

@@ -1,6 +1,7 @@
 """predictImages.py as its users call it."""
 
 import csv
+import dataclasses
 import json
 import os
 import random
@@ -22,6 +23,7 @@ import predictImages
 from lib.data import images
 from lib.data.categories import LABELS
 from lib.prediction import predict as prediction
+from lib.prediction.settings import Settings
 
 MODEL = str(FIXTURES / "keras" / "reference-2.13.keras")
 FIVE = "CATEGORY\tINDEX\tLABEL\n" + "".join(f"{name}\t{index}\t{name}\n" for index, name in enumerate("ABCDE"))
@@ -158,6 +160,26 @@ def test_a_link_to_itself_hides_nothing_else(folder, capsys):
     assert "other/x can't be looked at" in capsys.readouterr().err
 
 
+def test_a_finished_table_is_written_again_only_if_there_is_something_new(folder):
+    (folder / "scans" / "05b.jpg").write_text("no picture")  # which is tried again each time
+    run("--embeddings", "e.npz")
+    before = {name: os.stat(name).st_mtime_ns for name in ("t.tsv", "t.tsv.settings.json", "e.npz")}
+    assert run("--embeddings", "e.npz") == 0
+    assert {name: os.stat(name).st_mtime_ns for name in before} == before
+    draw("scans/zz.jpg", 99)
+    assert run("--embeddings", "e.npz") == 0
+    assert all(os.stat(name).st_mtime_ns > moment for name, moment in before.items())
+
+
+def test_a_table_in_another_order_is_continued(folder):
+    run()
+    header, *lines = (folder / "t.tsv").read_text().splitlines(keepends=True)
+    whole = (folder / "t.tsv").read_bytes()
+    (folder / "t.tsv").write_text("".join([header, *lines[:0:-1]]))
+    assert run() == 0
+    assert (folder / "t.tsv").read_bytes() == whole
+
+
 def test_somebody_elses_files_are_not_overwritten(folder, capsys):
     (folder / "t.tsv.errors.tsv").write_text("my notes\n")
     assert run() == 2
@@ -240,7 +262,7 @@ def test_another_model_under_the_same_name_is_refused(folder, capsys):
     model.set_weights([weight * 0.5 for weight in model.get_weights()])
     save_model(model, "model.keras")
     assert run() == 2
-    assert "SHA-256" in capsys.readouterr().err
+    assert "was begun with model_sha256" in capsys.readouterr().err
 
 
 def test_memory_for_decoding_is_by_the_cores_that_are_asked_for(folder, monkeypatch):
@@ -501,6 +523,11 @@ def test_a_model_of_a_fixed_size_gets_images_of_that_size(folder):
         assert run("--overwrite") == 0
 
 
+def test_the_options_are_the_settings():
+    names = {action.dest for action in predictImages.options()._actions} - {"help"}
+    assert names == {field.name for field in dataclasses.fields(Settings)}
+
+
 def test_help_names_every_option(capsys):
     with pytest.raises(SystemExit) as exit_:
         predictImages.main(["--help"])
@@ -533,13 +560,15 @@ def command(output):
 @pytest.mark.once
 @pytest.mark.slow
 def test_killed_at_any_moment_the_result_is_that_of_an_undisturbed_run(large):
-    rng = random.Random(os.getpid())
+    seed = random.randrange(10**6)
+    print(f"seed {seed}")
+    rng = random.Random(seed)
     partial = large / "killed.tsv.partial"
     killed = 0
     for _ in range(4):
-        process = subprocess.Popen(command("killed.tsv"), cwd=large, stderr=subprocess.DEVNULL)
         before = partial.stat().st_size if partial.exists() else 0
-        threshold = before + rng.randrange(12000)
+        process = subprocess.Popen(command("killed.tsv"), cwd=large, stderr=subprocess.DEVNULL)
+        threshold = before + rng.randrange(30000)
         while process.poll() is None:
             if partial.exists() and partial.stat().st_size > threshold:
                 time.sleep(rng.random() / 50)
@@ -547,9 +576,6 @@ def test_killed_at_any_moment_the_result_is_that_of_an_undisturbed_run(large):
                 break
             time.sleep(0.002)
         killed += process.wait() == -signal.SIGKILL
-        if killed and not (large / "killed.tsv").exists():
-            with open(partial, "r+b") as file:  # as if the kill had come within a line
-                file.truncate(max(partial.stat().st_size - rng.randrange(60), 0))
     assert killed
     process = subprocess.run(command("killed.tsv"), cwd=large, check=True, capture_output=True, text=True)
     assert process.stderr.splitlines()[-1].startswith("900 images categorised, 1 errors")
@@ -567,11 +593,11 @@ def test_a_full_disk_is_an_error_and_what_was_written_stays(large):
         capture_output=True,
         text=True,
         check=False,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000)),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (60000, 60000)),
     )
     assert process.returncode == 1
     assert "full.tsv can't be written" in process.stderr and "Traceback" not in process.stderr
-    assert (large / "full.tsv.partial").stat().st_size == 20000
+    assert 0 < (large / "full.tsv.partial").stat().st_size <= 60000
     assert not (large / "full.tsv").exists()
     process = subprocess.run(command("full.tsv"), cwd=large, check=True, capture_output=True, text=True)
     assert "images are already done" in process.stderr
@@ -592,7 +618,7 @@ def test_a_signal_stops_at_once_and_in_order(large, number, status):
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.time() + 100
-    while not (large / f"{output}.partial").exists() or (large / f"{output}.partial").stat().st_size < 6000:
+    while not (large / f"{output}.partial").exists() or (large / f"{output}.partial").stat().st_size < 40000:
         assert time.time() < deadline and process.poll() is None
         time.sleep(0.01)
     process.send_signal(number)

@@ -5,7 +5,7 @@ import os
 from typing import NamedTuple
 
 from lib.data.categories import CATEGORIES, Category, find_category, read_categories
-from lib.data.images import list_images
+from lib.data.listing import list_images
 from lib.data.splits import SPLITS, UNUSED
 from lib.errors import UsageError, concerning, option
 from lib.storage.names import escape_name, unescape_name

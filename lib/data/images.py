@@ -3,7 +3,6 @@
 What is read is decided by a file's content, never by its name. See `read_image` for what happens to the pixels.
 """
 
-import collections
 import contextlib
 import functools
 import os
@@ -17,19 +16,9 @@ from PIL import Image, UnidentifiedImageError
 from lib.system.memory import MAX_PIXELS
 from lib.system.parallel import cores
 
-# Names that end like this, in any case, are taken for images.
-# fmt: off
-ENDINGS = frozenset([
-    ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".bmp", ".dib", ".gif", ".tif", ".tiff", ".webp",
-    ".jp2", ".j2k", ".jpf", ".jpx", ".j2c", ".jpc",
-])
-# fmt: on
-
 # Pillow's names of what is read. An MPO is opened as the JPEG that it begins with. Other formats that Pillow can open
 # are left out: scans have none of them, and some of them run other programs.
 FORMATS = ("JPEG", "PNG", "BMP", "DIB", "GIF", "TIFF", "WEBP", "JPEG2000")
-
-_MOST_VISITS = 1000  # to one directory, by links
 
 # A JPEG is shrunk in its decoder as long as its shorter side has at least this many pixels: on labelled scans the
 # shrunken picture is categorised as well as the whole one, and a scan of 24 megapixels takes a third less time.
@@ -86,58 +75,6 @@ _DECODING = _Budget(_DECODING_BYTES * cores())
 def limit_memory(processors=None):
     """Let decoding take as much memory at once as so many cores may; None for all that this process may use."""
     _DECODING.total = _DECODING_BYTES * cores(processors)
-
-
-def is_image_name(name):
-    """Whether a file's name, or path, ends like an image's, in any case."""
-    # What os.path.splitext says, but in half the time, which counts with a list of millions.
-    stem, dot, ending = name.rpartition(".")
-    if dot + ending.lower() not in ENDINGS:
-        return False
-    return stem[-1:] not in ("", "/", ".") or os.path.splitext(name)[1] != ""
-
-
-def list_images(directory):
-    """Find the images below a directory, by the endings of their names, symbolic links followed.
-
-    Returns:
-        The paths, each `directory` as given joined with the path below it, sorted byte by byte; and a dictionary of
-        what can't be listed: path -> reason. A directory whose name ends like an image's is both listed (it will fail
-        to be read) and descended into; one that is linked from very many places only so often.
-    """
-    paths, problems, visits = [], {}, collections.Counter()
-    status = os.stat(directory)
-    waiting = [(directory, ((status.st_dev, status.st_ino),))]
-    while waiting:
-        folder, ancestors = waiting.pop()
-        try:
-            with os.scandir(folder) as entries:
-                for entry in entries:
-                    if is_image_name(entry.name):
-                        paths.append(entry.path)
-                    try:
-                        if not entry.is_dir():
-                            continue
-                        status = entry.stat()
-                    except OSError as error:  # such as a link to itself
-                        if not is_image_name(entry.name):
-                            problems[entry.path] = f"can't be looked at: {error.strerror}"
-                        continue
-                    identity = (status.st_dev, status.st_ino)
-                    if identity in ancestors:  # a link in a circle
-                        continue
-                    # Of folders that are linked with each other there are more paths than can ever be followed.
-                    visits[identity] += 1
-                    if visits[identity] <= _MOST_VISITS:
-                        waiting.append((entry.path, (*ancestors, identity)))
-                    elif visits[identity] == _MOST_VISITS + 1:
-                        problems[entry.path] = (
-                            f"the directory is linked from more than {_MOST_VISITS:,} places, of which the others are "
-                            "left out"
-                        )
-        except OSError as error:
-            problems[folder] = f"the directory can't be listed: {error.strerror}"
-    return sorted(paths, key=os.fsencode), problems
 
 
 def read_image(path, size, exact=False, max_pixels=MAX_PIXELS):

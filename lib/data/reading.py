@@ -13,7 +13,7 @@ import simplejpeg
 
 from lib.data.duplicates import difference_hash
 from lib.data.images import ImageError, limit_memory, read_image
-from lib.data.shards import of_folder
+from lib.data.listing import of_folder
 from lib.errors import UsageError, option
 from lib.storage.files import checksum
 from lib.storage.journal import Journal, settings_of_journal

@@ -1,4 +1,4 @@
-"""The published models: what their files are called, and where they are kept and come from."""
+"""The published models: what their files are called, where they are, and where they come from."""
 
 import hashlib
 import http.client
@@ -44,7 +44,7 @@ TIMEOUT_SECONDS = 30
 
 
 def model_directory(given=None):
-    """Where published models are kept: as given, else $HERBARIOGRAPH_MODELS, else ~/.cache/herbariograph."""
+    """The directory of published models: as given, else $HERBARIOGRAPH_MODELS, else ~/.cache/herbariograph."""
     return given or os.environ.get("HERBARIOGRAPH_MODELS") or os.path.expanduser("~/.cache/herbariograph")
 
 
@@ -53,13 +53,12 @@ def check_model_name(model, directory=None):
     published = MODELS.get(model)
     if published is None:
         if not os.path.isfile(model):
-            raise UsageError(
-                "-m/--model: {!r} is neither {} nor an existing .keras file.".format(model, " nor ".join(MODELS))
-            )
+            names = " nor ".join(MODELS)
+            raise UsageError(f"{model!r} is neither {names} nor an existing .keras file.", "model")
     elif published.url is None:
         path = os.path.join(model_directory(directory), published.file)
         if not os.path.isfile(path):
-            raise UsageError(f"-m/--model: {path} does not exist; {published.advice}.")
+            raise UsageError(f"{path} does not exist; {published.advice}.", "model")
 
 
 def find_model(model, directory=None):
@@ -67,7 +66,7 @@ def find_model(model, directory=None):
 
     Args:
         model: a published model's name or the path of a `.keras` file.
-        directory: where published models are kept; None for the default.
+        directory: that of published models; None for the default.
 
     Raises:
         UsageError: no such model, or the file in the model directory is not the published one.
@@ -82,7 +81,7 @@ def find_model(model, directory=None):
         _fetch(published, path)
     elif published.sha256 and checksum(path) != published.sha256:
         raise UsageError(
-            f"{path} is not the published {model} (its SHA-256 differs); remove it, or pass its path to -m."
+            f"{path} is not the published {model} (its SHA-256 differs); remove it, or give its path instead.", "model"
         )
     return path
 

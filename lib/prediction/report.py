@@ -1,16 +1,20 @@
 """What is made of a table of predictions to be looked at: a page, and folders."""
 
+import collections
+import logging
 import os
 from typing import NamedTuple, Optional
 
 from lib.data.categories import CATEGORIES, LABELS, read_labels
-from lib.data.images import MAX_PIXELS, ImageError
+from lib.data.images import ImageError
 from lib.data.thumbnails import read_thumbnails
 from lib.display.pages import Card, Group, Subject, link_to, write_prediction_page
-from lib.errors import UsageError
+from lib.errors import UsageError, option
 from lib.prediction.sorting import sort_images
 from lib.storage.names import unescape_name
 from lib.storage.tables import read_errors_table, read_table, settings_of, table_kind
+
+log = logging.getLogger(__name__)
 
 
 class Predicted(NamedTuple):
@@ -85,49 +89,43 @@ def labels_of_table(path, labels_file=None):
     """The labels of a table's categories: of a table of labels, of what is recorded beside it, else the 17."""
     if labels_file is not None:
         return list(read_labels(labels_file))
-    recorded = settings_of(path)[0].get("the labels")
+    recorded = settings_of(path)[0].get("labels")
     if isinstance(recorded, list) and recorded and all(isinstance(label, str) for label in recorded):
         return recorded
     return list(LABELS)
 
 
-def report_table(table, page, most=300, labels_file=None, max_pixels=MAX_PIXELS, processors=None, report=print):
+def report_table(settings):
     """Make a page of a table of predictions; its images are read again.
 
     Args:
-        table: what `predictImages.py` wrote, or a table like it; its files are found from here.
-        page: the `.html` file to write.
-        most: of how many images of a category there are thumbnails: the least certain.
-        labels_file: a table of labels; None for those that are recorded beside the table, else the 17.
-        max_pixels: the largest picture that is decoded.
-        processors: how many cores to use; None for all.
-        report: called with each message for the user.
+        settings: `Settings`, of which `table` is what predicting wrote, or a table like it; its files are found from
+            the current directory. `labels` are by default those that are recorded beside it, else the 17.
 
     Raises:
         UsageError: it is no such table.
     """
-    labels = labels_of_table(table, labels_file)
+    table, page = settings.table, settings.report
+    labels = labels_of_table(table, settings.labels)
     rows, model = read_predictions(table, labels)
     used = {row.category for row in rows}
-    if labels_file is None and labels == list(LABELS) and not used <= set(LABELS):
+    if settings.labels is None and labels == list(LABELS) and not used <= set(LABELS):
         labels = []  # of a model of somebody's own, of which nothing is recorded
     labels = [*labels, *sorted((used | {row.second for row in rows if row.second}) - set(labels))]
     if rows and not any(row.second for row in rows):
-        report(f"{table} has no runners-up; make it with --top 2 to show them in the page.")
-    chosen = least_certain(rows, labels, most)
-    shown = [row for label in labels for row in chosen[label]]
-    pictures = iter(list(read_thumbnails([unescape_name(row.name) for row in shown], max_pixels, processors)))
-    counts = dict.fromkeys(labels, 0)
-    for row in rows:
-        counts[row.category] += 1
+        log.info(f"{table} has no runners-up; make it with {option('top')} 2 to show them in the page.")
+    chosen = least_certain(rows, labels, settings.report_images)
+    shown = [unescape_name(row.name) for label in labels for row in chosen[label]]
+    pictures = iter(list(read_thumbnails(shown, settings.max_pixels, settings.processors)))
+    counts = collections.Counter(row.category for row in rows)
     groups = [
         Group(label, counts[label], [_card(row, next(pictures), page) for row in chosen[label]]) for label in labels
     ]
-    settings, versions = settings_of(table)
-    folder = str(settings.get("-d/--data") or "")
+    recorded, versions = settings_of(table)
+    folder = str(recorded.get("data") or "")
     subject = Subject(
         f"Predictions for {folder.rstrip('/') or folder}" if folder else f"Predictions of {os.path.basename(table)}",
-        _facts(table, model, settings, versions),
+        _facts(table, model, recorded, versions),
         labels,
         {category.label: category.name for category in CATEGORIES} if labels[: len(LABELS)] == list(LABELS) else {},
         identity=f"{model} {folder or os.path.abspath(table)}",
@@ -135,24 +133,23 @@ def report_table(table, page, most=300, labels_file=None, max_pixels=MAX_PIXELS,
     write_prediction_page(page, subject, groups, read_errors_table(f"{table}.errors.tsv").items())
 
 
-def sort_table(table, folder, kind="link", report=print):
-    """Sort the images of a table of predictions into folders; see `lib.prediction.sorting.sort_images`.
+def sort_table(settings):
+    """Sort the images of a table of predictions into folders; see `sort_images`.
 
     Args:
-        table: as of `report_table`.
-        folder, kind: as of `sort_images`.
-        report: called with each message for the user.
+        settings: `Settings`, of which `table` is as of `report_table`.
     """
-    rows, _ = read_predictions(table)
-    recorded = settings_of(table)[0].get("-d/--data")
+    kind = "copy" if settings.copy else "hardlink" if settings.hardlink else "link"
+    rows, _ = read_predictions(settings.table)
+    recorded = settings_of(settings.table)[0].get("data")
     data = unescape_name(recorded) if isinstance(recorded, str) else None
-    done = sort_images({row.name: row.category for row in rows}, folder, kind, data)
+    done = sort_images({row.name: row.category for row in rows}, settings.sort, kind, data)
     words = {"link": "links", "copy": "copies", "hardlink": "hard links"}[kind]
-    report(f"{done.made:,} new {words} in {folder}, {done.kept:,} unchanged, {done.removed:,} removed.")
+    log.info(f"{done.made:,} new {words} in {settings.sort}, {done.kept:,} unchanged, {done.removed:,} removed.")
     if done.missing:
-        report(f"{len(done.missing):,} images no longer exist, such as {done.missing[0]}.")
+        log.info(f"{len(done.missing):,} images no longer exist, such as {done.missing[0]}.")
     if done.left:
-        report(f"{len(done.left):,} files were changed since and are kept, such as {done.left[0]}.")
+        log.info(f"{len(done.left):,} files were changed since and are kept, such as {done.left[0]}.")
 
 
 def least_certain(rows, labels, most):
@@ -174,15 +171,28 @@ def _card(row, picture, page):
     return Card(*about, picture=picture, link=link_to(row.name, page))
 
 
+# What is recorded beside a table, in plain words.
+_WORDS = {
+    "model_sha256": "The model's SHA-256",
+    "data": "Folder",
+    "list_file": "List",
+    "exact": "The published pipeline's pixels",
+    "top": "Categories of an image",
+    "probabilities": "Probabilities of all categories",
+    "shard": "Part",
+    "listed": "The list",
+}
+
+
 def _facts(table, model, settings, versions):
     """How a table was made, as pairs of text."""
     facts = [("Table", table)]
-    if model or settings.get("-m/--model"):
-        facts.append(("Model", model or str(settings["-m/--model"])))
+    if model or settings.get("model"):
+        facts.append(("Model", model or str(settings["model"])))
     for name, value in settings.items():
-        if name not in ("-m/--model", "the labels"):
-            text = {True: "yes", False: "no"}.get(value, value) if isinstance(value, bool) else value
-            facts.append((name[:1].upper() + name[1:] if name.startswith("the") else name, str(text)))
+        if name not in ("model", "labels"):
+            text = {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+            facts.append((_WORDS.get(name, name), text))
     if versions:
         facts.append(("Packages", ", ".join(f"{name} {version}" for name, version in versions.items())))
     return facts

@@ -10,7 +10,7 @@ import shutil
 import unicodedata
 from typing import NamedTuple
 
-from lib.errors import UsageError, WorkError
+from lib.errors import UsageError, WorkError, option
 from lib.storage.files import check_regular, whole_file
 from lib.storage.names import escape_name, path_order, unescape_name
 
@@ -69,7 +69,7 @@ def sort_images(categories, folder, kind="link", data=None):
         for name in folders.values():
             path = os.path.join(folder, name)
             if os.path.islink(path) or (os.path.exists(path) and not os.path.isdir(path)):
-                raise UsageError(f"--sort: {path} is a link or a file, not a folder; move it, or choose another DIR.")
+                raise UsageError(f"{path} is a link or a file, not a folder; move it, or choose another DIR.", "sort")
         used = {folders[categories[name]] for name in sources}
         for name in used:
             os.makedirs(os.path.join(folder, name), exist_ok=True)
@@ -92,8 +92,10 @@ def sort_images(categories, folder, kind="link", data=None):
         _write_index(folder, places)
     except OSError as error:
         if error.errno == errno.EXDEV:
-            raise WorkError(f"--hardlink: {folder} is not on the same disk as the images; use --copy.") from error
-        raise WorkError(f"--sort: {error.filename or folder} can't be written ({error.strerror}).") from error
+            raise WorkError(
+                f"{folder} is not on the same disk as the images; use {option('copy')}.", "hardlink"
+            ) from error
+        raise WorkError(f"{error.filename or folder} can't be written ({error.strerror}).", "sort") from error
     return Sorted(made, len(places) - made, removed, missing, left)
 
 
@@ -121,11 +123,11 @@ def check_apart(sources, folder, data):
     parents = {os.path.dirname(source) or "." for source in sources}
     for parent in parents:
         if _is_within(os.path.realpath(parent), here):
-            raise UsageError(f"--sort: {folder} contains images to be sorted, in {parent}; choose another DIR.")
+            raise UsageError(f"{folder} contains images to be sorted, in {parent}; choose another DIR.", "sort")
     for parent in [*parents, *([data] if data else [])]:
         if _is_within(here, os.path.realpath(parent)):
             raise UsageError(
-                f"--sort: {folder} is inside {parent}, so its links would be taken for images; choose another DIR."
+                f"{folder} is inside {parent}, so its links would be taken for images; choose another DIR.", "sort"
             )
 
 
@@ -153,7 +155,9 @@ def _read_index(folder):
                     if not os.path.islink(os.path.join(folder, parts[0])):
                         found[place] = name
         except (OSError, ValueError):
-            raise UsageError(f"--sort: {path} was not written by --sort; move it, or choose another DIR.") from None
+            raise UsageError(
+                f"{path} was not written by {option('sort')}; move it, or choose another DIR.", "sort"
+            ) from None
     return found
 
 

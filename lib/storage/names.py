@@ -27,6 +27,8 @@ def escape_name(name):
 
 def unescape_name(text):
     """The path that `escape_name` was given."""
+    if "\\" not in text:  # nearly always
+        return text
 
     def character(match):
         code = match.group(1)

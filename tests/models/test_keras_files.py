@@ -62,7 +62,8 @@ def test_a_graph_that_keras_3_2_wrote_wrongly_is_refused_not_guessed():
 
 
 def test_the_published_model_has_the_golden_logits_on_every_keras(shared):
-    from lib.data.images import is_image_name, read_image
+    from lib.data.images import read_image
+    from lib.data.listing import is_image_name
 
     model = load_model(shared / "models" / "ConvNeXt-distilled.keras", categories=17)
     rows = [line.split("\t") for line in (shared / "golden" / "predictions.tsv").read_text().splitlines()[1:]]

@@ -116,7 +116,7 @@ def test_a_model_that_can_not_be_fetched_says_where_to_put_it(tmp_path):
 
 
 def test_an_unknown_name_is_refused():
-    with pytest.raises(UsageError, match="-m/--model"):
+    with pytest.raises(UsageError, match="neither ConvNeXt-N nor"):
         published.check_model_name("ConvNeXt-X")
 
 

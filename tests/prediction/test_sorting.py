@@ -1,12 +1,15 @@
 """A folder for each category."""
 
 import os
+import tempfile
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from lib.errors import UsageError, WorkError
-from lib.prediction.sorting import sort_images
-from lib.storage.names import escape_name
+from lib.prediction.sorting import INDEX, sort_images
+from lib.storage.names import escape_name, unescape_name
 
 
 @pytest.fixture
@@ -180,9 +183,9 @@ def test_names_of_any_bytes(images):
 @pytest.mark.parametrize("folder", ["scans", "scans/sorted", "scans/b/sub/x", "."])
 def test_images_and_their_folders_are_kept_apart(images, folder):
     before = tree(".")
-    with pytest.raises(UsageError, match="--sort"):
+    with pytest.raises(UsageError, match="choose another DIR") as error:
         sort_images(images, folder, data="scans")
-    assert tree(".") == before
+    assert error.value.setting == "sort" and tree(".") == before
 
 
 def test_nothing_goes_where_images_are_searched_for(images):
@@ -200,7 +203,7 @@ def test_a_folder_that_leads_elsewhere_is_refused(images):
     os.unlink("sorted/Live")
     with open("sorted/sorted.tsv", "w") as file:
         file.write("PLACE\tFILE\n../elsewhere/x\tscans/a/1.jpg\n")
-    with pytest.raises(UsageError, match=r"sorted\.tsv was not written by --sort"):
+    with pytest.raises(UsageError, match=r"sorted\.tsv was not written by ⟦sort⟧"):
         sort_images(images, "sorted")
 
 
@@ -209,5 +212,54 @@ def test_what_cannot_be_written_is_an_error(images, monkeypatch):
         raise OSError(18, "Invalid cross-device link", arguments[0])
 
     monkeypatch.setattr(os, "link", refuse)
-    with pytest.raises(WorkError, match="--copy"):
+    with pytest.raises(WorkError, match="not on the same disk as the images; use ⟦copy⟧"):
         sort_images(images, "sorted", "hardlink")
+
+
+@settings(derandomize=True, database=None, deadline=None, max_examples=150, suppress_health_check=list(HealthCheck))
+@given(
+    st.dictionaries(
+        st.binary(min_size=1, max_size=40).filter(lambda name: not set(name) & {0, 47} and name not in (b".", b"..")),
+        st.text(st.characters(blacklist_categories=["Cs"]), min_size=1, max_size=30),
+        min_size=1,
+        max_size=5,
+    )
+)
+def test_images_of_any_name_are_sorted_into_folders_of_any_name(categories):
+    with tempfile.TemporaryDirectory() as folder:
+        data, sorted_ = os.path.join(folder, "data"), os.path.join(folder, "sorted")
+        os.mkdir(data)
+        found = {}
+        for name, category in categories.items():
+            path = os.path.join(data, os.fsdecode(name))
+            with open(path, "wb"):
+                found[escape_name(path)] = category * 20
+        sort_images(found, sorted_)
+        made = [os.path.join(parent, name) for parent, _, names in os.walk(sorted_) for name in names if name != INDEX]
+        assert sorted(map(os.path.realpath, made)) == sorted(os.path.realpath(unescape_name(name)) for name in found)
+        assert all(os.path.dirname(os.path.dirname(path)) == sorted_ for path in made)
+        assert sort_images(found, sorted_).made == 0
+        assert sorted(os.listdir(folder)) == ["data", "sorted"]
+
+
+def test_names_whose_ending_is_longer_than_a_name_may_be(images):
+    ending = "x" * 253
+    for parent in ("a", "b"):
+        with open(f"scans/{parent}/a.{ending}", "w"):
+            pass
+    assert sort_images({f"scans/{parent}/a.{ending}": "b." + "y" * 300 for parent in ("a", "b")}, "sorted").made == 2
+
+
+@pytest.mark.parametrize("line", ["x/a\\x00\tb", "x/a\tb\\x00", "x\ty", "../x\ty", "x/y/z\ta"])
+def test_an_index_that_is_none(images, line):
+    os.makedirs("sorted")
+    with open("sorted/sorted.tsv", "w") as file:
+        file.write(f"PLACE\tFILE\n{line}\n")
+    with pytest.raises(UsageError, match=r"sorted\.tsv was not written by ⟦sort⟧"):
+        sort_images(images, "sorted")
+    os.unlink("sorted/sorted.tsv")
+    os.mkfifo("sorted/sorted.tsv")
+    with pytest.raises(UsageError, match=r"sorted\.tsv was not written by ⟦sort⟧"):
+        sort_images(images, "sorted")
+    os.unlink("sorted/sorted.tsv")
+    assert sort_images(images, "sorted").made == 6

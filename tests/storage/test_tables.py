@@ -3,24 +3,59 @@
 import csv
 import json
 import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
+from conftest import ROOT
 
 from lib.errors import UsageError, WorkError
-from lib.storage.tables import ResumableTable, format_row, table_kind
+from lib.storage.names import path_order
+from lib.storage.tables import (
+    Table,
+    check_errors_table,
+    format_row,
+    open_rows,
+    settings_begun_with,
+    settings_of,
+    table_kind,
+    write_table,
+)
 
 COLUMNS = ["MODEL", "FILE", "PREDICTION", "PROBABILITY"]
-SETTINGS = {"-m/--model": "N", "--top": 1}
+SETTINGS = {"model": "N", "top": 1}
 
 
-def rows(*files):
-    return [["N", file, "Live", 0.5] for file in files]
+def table_at(path, **changes):
+    return Table(str(path), COLUMNS, {**SETTINGS, **changes})
 
 
-def write(path, *files, settings=SETTINGS, **options):
-    with ResumableTable(str(path), COLUMNS, settings, **options) as table:
-        table.append(rows(*files))
-        table.finish({"keras": "1"})
+def add(rows, table, *names):
+    rows.extend([(path_order(name), None, table.line(["N", name, "Live", 0.5])) for name in names])
+
+
+def begin(path, *names, overwrite=False, **changes):
+    """Leave a table as a call does that was stopped."""
+    table = table_at(path, **changes)
+    with open_rows(table, overwrite) as rows:
+        add(rows, table, *names)
+
+
+def write(path, *names, overwrite=False, **changes):
+    table = table_at(path, **changes)
+    with open_rows(table, overwrite) as rows:
+        missing = list(rows.missing(sorted(map(path_order, names))))
+        if missing:
+            add(rows, table, *(name for name in names if path_order(name) in missing))
+        write_table(table, rows, {"keras": "1"})
+
+
+def names_of(path):
+    return [line.split("\t")[1] for line in Path(path).read_text().splitlines()[1:]]
 
 
 @pytest.mark.parametrize(("name", "kind"), [("a.tsv", "tsv"), ("a.CSV", "csv"), ("a.jsonl", "jsonl"), ("a", "tsv")])
@@ -31,9 +66,9 @@ def test_the_ending_says_how_a_table_is_written(name, kind):
 def test_rows_appear_sorted_by_the_bytes_of_the_paths(tmp_path):
     path = tmp_path / "t.tsv"
     write(path, "b", "a/b", "a.b", "\\xff", "é", "\\t")
-    names = [line.split("\t")[1] for line in path.read_text().splitlines()[1:]]
-    assert names == ["\\t", "a.b", "a/b", "b", "é", "\\xff"]
+    assert names_of(path) == ["\\t", "a.b", "a/b", "b", "é", "\\xff"]
     assert sorted(os.listdir(tmp_path)) == ["t.tsv", "t.tsv.settings.json"]
+    assert settings_of(str(path)) == (SETTINGS, {"keras": "1"})
 
 
 def test_csv_and_jsonl_hold_the_same(tmp_path):
@@ -44,84 +79,97 @@ def test_csv_and_jsonl_hold_the_same(tmp_path):
     assert [row["FILE"] for row in table] == ["a", 'b,"c"']
     lines = [json.loads(line) for line in (tmp_path / "t.jsonl").read_text().splitlines()]
     assert lines[1] == {"MODEL": "N", "FILE": 'b,"c"', "PREDICTION": "Live", "PROBABILITY": 0.5}
-    assert format_row("tsv", COLUMNS, rows("a")[0]) == "N\ta\tLive\t0.5000\n"
+    assert format_row("tsv", COLUMNS, ["N", "a", "Live", 0.5]) == "N\ta\tLive\t0.5000\n"
 
 
 @pytest.mark.parametrize("ending", ["tsv", "csv", "jsonl"])
-@pytest.mark.parametrize("cut", [0, 1, 7])
-def test_a_killed_table_goes_on_where_it_stopped(tmp_path, ending, cut):
-    whole, killed = tmp_path / f"whole.{ending}", tmp_path / f"killed.{ending}"
+def test_a_stopped_table_goes_on_where_it_stopped(tmp_path, ending):
+    whole, stopped = tmp_path / f"whole.{ending}", tmp_path / f"stopped.{ending}"
     write(whole, "a", "b", "c", "d")
-    table = ResumableTable(str(killed), COLUMNS, SETTINGS)
-    table.append(rows("d", "b"))
-    del table  # as a kill leaves it
-    partial = tmp_path / f"killed.{ending}.partial"
-    if cut:
-        partial.write_bytes(partial.read_bytes()[:-cut])
-    with ResumableTable(str(killed), COLUMNS, SETTINGS) as table:
-        assert "d" in table
-        assert ("b" in table) == (cut == 0)
-        table.append(rows(*[name for name in "abc" if name not in table]))
-        table.finish({"keras": "1"})
-    assert killed.read_bytes() == whole.read_bytes()
-
-
-def test_a_table_killed_in_its_first_line_starts_again(tmp_path):
-    (tmp_path / "t.tsv.partial").write_bytes(b'herbariograph {"settings": {"-m/')
-    write(tmp_path / "t.tsv", "a")
-    assert "a" in (tmp_path / "t.tsv").read_text()
+    begin(stopped, "d", "b")
+    assert not stopped.exists() and settings_begun_with(str(stopped)) == SETTINGS
+    table = table_at(stopped)
+    with open_rows(table) as rows:
+        assert list(rows.missing([b"a", b"b", b"c", b"d"])) == [b"a", b"c"]
+        add(rows, table, "a", "c")
+        write_table(table, rows, {"keras": "1"})
+    assert stopped.read_bytes() == whole.read_bytes() and not os.path.exists(f"{stopped}.partial")
 
 
 def test_a_finished_table_takes_further_rows(tmp_path):
     path = tmp_path / "t.tsv"
     write(path, "b")
-    with ResumableTable(str(path), COLUMNS, SETTINGS) as table:
-        assert "b" in table
-        table.append(rows("a", "c"))
-        assert path.read_text().count("\n") == 2
-        table.finish({})
-    assert [line.split("\t")[1] for line in path.read_text().splitlines()[1:]] == ["a", "b", "c"]
+    begin(path, "a", "c")
+    assert names_of(path) == ["b"]
+    write(path)
+    assert names_of(path) == ["a", "b", "c"]
 
 
-def test_a_kill_between_the_table_and_its_partial_file_does_no_harm(tmp_path):
+def test_a_finished_table_to_which_nothing_is_added_is_left_alone(tmp_path):
     path = tmp_path / "t.tsv"
-    table = ResumableTable(str(path), COLUMNS, SETTINGS)
-    table.append(rows("a", "b"))
+    write(path, "b")
+    before = path.stat()
+    write(path, "b")
+    assert path.stat() == before and sorted(os.listdir(tmp_path)) == ["t.tsv", "t.tsv.settings.json"]
+
+
+def test_a_kill_between_the_table_and_its_journal_does_no_harm(tmp_path):
+    path = tmp_path / "t.tsv"
+    begin(path, "a", "b")
     partial = (tmp_path / "t.tsv.partial").read_bytes()
-    table.finish({})
+    write(path)
     (tmp_path / "t.tsv.partial").write_bytes(partial)
     before = path.read_bytes()
     write(path)
-    assert path.read_bytes() == before
+    assert path.read_bytes() == before and not (tmp_path / "t.tsv.partial").exists()
+
+
+CONTINUE = """
+import sys
+from lib.storage.tables import Table, open_rows
+table = Table(sys.argv[1], ["MODEL", "FILE", "PREDICTION", "PROBABILITY"], {"model": "N", "top": 1})
+with open_rows(table) as rows:
+    print("begun", flush=True)
+    rows.extend([(b"z", None, table.line(["N", "z", "Live", 0.5]))])
+"""
+
+
+def test_no_kill_divides_a_finished_table_that_is_continued(tmp_path):
+    path = tmp_path / "t.tsv"
+    names = [f"{number:06d}" for number in range(30000)]
+    write(path, *names)
+    seed = random.randrange(10**6)
+    print(f"seed {seed}")
+    draw = random.Random(seed)
+    for _ in range(5):
+        process = subprocess.Popen([sys.executable, "-c", CONTINUE, str(path)], cwd=ROOT, stdout=subprocess.PIPE)
+        process.stdout.readline()
+        time.sleep(draw.uniform(0, 0.3))
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        with open_rows(table_at(path)) as rows:
+            assert not list(rows.missing(sorted(map(path_order, names))))
+    write(path, "z")
+    assert names_of(path) == [*names, "z"]
 
 
 @pytest.mark.parametrize("finished", [True, False])
 def test_rows_of_other_settings_are_not_mixed(tmp_path, finished):
     path = tmp_path / "t.tsv"
-    table = ResumableTable(str(path), COLUMNS, SETTINGS)
-    table.append(rows("a"))
-    if finished:
-        table.finish({})
-    del table
+    (write if finished else begin)(path, "a")
     files = {name: (tmp_path / name).read_bytes() for name in os.listdir(tmp_path)}
-    with pytest.raises(UsageError, match="--top 1, but this call has 2"):
-        ResumableTable(str(path), COLUMNS, dict(SETTINGS, **{"--top": 2}))
+    with pytest.raises(UsageError, match="⟦top⟧ 1, but this call has 2"):
+        write(path, "b", top=2)
     assert files == {name: (tmp_path / name).read_bytes() for name in os.listdir(tmp_path)}
 
 
 def test_overwriting_starts_anew_and_keeps_the_former_table_until_the_end(tmp_path):
     path = tmp_path / "t.tsv"
     write(path, "a")
-    other = dict(SETTINGS, **{"--top": 2})
-    table = ResumableTable(str(path), COLUMNS, other, overwrite=True)
-    table.append(rows("b"))
-    del table
-    assert "\ta\t" in path.read_text()
-    with ResumableTable(str(path), COLUMNS, other) as table:  # killed, and gone on with without overwriting
-        assert "a" not in table and "b" in table
-        table.append(rows("c"))
-        table.finish({})
-    assert [line.split("\t")[1] for line in path.read_text().splitlines()[1:]] == ["b", "c"]
+    begin(path, "b", overwrite=True, top=2)
+    assert names_of(path) == ["a"]
+    write(path, "c", top=2)  # killed, and gone on with without overwriting
+    assert names_of(path) == ["b", "c"]
 
 
 @pytest.mark.parametrize(
@@ -131,52 +179,65 @@ def test_overwriting_starts_anew_and_keeps_the_former_table_until_the_end(tmp_pa
         lambda path: path.write_text("something else\n"),
         lambda path: path.write_text(path.read_text() + "no row\n"),
         lambda path: path.write_text(path.read_text()[:-4]),
+        *(
+            lambda path, content=content: Path(f"{path}.settings.json").write_text(content)
+            for content in ("", "[]", '{"settings": []}', "nonsense")
+        ),
     ],
 )
 def test_a_table_that_something_else_wrote_is_left_alone(tmp_path, spoil):
     path = tmp_path / "t.tsv"
     write(path, "a")
+    write(path, "a")  # which can be continued as it is
     spoil(path)
     before = path.read_bytes()
-    with pytest.raises(UsageError, match="--overwrite"):
-        ResumableTable(str(path), COLUMNS, SETTINGS)
+    with pytest.raises(UsageError, match="⟦overwrite⟧"):
+        write(path, "a", "b")
     assert path.read_bytes() == before
     assert not (tmp_path / "t.tsv.partial").exists()
 
 
-@pytest.mark.parametrize(
-    "content", ["my notes\n", "my notes", '{"a": 1}\n', "herbariograph []\nrow\n", "herbariograph {}\nrow\n"]
-)
-def test_somebody_elses_partial_file_is_left_alone(tmp_path, content):
-    (tmp_path / "t.tsv.partial").write_text(content)
+def test_somebody_elses_partial_file_is_left_alone(tmp_path):
+    (tmp_path / "t.tsv.partial").write_text("my notes\n")
     with pytest.raises(UsageError, match="was not written by this command"):
         write(tmp_path / "t.tsv", "a")
-    assert (tmp_path / "t.tsv.partial").read_text() == content
+    assert (tmp_path / "t.tsv.partial").read_text() == "my notes\n" and settings_begun_with(f"{tmp_path}/t.tsv") == {}
     assert os.listdir(tmp_path) == ["t.tsv.partial"]
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"settings": []}', "nonsense"])
-def test_damaged_settings_are_said_in_a_sentence(tmp_path, content):
-    path = tmp_path / "t.tsv"
-    write(path, "a")
-    (tmp_path / "t.tsv.settings.json").write_text(content)
-    with pytest.raises(UsageError, match="--overwrite"):
-        ResumableTable(str(path), COLUMNS, SETTINGS)
-
-
 def test_two_processes_can_not_write_one_table(tmp_path):
-    path = str(tmp_path / "t.tsv")
-    with ResumableTable(path, COLUMNS, SETTINGS), pytest.raises(UsageError, match="another process"):
-        ResumableTable(path, COLUMNS, SETTINGS)
+    path = tmp_path / "t.tsv"
+    with open_rows(table_at(path)), pytest.raises(UsageError, match="another process"):
+        open_rows(table_at(path))
     write(path, "a")
+    with open_rows(table_at(path)), pytest.raises(UsageError, match="another process"):
+        open_rows(table_at(path))
 
 
 def test_a_call_that_fails_before_any_row_leaves_nothing(tmp_path):
-    with pytest.raises(RuntimeError), ResumableTable(str(tmp_path / "t.tsv"), COLUMNS, SETTINGS):
+    with pytest.raises(RuntimeError), open_rows(table_at(tmp_path / "t.tsv")):
         raise RuntimeError
     assert os.listdir(tmp_path) == []
 
 
 def test_an_unwritable_folder_is_said_in_a_sentence(tmp_path):
     with pytest.raises(WorkError, match="can't be written"):
-        ResumableTable(str(tmp_path / "missing" / "t.tsv"), COLUMNS, SETTINGS)
+        open_rows(table_at(tmp_path / "missing" / "t.tsv"))
+
+
+def test_named_pipes_are_not_waited_for(tmp_path):
+    path = tmp_path / "t.tsv"
+    os.mkfifo(tmp_path / "t.tsv.partial")
+    assert settings_begun_with(str(path)) == {}
+    with pytest.raises(WorkError, match=r"t.tsv can't be written \(it is not a regular file\)"):
+        write(path, "a")
+    os.unlink(tmp_path / "t.tsv.partial")
+    write(path, "a")
+    os.unlink(tmp_path / "t.tsv.settings.json")
+    os.mkfifo(tmp_path / "t.tsv.settings.json")
+    assert settings_of(str(path)) == ({}, {})
+    with pytest.raises(UsageError, match="has no valid t.tsv.settings.json beside it"):
+        write(path, "a")
+    os.mkfifo(tmp_path / "t.tsv.errors.tsv")
+    with pytest.raises(UsageError, match=r"errors.tsv is not a table of errors; move it, or choose another ⟦output⟧"):
+        check_errors_table(f"{path}.errors.tsv")

@@ -2,18 +2,16 @@
 
 import json
 import os
-import struct
 import tempfile
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from lib.errors import UsageError, WorkError
-from lib.storage.names import escape_name, unescape_name
 from lib.storage.untrusted import (
     RefusedError,
     check_text,
@@ -114,69 +112,6 @@ def test_tables_are_read_with_any_line_ends(tmp_path):
         read_tsv(path, "the map")
 
 
-@many
-@given(st.lists(names, min_size=1, max_size=6, unique=True), st.data())
-def test_what_was_written_to_a_table_survives_any_cut(found, data):
-    from lib.storage.tables import ResumableTable, read_table
-
-    kind = data.draw(st.sampled_from(["tsv", "csv", "jsonl"]))
-    with folder() as here:
-        path = os.path.join(here, f"t.{kind}")
-        written = [escape_name(name) for name in found]
-        table = ResumableTable(path, ["FILE", "PREDICTION"], {"--top": 1})
-        ends = []
-        for name in written:
-            table.append([[name, "Live"]])
-            ends.append(os.path.getsize(path + ".partial"))
-        del table
-        cut = data.draw(st.integers(ends[0], ends[-1]))
-        os.truncate(path + ".partial", cut)
-        with ResumableTable(path, ["FILE", "PREDICTION"], {"--top": 1}) as table:
-            assert set(table) == {name for name, end in zip(written, ends) if end <= cut}
-            table.append([[name, "Live"] for name in written if name not in table])
-            table.finish({})
-        rows = list(read_table(path))[1:]
-        assert sorted(unescape_name(row[0]) for row in rows) == sorted(map(unescape_name, written))
-
-
-@many
-@given(st.sampled_from(["tsv", "csv", "jsonl"]), st.lists(lines | any_json.map(json.dumps), max_size=4).map("\n".join))
-def test_any_text_as_a_table(kind, text):
-    from lib.prediction.reporting import labels_of_table, read_predictions
-
-    with folder() as here:
-        path = Path(here) / f"t.{kind}"
-        path.write_text(text, encoding="utf-8")
-        (Path(here) / f"t.{kind}.settings.json").write_text(text, encoding="utf-8")
-        assert all(isinstance(label, str) for label in labels_of_table(str(path)))
-        try:
-            rows, _ = read_predictions(str(path))
-            assert all(row.name and row.category for row in rows)
-        except UsageError as error:
-            assert str(path) in str(error)
-
-
-@many
-@given(st.dictionaries(names, lines.filter(bool), min_size=1, max_size=5))
-def test_images_of_any_name_are_sorted_into_folders_of_any_name(categories):
-    from lib.prediction.sorting import INDEX, sort_images
-
-    with folder() as here:
-        data, sorted_ = os.path.join(here, "data"), os.path.join(here, "sorted")
-        os.mkdir(data)
-        found = {}
-        for name, category in categories.items():
-            if name not in (".", ".."):
-                Path(data, name).write_bytes(b"x")
-                found[escape_name(os.path.join(data, name))] = category * 20
-        sort_images(found, sorted_)
-        made = [os.path.join(parent, name) for parent, _, names in os.walk(sorted_) for name in names if name != INDEX]
-        assert sorted(map(os.path.realpath, made)) == sorted(os.path.realpath(unescape_name(name)) for name in found)
-        assert all(os.path.dirname(os.path.dirname(path)) == sorted_ for path in made)
-        assert sort_images(found, sorted_).made == 0
-        assert sorted(os.listdir(here)) == ["data", "sorted"]
-
-
 DEEP, LONG = "[" * 100_000, "9" * 5000
 
 
@@ -199,34 +134,9 @@ def test_numbers_and_json_that_python_itself_gives_up_on(tmp_path):
         assert len(str(error.value)) < 200
 
 
-@pytest.mark.parametrize("text", [DEEP, '{"FILE": "\\ud800.jpg", "PREDICTION": "a"}'])
-def test_a_table_of_json_lines_that_is_none(text, tmp_path):
-    from lib.prediction.reporting import read_predictions
-    from lib.storage.tables import settings_of
-
-    path = str(tmp_path / "t.jsonl")
-    for name in (path, path + ".settings.json"):
-        Path(name).write_text(text)
-    Path(path + ".partial").write_text("herbariograph " + text + "\n")
-    with pytest.raises(UsageError, match="t.jsonl can't be read as a table"):
-        read_predictions(path)
-    assert settings_of(path) == ({}, {})
-
-
-def test_settings_beside_a_table_may_hold_anything(tmp_path):
-    from lib.prediction.reporting import report_table
-
-    table, page = tmp_path / "t.tsv", tmp_path / "p.html"
-    table.write_text("FILE\tPREDICTION\nmissing.jpg\tText\n")
-    for value in (5, [], {"a": "<script>alert(1)</script>"}, None, True):
-        recorded = {"settings": {"-d/--data": value, "-m/--model": value, "--top": value}, "versions": {"a": value}}
-        Path(f"{table}.settings.json").write_text(json.dumps(recorded))
-        report_table(str(table), str(page), report=lambda message: None)
-        assert "<script>alert" not in page.read_text()
-
-
 def test_names_that_no_file_has(tmp_path):
     from lib.prediction.reporting import read_predictions
+
     from lib.prediction.sorting import sort_images
 
     path = tmp_path / "t.tsv"
@@ -238,59 +148,6 @@ def test_names_that_no_file_has(tmp_path):
         (tmp_path / "sorted" / "sorted.tsv").write_text(f"PLACE\tFILE\n{line}\n")
         with pytest.raises(UsageError, match="sorted.tsv was not written by --sort"):
             sort_images({}, str(tmp_path / "sorted"))
-
-
-def test_names_whose_ending_is_longer_than_a_name_may_be(tmp_path):
-    from lib.prediction.sorting import sort_images
-
-    for parent in ("one", "two"):
-        (tmp_path / parent).mkdir()
-        (tmp_path / parent / ("a." + "x" * 253)).write_bytes(b"")
-    found = {f"{tmp_path}/{parent}/a.{'x' * 253}": "b." + "y" * 300 for parent in ("one", "two")}
-    assert sort_images(found, str(tmp_path / "sorted")).made == 2
-
-
-def test_a_row_whose_file_is_no_text_ends_what_is_gone_on_with(tmp_path):
-    from lib.storage.tables import ResumableTable
-
-    path = str(tmp_path / "t.jsonl")
-    start = 'herbariograph {"settings": {}, "fresh": true}\n{"FILE": "a", "PREDICTION": "x"}\n'
-    for spoilt in ('{"FILE": ["b"], "PREDICTION": "x"}\n', '{"FILE": 5, "PREDICTION": "x"}\n', DEEP + "\n"):
-        Path(path + ".partial").write_text(start + spoilt)
-        with ResumableTable(path, ["FILE", "PREDICTION"], {}) as table:
-            assert set(table) == {"a"}
-    Path(path + ".partial").write_text(start.replace("true", "false"))
-    with pytest.raises(UsageError, match="t.jsonl, which .*t.jsonl.partial continues, is gone"):
-        ResumableTable(path, ["FILE", "PREDICTION"], {})
-
-
-def test_features_that_are_none(tmp_path):
-    from lib.data.embeddings import Embeddings, load
-
-    path, partial = str(tmp_path / "e.npz"), tmp_path / "e.npz.partial"
-    for first in (b"{", DEEP.encode(), b"5"):
-        partial.write_bytes(b"herbariograph embeddings " + first + b"\n")
-        with pytest.raises(UsageError, match="e.npz.partial is damaged"):
-            Embeddings(path, {})
-    row = struct.pack("<II", 1, 2) + b"a" + bytes(8)
-    for spoilt in (struct.pack("<II", 1, 2) + b"\xff" + bytes(8), struct.pack("<II", 1, 3) + b"b" + bytes(12)):
-        partial.write_bytes(b"herbariograph embeddings {}\n" + row + spoilt)
-        with Embeddings(path, {}) as rows:
-            assert "a" in rows and "b" not in rows
-    settings_ = np.array(json.dumps({}))
-    for arrays in (
-        {"embeddings": np.array([["a"]]), "paths": np.array(["a"])},
-        {"embeddings": np.zeros((1, 2), "float32"), "paths": np.array([1.0])},
-        {"embeddings": np.zeros((1, 2), "float32"), "paths": np.array(["\ud800"])},
-    ):
-        np.savez(path, settings=settings_, **arrays)
-        with pytest.raises(UsageError, match="e.npz holds no features of images"):
-            load(path)
-    np.savez_compressed(
-        path, settings=settings_, embeddings=np.zeros((1, 2), "float32"), paths=np.zeros(20 << 20, "<U1")
-    )
-    with pytest.raises(UsageError, match="e.npz holds no features of images"):
-        load(path)
 
 
 def test_names_that_are_not_utf_8_are_told_and_recorded(tmp_path):
@@ -375,41 +232,14 @@ def test_named_pipes_are_not_waited_for(tmp_path, at_once):
         sort_images({}, os.path.dirname(pipe("sorted", "sorted.tsv")))
 
 
-def test_folders_that_are_linked_with_each_other_end(tmp_path, at_once, monkeypatch):
-    from lib.data import images
-
-    monkeypatch.setattr(images, "_MOST_VISITS", 50)
-    for number in range(9):
-        (tmp_path / str(number)).mkdir()
-        (tmp_path / str(number) / "a.jpg").write_bytes(b"")
-        for other in range(9):
-            if other != number:
-                (tmp_path / str(number) / f"to-{other}").symlink_to(tmp_path / str(other))
-    paths, problems = images.list_images(str(tmp_path))
-    assert {str(tmp_path / str(number) / "a.jpg") for number in range(9)} <= set(paths)
-    assert len(paths) == len(set(paths)) <= 9 * 50
-    assert 1 <= len(problems) <= 9 and all("is linked from more than 50 places" in text for text in problems.values())
-
-
-def test_a_folder_that_is_linked_from_several_places_is_listed_in_each(tmp_path):
-    from lib.data.images import list_images
-
-    (tmp_path / "real").mkdir()
-    (tmp_path / "real" / "a.jpg").write_bytes(b"")
-    for number in range(30):
-        (tmp_path / f"link-{number}").symlink_to(tmp_path / "real")
-    paths, problems = list_images(str(tmp_path))
-    assert len(paths) == 31 and not problems
-
-
 def test_reasons_that_would_mislead(tmp_path, monkeypatch):
     import builtins
 
+    from lib.data.shards import of_file
     from toys import write_records
 
     from lib.data import records
     from lib.data.images import ImageError, read_image
-    from lib.data.shards import of_file
 
     def refuse(*arguments, **options):
         raise PermissionError(13, "Permission denied", str(arguments[0]))

@@ -1,16 +1,22 @@
 """From a table to a page."""
 
 import json
+import logging
 import re
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from lib.errors import UsageError
-from lib.prediction import reporting
-from lib.prediction.reporting import least_certain, read_predictions, report_table
-from lib.storage.tables import ResumableTable
+from lib.prediction import report
+from lib.prediction.report import labels_of_table, least_certain, read_predictions, report_table
+from lib.prediction.settings import Settings
+from lib.storage.tables import Table, settings_of
 
 
 @pytest.fixture
@@ -48,9 +54,8 @@ def test_the_runner_up_is_found_among_all_probabilities(here):
     rows = [["m", "a.jpg", "A", 0.5, 0.5, 0.1, 0.4], ["m", "b.jpg", "C", 0.6, 0.3, 0.1, 0.6]]
     columns = ["MODEL", "FILE", "PREDICTION", "PROBABILITY", "PROBABILITY_A", "PROBABILITY_B", "PROBABILITY_C"]
     for name in ("t.tsv", "t.csv", "t.jsonl"):
-        with ResumableTable(name, columns, {}) as table:
-            table.append(rows)
-            table.finish({})
+        table = Table(name, columns, {})
+        (here / name).write_bytes(table.header() + b"".join(map(table.line, rows)))
         found, _ = read_predictions(name, ["A", "B", "C"])
         assert found == [("a.jpg", "A", 0.5, "C", 0.4), ("b.jpg", "C", 0.6, "A", 0.3)]
         assert read_predictions(name)[0][0].second == ""  # whose columns these are is not known
@@ -80,10 +85,57 @@ def test_what_is_no_table_of_predictions(here, text, words):
         read_predictions("t.jsonl")
 
 
+any_json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(), max_size=8) | st.just(10**400),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=6), inner, max_size=4),
+    max_leaves=12,
+)
+lines = st.text(st.characters(blacklist_categories=["Cs"]), max_size=30) | any_json.map(json.dumps)
+
+
+@settings(derandomize=True, database=None, deadline=None, max_examples=150, suppress_health_check=list(HealthCheck))
+@given(st.sampled_from(["tsv", "csv", "jsonl"]), st.lists(lines, max_size=4).map("\n".join))
+def test_any_text_as_a_table(kind, text):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"t.{kind}"
+        path.write_text(text, encoding="utf-8")
+        (Path(folder) / f"t.{kind}.settings.json").write_text(text, encoding="utf-8")
+        assert all(isinstance(label, str) for label in labels_of_table(str(path)))
+        try:
+            rows, _ = read_predictions(str(path))
+            assert all(row.name and row.category for row in rows)
+        except UsageError as error:
+            assert str(path) in str(error)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"FILE": "\\ud800.jpg", "PREDICTION": "a"}'])
+def test_json_lines_that_python_itself_gives_up_on(here, text):
+    for name in ("t.jsonl", "t.jsonl.settings.json"):
+        (here / name).write_text(text)
+    with pytest.raises(UsageError, match="t.jsonl can't be read as a table"):
+        read_predictions("t.jsonl")
+    assert settings_of("t.jsonl") == ({}, {})
+
+
+def test_a_name_that_no_file_has(here):
+    (here / "t.tsv").write_text("FILE\tPREDICTION\na\\x00/b.jpg\tText\n")
+    with pytest.raises(UsageError, match="t.tsv .*zero byte"):
+        read_predictions("t.tsv")
+
+
+@pytest.mark.parametrize("value", [5, [], {"a": "<script>alert(1)</script>"}, None, True])
+def test_settings_beside_a_table_may_hold_anything(here, value):
+    write(here / "t.tsv", ("FILE", "PREDICTION"), ("missing.jpg", "Text"))
+    recorded = {"settings": {"data": value, "model": value, "top": value, "labels": value}, "versions": {"a": value}}
+    (here / "t.tsv.settings.json").write_text(json.dumps(recorded))
+    page = page_of(here)
+    assert "missing.jpg" in page and "<script>alert" not in page
+
+
 def test_the_uncertain_ones_are_all_there():
     rng = np.random.default_rng(0)
     rows = [
-        reporting.Predicted(f"{number}.jpg", "AB"[number % 2], round(float(chance), 4), "", None)
+        report.Predicted(f"{number}.jpg", "AB"[number % 2], round(float(chance), 4), "", None)
         for number, chance in enumerate(rng.random(200))
     ]
     chosen = least_certain(rows, ["A", "B", "C"], 30)
@@ -95,11 +147,12 @@ def test_the_uncertain_ones_are_all_there():
 
 
 def page_of(here, **options):
-    report_table("t.tsv", "t.html", report=options.pop("report", print), **options)
+    report_table(Settings(report_from="t.tsv", report="t.html", **options))
     return re.sub(r"\s+", " ", (here / "t.html").read_text())
 
 
-def test_what_lies_beside_the_table_is_in_the_page(here, capsys):
+def test_what_lies_beside_the_table_is_in_the_page(here, caplog):
+    caplog.set_level(logging.INFO, "lib")
     Image.new("RGB", (40, 30), "red").save("a.jpg")
     write(
         here / "t.tsv",
@@ -108,21 +161,21 @@ def test_what_lies_beside_the_table_is_in_the_page(here, capsys):
         ("m", "b", "A", "0.5"),
     )
     text = page_of(here)
-    assert "no runners-up" in capsys.readouterr().out
+    assert "no runners-up; make it with ⟦top⟧ 2" in caplog.text
     assert "<title>Predictions of t.tsv</title>" in text and text.count('<h3 id="c') == 2
     choices = json.loads(re.search(r'id="choices">(.*?)</script>', text)[1])
     assert [choice["value"] for choice in choices] == ["A", "B"]
     assert text.count("<img ") == 1 and "No thumbnail: the file doesn" in text
-    settings = {"-d/--data": "scans/", "the labels": ["C", "B", "A"], "--exact": False, "the model's SHA-256": "00ff"}
+    settings = {"data": "scans/", "labels": ["C", "B", "A"], "exact": False, "model_sha256": "00ff"}
     (here / "t.tsv.settings.json").write_text(json.dumps({"settings": settings, "versions": {"numpy": "1.2.3"}}))
     write(here / "t.tsv.errors.tsv", ("FILE", "ERROR"), ("c.jpg", "an empty file"))
     text = page_of(here)
     choices = json.loads(re.search(r'id="choices">(.*?)</script>', text)[1])
     assert [choice["value"] for choice in choices] == ["C", "B", "A"]
-    for part in ("<title>Predictions for scans</title>", "numpy 1.2.3", "00ff", "1 error", "an empty file"):
+    for part in ("<title>Predictions for scans</title>", "numpy 1.2.3", "SHA-256", "00ff", "1 error", "an empty file"):
         assert part in text, part
     assert text.index('id="c0" tabindex="-1">B') < text.index('id="c1" tabindex="-1">A')
-    text = page_of(here, most=0)
+    text = page_of(here, report_images=0)
     assert "<img " not in text and "1 image, 0 of them here" in text
 
 

@@ -1,19 +1,18 @@
-"""Parts of a prediction: what they are made of, and that together they are the whole."""
+"""Parts of a prediction together are the whole."""
 
 import os
 import re
 import shutil
 import subprocess
-import tracemalloc
 
+import numpy as np
 import pytest
 from conftest import FIXTURES, script
 from test_predictImages import FIVE, draw
 
 import predictImages
-from lib.data import shards
-from lib.data.shards import Shard, of_file, of_folder, parse_shard
 from lib.prediction import predict as prediction
+from lib.prediction.model import Answering
 
 MODEL = str(FIXTURES / "keras" / "reference-2.13.keras")
 BESIDE = ("", ".errors.tsv", ".settings.json")  # the endings of a table's files
@@ -73,20 +72,6 @@ def bytes_of(name):
     return [content(name + ending) for ending in BESIDE]
 
 
-@pytest.mark.parametrize("total", [0, 1, 7, 100])
-@pytest.mark.parametrize("count", [1, 3, 8])
-def test_parts_are_in_order_and_differ_by_one_at_most(total, count):
-    ranges = [Shard(number, count).range(total) for number in range(1, count + 1)]
-    assert [place for part in ranges for place in part] == list(range(total))
-    assert max(map(len, ranges)) - min(map(len, ranges)) <= 1
-
-
-@pytest.mark.parametrize("text", ["0/4", "5/4", "1", "1/0", "-1/4", "1/4/8", "1/9999999", "a/b", ""])
-def test_what_is_no_part(text):
-    with pytest.raises(ValueError, match="such as 1/8"):
-        parse_shard(text)
-
-
 @pytest.mark.parametrize("count", [1, 4])
 @pytest.mark.slow
 def test_a_folders_parts_merged_are_the_whole(folder, capsys, count):
@@ -129,43 +114,15 @@ def test_a_lists_parts_merged_are_the_whole_whatever_its_order(folder):
     assert bytes_of("merged.tsv") == bytes_of("listed.tsv")
 
 
-@pytest.mark.parametrize("block", [7, 64, 1 << 20])
-@pytest.mark.parametrize("shuffled", [False, True])
-def test_a_list_gives_each_path_to_one_part(tmp_path, monkeypatch, shuffled, block):
-    monkeypatch.setattr(shards, "_BLOCK", block)
-    names = [b"s/%03d.jpg" % number for number in range(50)] + [b"s/caf\xe9.jpg", b"s/a b\t.TIF"]
-    lines = sorted([*names, b"s/notes.txt"], key=(lambda name: name[::-1]) if shuffled else None)
-    (tmp_path / "list").write_bytes(b"\n".join(lines) + b"\n\n")
-    found = [of_file(str(tmp_path / "list"), lambda name: not name.endswith("txt"), Shard(k, 5)) for k in range(1, 6)]
-    assert [os.fsencode(path) for part in found for path in part.paths] == sorted(names)
-    assert [part.first for part in found] == [0, 10, 20, 31, 41]
-    assert len({str(part.about) for part in found}) == 1
-    assert found[0].about == of_folder([os.fsdecode(name) for name in sorted(names)], {}).about
-
-
-def test_what_can_not_be_used_belongs_to_one_part():
-    paths, problems = ["a.jpg", "c.jpg", "d.jpg", "folder.jpg"], {"b": "no", "folder.jpg": "no", "x": "no"}
-    found = [of_folder(paths, problems, Shard(number, 3)) for number in (1, 2, 3)]
-    assert [part.paths for part in found] == [["a.jpg"], ["c.jpg", "d.jpg"], ["folder.jpg"]]
-    assert [list(part.errors) for part in found] == [["b"], [], ["folder.jpg", "x"]]
-    assert [part.first for part in found] == [0, 1, 3]
-
-
-@pytest.mark.slow
 def test_parts_are_answered_at_the_same_places_as_the_whole(folder, monkeypatch):
-    places = {}
-    reader = prediction._Reader.__call__
+    def compute(pixels):  # answers follow from the place alone
+        return np.arange(160, dtype="float32").reshape(32, 5) % 7, None
 
-    def note(self, numbers, step):
-        places.update({self._paths[number]: (self._first + number) % step for number in numbers})
-        return reader(self, numbers, step)
-
-    monkeypatch.setattr(prediction._Reader, "__call__", note)
-    assert run("-d", "scans", "-o", "again.tsv", "--overwrite") == 0
-    whole = dict(places)
-    places.clear()
-    parts(3, "-d", "scans")
-    assert places == whole and len(whole) == 73
+    monkeypatch.setattr(prediction, "open_model", lambda *arguments: Answering(8, compute))
+    assert run("-d", "scans", "-o", "whole.tsv", "--overwrite") == 0
+    names = parts(3, "-d", "scans")
+    assert predictImages.main(["--merge", "merged.tsv", *names]) == 0
+    assert content("merged.tsv") == content("whole.tsv")
 
 
 def test_a_part_without_images_and_one_that_is_stopped(folder, capsys):
@@ -204,7 +161,7 @@ def test_parts_that_do_not_fit(folder, capsys):
     draw("scans/new.jpg", 1)
     assert run("-d", "scans", "--shard", "2/3", "-o", "other.tsv", "--overwrite") == 0
     assert "a different list of images" in refused(names[0], "other.tsv", names[2])
-    assert "the list" in predict_error(
+    assert "begun with listed" in predict_error(
         capsys, ["-c", "-m", "model.keras", "-d", "scans", "--shard", "2/3", "-o", names[1]]
     )
     lines = (folder / names[1]).read_text().splitlines(keepends=True)
@@ -261,14 +218,3 @@ def test_a_list_that_is_none(folder, capsys):
     assert "repeats scans/2.jpg" in predict_error(
         capsys, ["--list", "twice.list", "-o", "t.tsv", "-c", "-m", "model.keras"]
     )
-
-
-def test_a_sorted_list_takes_no_memory_whatever_is_between_its_names(tmp_path, monkeypatch):
-    monkeypatch.setattr(shards, "_BLOCK", 1 << 12)
-    for separator in (b"\n", b"\0"):
-        (tmp_path / "list").write_bytes(separator.join(b"scans/%08d.jpg" % number for number in range(100_000)))
-        tracemalloc.start()
-        found = of_file(str(tmp_path / "list"), lambda name: True, Shard(3, 10_000))
-        _, most = tracemalloc.get_traced_memory()
-        tracemalloc.stop()
-        assert len(found.paths) == 10 and most < 200_000

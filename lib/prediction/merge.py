@@ -1,0 +1,141 @@
+"""The tables of all parts put together into the one of the whole."""
+
+import contextlib
+import hashlib
+import heapq
+import json
+import os
+from typing import NamedTuple
+
+from lib.errors import UsageError, WorkError, concerning, option
+from lib.storage.files import whole_file
+from lib.storage.names import path_order, unescape_name
+from lib.storage.tables import (
+    check_errors_table,
+    read_errors_table,
+    read_lines,
+    settings_of,
+    write_errors_table,
+    write_settings,
+)
+from lib.system.shard import Shard, parse_shard
+
+
+class _Part(NamedTuple):
+    """A part's table: its path, its place, and what it was made with."""
+
+    path: str
+    shard: Shard
+    listed: dict
+    settings: dict
+    versions: dict
+
+
+def merge_tables(output, paths, overwrite=False):
+    """Write the one table of those of all parts, its errors and its settings, as a call for all would have.
+
+    Args:
+        output: the table to write; its ending is that of the parts'.
+        paths: the parts' tables, in whatever order.
+        overwrite: write though there be a table of other settings.
+
+    Returns:
+        How many images are in it, and how many errors.
+
+    Raises:
+        UsageError: a part is missing, repeated, not finished, or has other settings than the others; or a row is.
+        WorkError: it can't be written.
+    """
+    with concerning("merge"):
+        parts = _checked(sorted(map(_part, paths), key=lambda part: part.shard.number))
+        _check_output(output, paths, parts[0].settings, overwrite)
+        errors, digest = {}, hashlib.sha256()
+        try:
+            with whole_file(output, "wb") as file:
+                rows = sum(_copy(part, parts[0], file, errors, digest) for part in parts)
+                if digest.hexdigest() != parts[0].listed["SHA-256"]:
+                    raise UsageError(
+                        "the images in the parts are not those of the list they were made from; the tables were "
+                        "changed since."
+                    )
+            write_settings(output, parts[0].settings, parts[0].versions)
+        except OSError as error:
+            raise WorkError(f"{output} can't be written ({error.strerror or error}).", "output") from error
+    write_errors_table(f"{output}.errors.tsv", errors)
+    return rows, len(errors)
+
+
+def _copy(part, first, file, errors, digest):
+    """Append a part's rows to a file, note its errors, and check that both are all; returns how many rows.
+
+    Args:
+        part, first: the `_Part`, and the first one, whose header counts.
+        file: where to.
+        errors: path -> reason, of all parts so far.
+        digest: of the paths of all images so far.
+    """
+    lines = read_lines(part.path)
+    header = next(lines)
+    if part is first:
+        file.write(header)
+    elif header != next(read_lines(first.path)):
+        raise UsageError(f"{part.path} has other columns than {first.path}.")
+    failed, done = read_errors_table(f"{part.path}.errors.tsv"), 0
+    for path, line in heapq.merge(lines, sorted((path_order(name), b"") for name in failed)):
+        digest.update(path + b"\0")
+        file.write(line)
+        done += 1
+    due = len(part.shard.range(part.listed["entries"]))
+    if done != due:
+        raise UsageError(f"{part.path} and its errors have {done:,} of its {due:,} images.")
+    errors.update((unescape_name(name), reason) for name, reason in failed.items())
+    return done - len(failed)
+
+
+def _part(path):
+    """What is known of a part's table. UsageError if it is missing, not finished, or no part's."""
+    if os.path.exists(f"{path}.partial"):
+        raise UsageError(f"{path} is incomplete; rerun the command that created it.")
+    if not os.path.isfile(path):
+        raise UsageError(f"{path} does not exist.")
+    settings, versions = settings_of(path)
+    shard, listed = None, settings.pop("listed", None)
+    with contextlib.suppress(ValueError):
+        shard = parse_shard(str(settings.pop("shard", "")))
+    if shard is None or not isinstance(listed, dict) or not isinstance(listed.get("entries"), int):
+        raise UsageError(f"{path} is not a part made with {option('shard')}, or lacks its .settings.json.")
+    return _Part(path, shard, listed, settings, versions)
+
+
+def _checked(parts):
+    """The parts, if there is each once and all were made alike; else UsageError."""
+    first = parts[0]
+    for part in parts[1:]:
+        if part.shard.count != first.shard.count:
+            raise UsageError(f"{first.path} is part {first.shard}, but {part.path} is part {part.shard}.")
+        if part.listed != first.listed:
+            raise UsageError(f"{part.path} was made from a different list of images than {first.path}.")
+        for ours, theirs in ((part.settings, first.settings), (part.versions, first.versions)):
+            for key in sorted({*ours, *theirs}):
+                if ours.get(key) != theirs.get(key):
+                    one, other = (json.dumps(each.get(key), ensure_ascii=False)[:60] for each in (theirs, ours))
+                    raise UsageError(f"{first.path} was made with {option(key)} {one}, {part.path} with {other}.")
+    for one, other in zip(parts, parts[1:]):
+        if one.shard == other.shard:
+            raise UsageError(f"{one.path} and {other.path} are both part {one.shard}.")
+    missing = sorted(set(range(1, first.shard.count + 1)) - {part.shard.number for part in parts})
+    if missing:
+        shown = ", ".join(map(str, missing[:10])) + (", …" if len(missing) > 10 else "")
+        raise UsageError(f"of {first.shard.count} parts, {len(missing)} are missing: {shown}.")
+    return parts
+
+
+def _check_output(output, paths, settings, overwrite):
+    endings = {os.path.splitext(path)[1].lower() for path in (output, *paths)}
+    if len(endings) > 1:
+        raise UsageError(f"{output} and the parts have different endings ({', '.join(sorted(endings))}).")
+    if any(os.path.exists(output) and os.path.samefile(output, path) for path in paths):
+        raise UsageError(f"{output} is one of the parts; name the table to write first.")
+    if os.path.exists(output) and not overwrite and settings_of(output)[0] != settings:
+        raise UsageError(f"{output} was made with other settings; choose another file or pass {option('overwrite')}.")
+    check_errors_table(f"{output}.errors.tsv", "merge")

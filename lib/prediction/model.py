@@ -1,0 +1,94 @@
+"""The model that answers: its labels, and the model itself as a function of pixels."""
+
+import os
+from typing import Callable, NamedTuple
+
+from lib.data.categories import LABELS, read_labels
+from lib.errors import UsageError, concerning, option
+from lib.models.published import MODELS
+from lib.system.devices import select_device
+from lib.system.parallel import cores
+
+# What the published models were trained on; taken for models that accept any size and don't say theirs.
+DEFAULT_SIZE = 96
+
+
+class Answering(NamedTuple):
+    """A model that answers.
+
+    Attributes:
+        size: height and width of its images in pixels.
+        compute: a function from float32 pixels `(step, size, size, 3)`, 0-255, to float32 logits `(step, outputs)` and
+            the features `(step, width)` that they are made of, None if these are not wanted; several threads may call
+            it at once.
+    """
+
+    size: int
+    compute: Callable
+
+
+def labels_of(path, settings):
+    """The labels of a model's outputs: of the setting, of a `categories.tsv` beside a model given as a path, or the 17.
+
+    Args:
+        path: the model's file.
+        settings: `Settings`.
+
+    Returns:
+        The labels and what they come from, for messages.
+    """
+    file = settings.labels
+    if file is None and settings.model not in MODELS:
+        beside = os.path.join(os.path.dirname(path), "categories.tsv")
+        file = beside if os.path.isfile(beside) else None
+    return (LABELS, "the published categories") if file is None else (read_labels(file), file)
+
+
+def open_model(path, settings, step, pooled, labels=None):
+    """Start TensorFlow and open a model.
+
+    Args:
+        path: the `.keras` file.
+        settings: `Settings`.
+        step: how many images it is given at once.
+        pooled: whether features are wanted.
+        labels: what `labels_of` returned, which the model has to fit; None for any model.
+
+    Returns:
+        `Answering`.
+
+    Raises:
+        UsageError: it can't be used.
+    """
+    # One core for each operation: several steps run side by side instead, which is twice as fast.
+    select_device(settings.cpu, settings.gpu, settings.processors or cores(), threads_per_operation=1)
+
+    import tensorflow as tf
+
+    from lib.models.inference import NoFeaturesError, compile_features, compile_logits
+    from lib.models.keras_files import load_model
+
+    with concerning("model"):
+        model = load_model(path)
+        outputs = model.output_shape[-1]
+        if labels is not None and outputs != len(labels[0]):
+            raise UsageError(
+                f"{path} has {outputs} outputs where {len(labels[0])} are needed. The labels are {labels[1]}; pass "
+                f"others with {option('labels')}."
+            )
+        shape = model.input_shape if isinstance(model.input_shape, tuple) else ()
+        sides = {side for side in shape[1:3] if side is not None}
+        if len(shape) != 4 or shape[3] != 3 or len(sides) > 1:
+            raise UsageError(f"{path} takes {shape or 'several inputs'}; it must take square images of 3 bands.")
+        size = sides.pop() if sides else model.image_size or DEFAULT_SIZE
+        try:
+            answers = (compile_features if pooled else compile_logits)(model, (step, size, size, 3), named=path)
+        except NoFeaturesError as error:
+            raise UsageError(f"{path} {error}.", "embeddings") from error
+
+    def compute(pixels):
+        with concerning("model"):
+            found = answers(tf.constant(pixels))
+        return tuple(part.numpy() for part in found) if pooled else (found.numpy(), None)
+
+    return Answering(size, compute)

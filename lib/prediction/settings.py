@@ -1,0 +1,139 @@
+"""What predicting can be told, and what of it goes together."""
+
+import dataclasses
+import os
+from typing import Optional, Tuple
+
+from lib.errors import UsageError, option
+from lib.prediction.sorting import check_apart
+from lib.system.shard import Shard
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What is predicted, and what is made of it.
+
+    Attributes:
+        data: the folder of images, searched with all below it; None with `list_file`.
+        output: the table to write, `.tsv`, `.csv` or `.jsonl`.
+        model: a published model's name or the path of a `.keras` file.
+        models: where published models are; None for the default.
+        labels: a table of the categories' labels; None for the default of `lib.prediction.model.labels_of`.
+        top: for how many categories of an image the table has columns; None for as many as it was begun with, in a new
+            one for one, or for two if there is a `report`. With `similar`, how many images to list; None for 10.
+        probabilities: whether it has a column for each category.
+        overwrite: begin anew though there be a table.
+        strict: whether a file that can't be read makes the exit status 1.
+        report: the page to make, `.html`.
+        report_images: of how many images of a category it has thumbnails.
+        report_from: a table to make `report` and `sort` from, instead of predicting.
+        sort: the folder to sort the images into.
+        copy, hardlink: whether to make copies or hard links there, instead of symbolic links.
+        embeddings: the file that the images' features are written to, see `lib.data.embeddings`.
+        similar: an image to find similar ones to among the `embeddings`.
+        list_file: a file that lists the images instead of `data`, see `lib.data.listing.of_file`.
+        shard: the part of the images that is done; None for all.
+        merge: a table to write and those of all parts, which it is made from instead of predicting.
+        exact: the published pipeline's pixels, see `lib.data.images.read_image`.
+        max_pixels: the largest picture that is decoded.
+        batch: at most how many images are in memory at once.
+        cpu, gpu, processors: see `lib.system.devices.select_device`.
+    """
+
+    data: Optional[str] = None
+    output: Optional[str] = None
+    model: str = "ConvNeXt-N"
+    models: Optional[str] = None
+    labels: Optional[str] = None
+    top: Optional[int] = None
+    probabilities: bool = False
+    overwrite: bool = False
+    strict: bool = False
+    report: Optional[str] = None
+    report_images: int = 300
+    report_from: Optional[str] = None
+    sort: Optional[str] = None
+    copy: bool = False
+    hardlink: bool = False
+    embeddings: Optional[str] = None
+    similar: Optional[str] = None
+    list_file: Optional[str] = None
+    shard: Optional[Shard] = None
+    merge: Optional[Tuple[str, ...]] = None
+    exact: bool = False
+    max_pixels: int = 500_000_000
+    batch: int = 1024
+    cpu: bool = False
+    gpu: int = 0
+    processors: Optional[int] = None
+
+    @property
+    def predicts(self):
+        """Whether there is anything to predict, rather than to make of what was predicted."""
+        only_similar = self.similar and not self.data and not self.list_file and not self.output
+        return not self.report_from and not self.merge and not only_similar
+
+    @property
+    def table(self):
+        """The table that pages and folders are made from."""
+        return self.report_from or (self.merge[0] if self.merge else self.output)
+
+
+def check(settings):
+    """Raise UsageError if something is missing, or does not go together."""
+    if settings.data and settings.list_file:
+        raise UsageError(f"it replaces {option('data')}; give only one of them.", "list_file")
+    source = "list_file" if settings.list_file else "data"
+    _check_parts(settings)
+    if settings.report_from:
+        _refuse(settings, option("report_from"), source, "output", "embeddings", "similar")
+        if not settings.report and not settings.sort:
+            raise UsageError(
+                f"give {option('report')} FILE.html, {option('sort')} DIR or both, to make from the table.",
+                "report_from",
+            )
+    if settings.similar:
+        _check_similar(settings)
+    missing = [name for name in (source, "output") if not getattr(settings, name)]
+    if settings.predicts and missing:
+        raise UsageError(f"the following arguments are required: {', '.join(map(option, missing))}")
+    for kind in ("copy", "hardlink"):
+        if getattr(settings, kind) and not settings.sort:
+            raise UsageError(f"it needs {option('sort')} DIR.", kind)
+    if settings.sort:
+        check_apart([], settings.sort, settings.data)  # now rather than after hours
+    if settings.report and settings.report in (settings.output, settings.report_from, *(settings.merge or ())):
+        raise UsageError(f"{settings.report} is the table itself; choose another FILE.", "report")
+
+
+def _check_parts(settings):
+    """Check what goes together with `shard` and `merge`."""
+    if settings.merge:
+        others = ("data", "list_file", "output", "embeddings", "similar", "report_from", "shard")
+        _refuse(settings, option("merge"), *others)
+        if len(settings.merge) < 2:
+            raise UsageError("give the table to write and then the parts' tables.", "merge")
+    if settings.shard:
+        for name in ("report", "sort"):
+            if getattr(settings, name):
+                raise UsageError(
+                    f"can't be made for a part; use it with {option('merge')}, which makes the whole table.", name
+                )
+        if not settings.data and not settings.list_file:
+            raise UsageError(f"it needs {option('data')} or {option('list_file')}.", "shard")
+
+
+def _check_similar(settings):
+    if not settings.embeddings:
+        raise UsageError(f"give {option('embeddings')} FILE.npz, the images to compare with.", "similar")
+    if not settings.predicts:
+        _refuse(settings, f"{option('similar')} without {option('data')}", "report", "sort")
+        if not os.path.isfile(settings.embeddings):
+            both = f"{option('data')} and {option('output')}"
+            raise UsageError(f"{settings.embeddings} does not exist; give {both} to make it.", "embeddings")
+
+
+def _refuse(settings, reason, *others):
+    for name in others:
+        if getattr(settings, name):
+            raise UsageError(f"can't be combined with {reason}, which predicts nothing.", name)

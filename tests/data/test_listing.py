@@ -1,0 +1,156 @@
+"""Which images a call has to do with."""
+
+import os
+import tracemalloc
+
+import pytest
+
+from lib.data import listing
+from lib.data.listing import Paths, find_images, is_image_name, list_images, of_file, of_folder
+from lib.errors import UsageError
+from lib.system.shard import Shard
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "b.JPG", "c.JpEg", "d.tif", "e.TIFF", "f.webp", "g.jp2", "h.gif", "i.PNG"])
+def test_endings_count_in_any_case(name):
+    assert is_image_name(name)
+    assert not is_image_name(name + ".txt")
+    assert not is_image_name(name.split(".")[1])
+
+
+@pytest.mark.parametrize("name", ["", "jpg", ".jpg", "..jpg", "x/.jpg", "x/..jpg", "a.jpg/b", "a.jpg/.png"])
+def test_names_without_an_ending(name):
+    assert os.path.splitext(name)[1] == "" and not is_image_name(name)
+
+
+@pytest.mark.parametrize("name", ["a..jpg", "x/a..jpg", "x.y/a.jpg", ".a.jpg", "..a.jpg"])
+def test_names_with_several_points(name):
+    assert os.path.splitext(name)[1] == ".jpg" and is_image_name(name)
+
+
+@pytest.mark.parametrize("block", [7, 64, 1 << 20])
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_a_list_gives_each_path_to_one_part(tmp_path, monkeypatch, shuffled, block):
+    monkeypatch.setattr(listing, "_BLOCK", block)
+    names = [b"s/%03d.jpg" % number for number in range(50)] + [b"s/caf\xe9.jpg", b"s/a b\t.TIF"]
+    lines = sorted([*names, b"s/notes.txt"], key=(lambda name: name[::-1]) if shuffled else None)
+    (tmp_path / "list").write_bytes(b"\n".join(lines) + b"\n\n")
+    found = [of_file(str(tmp_path / "list"), Shard(number, 5)) for number in range(1, 6)]
+    assert [path for part in found for path in part.paths] == sorted(names)
+    assert [part.first for part in found] == [0, 10, 20, 31, 41]
+    assert len({str(part.about) for part in found}) == 1
+    assert found[0].about == of_folder(sorted(names), {}).about
+
+
+def test_what_can_not_be_used_belongs_to_one_part():
+    paths, problems = [b"a.jpg", b"c.jpg", b"d.jpg", b"folder.jpg"], {b"b": "no", b"folder.jpg": "no", b"x": "no"}
+    found = [of_folder(Paths(paths), problems, Shard(number, 3)) for number in (1, 2, 3)]
+    assert [list(part.paths) for part in found] == [[b"a.jpg"], [b"c.jpg", b"d.jpg"], [b"folder.jpg"]]
+    assert [list(part.errors) for part in found] == [[b"b"], [], [b"folder.jpg", b"x"]]
+    assert [part.first for part in found] == [0, 1, 3]
+    whole = of_folder(Paths(paths), problems)
+    assert list(whole.paths) == paths and whole.errors == problems and whole.about == found[0].about
+
+
+def test_a_sorted_list_takes_no_memory_whatever_is_between_its_names(tmp_path, monkeypatch):
+    monkeypatch.setattr(listing, "_BLOCK", 1 << 12)
+    for separator in (b"\n", b"\0"):
+        (tmp_path / "list").write_bytes(separator.join(b"scans/%08d.jpg" % number for number in range(100_000)))
+        tracemalloc.start()
+        found = of_file(str(tmp_path / "list"), Shard(3, 10_000))
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert len(found.paths) == 10 and most < 200_000
+
+
+def test_a_path_is_found_by_its_place_and_among_its_like():
+    names = sorted(os.urandom(5) for _ in range(100))
+    paths = Paths(names)
+    assert list(paths) == names and len(paths) == 100 and paths[7] == names[7]
+    assert list(paths[90:]) == names[90:] and not Paths() and names[3] in paths and b"none" not in paths
+
+
+def make(*paths):
+    for path in paths:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "w"):
+            pass
+
+
+def test_the_images_of_a_folder_ascend_byte_by_byte(tmp_path):
+    names = [
+        "a.jpg",
+        "a/b.jpg",
+        "a/c/d.PNG",
+        "a!.jpg",
+        "a-b.jpg",
+        "a0.jpg",
+        "b.jpg/x.jpg",
+        "b.jpg!.jpg",
+        "é/a.jpg",
+        "a.txt",
+    ]
+    make(*(tmp_path / "scans" / name for name in names), tmp_path / "scans" / os.fsdecode(b"\xff.jpg"))
+    (tmp_path / "scans" / "circle").symlink_to(tmp_path / "scans")
+    found = find_images(str(tmp_path / "scans"))
+    folder = os.fsencode(tmp_path / "scans") + b"/"
+    expected = [name.encode() for name in names if not name.endswith("txt")] + [b"\xff.jpg", b"b.jpg"]
+    assert list(found.paths) == sorted(folder + name for name in expected) and found.errors == {}
+    assert list_images(f"{tmp_path}/scans/") == (list(map(os.fsdecode, found.paths)), {})
+
+
+def test_a_tree_deeper_than_pythons_stack(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for _ in range(1500):
+        os.mkdir("d")
+        os.chdir("d")
+    make("./a.jpg")
+    os.chdir(tmp_path)
+    assert list(find_images("d").paths) == [b"d/" * 1500 + b"a.jpg"]
+
+
+def test_folders_without_images(tmp_path):
+    make(tmp_path / "a.txt")
+    with pytest.raises(UsageError, match="no images found in .*JPEG") as error:
+        find_images(str(tmp_path))
+    assert error.value.setting == "data"
+    (tmp_path / "x").symlink_to("x")
+    with pytest.raises(UsageError, match="/x can't be looked at"):
+        find_images(str(tmp_path))
+
+
+def test_folders_that_are_linked_with_each_other_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(listing, "_MOST_VISITS", 50)
+    for number in range(9):
+        make(tmp_path / str(number) / "a.jpg")
+        for other in range(9):
+            if other != number:
+                (tmp_path / str(number) / f"to-{other}").symlink_to(tmp_path / str(other))
+    paths, problems = list_images(str(tmp_path))
+    assert {str(tmp_path / str(number) / "a.jpg") for number in range(9)} <= set(paths)
+    assert len(paths) == len(set(paths)) <= 9 * 50
+    assert 1 <= len(problems) <= 9 and all("is linked from more than 50 places" in text for text in problems.values())
+
+
+def test_a_folder_that_is_linked_from_several_places_is_listed_in_each(tmp_path):
+    make(tmp_path / "real" / "a.jpg")
+    for number in range(30):
+        (tmp_path / f"link-{number}").symlink_to(tmp_path / "real")
+    paths, problems = list_images(str(tmp_path))
+    assert len(paths) == 31 and not problems
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"a.jpg\r\nb.jpg\r\n", "lists no images .*; its lines end in CR and LF"),
+        (b"\xef\xbb\xbfa.jpg\nb.jpg\n", "begins with a byte order mark, which would belong to the first name"),
+        (b"a\nb\n", r"lists no images \(JPEG.*…\)\.$"),
+        (b"b.jpg\na.jpg\nb.jpg\n", "repeats b.jpg"),
+    ],
+)
+def test_lists_that_are_none(tmp_path, content, words):
+    (tmp_path / "list").write_bytes(content)
+    with pytest.raises(UsageError, match=words) as error:
+        of_file(str(tmp_path / "list"))
+    assert error.value.setting == "list_file"
