@@ -26,12 +26,15 @@ from benchmarks.predict import draw
 from benchmarks.train import CLASSES, make_model
 from lib.data.categories import LABELS
 from lib.data.record_format import make_record
+from lib.prediction.predict import columns_of
+from lib.storage.tables import Table, open_rows, settings_begun_with
 from tools.sample import draw as draw_sample
 
 DIFFERENT = 20
 IN_A_FOLDER = 1000
 LEFT = 2000  # files that a resumed run has left to do
 SIZE = 96
+BEGUN = 2  # commits to a journal before its first row: of its tables, and of what it is for
 
 
 def link_files(parent, count):
@@ -53,10 +56,10 @@ def command_of(folder, output):
     return [sys.executable, os.path.join(ROOT, "predictImages.py"), "-d", folder, "-o", output, "-c"]
 
 
-def until_first_row(folder, output, rows, go_on=3):
+def until_first_row(folder, output, go_on=3):
     """Start predicting, and kill it some seconds after the first row that is new; seconds to that row, and peak MiB."""
     environment = dict(os.environ, TF_CPP_MIN_LOG_LEVEL="3", CUDA_VISIBLE_DEVICES="-1")
-    size = os.path.getsize(output + ".partial") if rows else 0
+    before = commits(output) or BEGUN
     begin, first, peak = time.perf_counter(), None, 0
     process = subprocess.Popen(command_of(folder, output), env=environment, stdout=sys.stderr)
     while first is None or time.perf_counter() < begin + first + go_on:
@@ -64,27 +67,33 @@ def until_first_row(folder, output, rows, go_on=3):
             raise RuntimeError("predictImages.py ended too early")
         with contextlib.suppress(OSError), open(f"/proc/{process.pid}/status") as file:
             peak = max([peak] + [int(line.split()[1]) for line in file if line.startswith("VmHWM")])
-        with contextlib.suppress(OSError):
-            # The partial file's first line, the settings, is there at once; a row makes it longer by far more.
-            grown = os.path.getsize(output + ".partial") - size
-            if first is None and grown > (0 if rows else 4000):
-                first = time.perf_counter() - begin
+        if first is None and commits(output) > before:
+            first = time.perf_counter() - begin
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     process.wait()
     return first, peak / 1024
 
 
-def fill_table(folder, output, count):
-    """Write rows for all but LEFT files into the partial table of a run that was killed."""
-    with open(output + ".partial", "rb") as file:
-        start, *rows = file.read().split(b"\n")
-    model, _, *answer = rows[0].split(b"\t")
-    with open(output + ".partial", "wb") as file:
-        file.write(start + b"\n")
+def commits(output):
+    """How often something was written to the journal, as the header of its database says; 0 without one."""
+    with contextlib.suppress(OSError), open(output + ".partial", "rb") as file:
+        return int.from_bytes(file.read(28)[24:], "big")
+    return 0
+
+
+def fill_journal(folder, output, count):
+    """Put rows for all but LEFT files into the journal of a run that was killed."""
+    settings = settings_begun_with(output)
+    table = Table(output, columns_of(settings["labels"]), settings)
+
+    def entries():
         for number in range(count - LEFT):
-            name = os.path.join(folder, f"{number // IN_A_FOLDER:05d}", f"{number:07d}.jpg").encode()
-            file.write(b"\t".join([model, name, *answer]) + b"\n")
+            name = os.path.join(folder, f"{number // IN_A_FOLDER:05d}", f"{number:07d}.jpg")
+            yield name.encode(), None, table.line([settings["model"], name, "Ordinary", 0.5])
+
+    with open_rows(table) as rows:
+        rows.extend(entries())
 
 
 def write_records(path, count):
@@ -110,11 +119,11 @@ def main():
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
         folder, output = link_files(scratch, count), os.path.join(scratch, "out.tsv")
-        seconds, peak = until_first_row(folder, output, rows=False)
+        seconds, peak = until_first_row(folder, output)
         rows.append([f"predicting {count:,} files: the first row", f"{seconds:.1f} s", f"{peak:.0f} MiB"])
         hand_over("scale", __file__, rows[-1][0], rows[-1][1], peak)
-        fill_table(folder, output, count)
-        seconds, peak = until_first_row(folder, output, rows=True, go_on=0)
+        fill_journal(folder, output, count)
+        seconds, peak = until_first_row(folder, output, go_on=0)
         rows.append([f"going on after {count - LEFT:,} rows: the first new row", f"{seconds:.1f} s", f"{peak:.0f} MiB"])
         whole = measure(command_of(folder, output))
         rows.append(

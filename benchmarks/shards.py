@@ -16,7 +16,10 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from benchmarks.common import ROOT, hand_over, machine, measure, print_table
 from benchmarks.predict import folder_of
-from lib.data.shards import Shard, of_file
+from lib.data.listing import of_file
+from lib.prediction.predict import columns_of
+from lib.storage.tables import Table, write_settings
+from lib.system.shard import Shard
 
 SCANS, LISTED = 1200, 10_000_000
 COUNTS = (1, 2, 4, 8)
@@ -89,8 +92,8 @@ def main():
         listing = os.path.join(scratch, "all.list")
         write_list(listing, (f"scans/{number // 1000:05d}/{number:08d}.jpg" for number in range(count)))
         code = (
-            "import sys; from lib.data.images import is_image_name; from lib.data.shards import Shard, of_file; "
-            "of_file(sys.argv[1], is_image_name, Shard(50, 100))"
+            "import sys; from lib.data.listing import of_file; from lib.system.shard import Shard; "
+            "of_file(sys.argv[1], Shard(50, 100))"
         )
         read = measure([sys.executable, "-c", code, listing])
         print(f"\nReading a part of a list of {count:,} paths: {read.seconds:.0f} s, {read.peak_mib:.0f} MiB")
@@ -101,19 +104,16 @@ def main():
 
 def merge_of(scratch, listing, count, parts=100):
     """Write the tables of so many parts of a list, as predictImages.py would, and measure their merge."""
-    from lib.data.shards import LISTED as OF
-    from lib.data.shards import SHARD
-    from lib.prediction.predict import columns_of
-    from lib.storage.tables import ResumableTable
-
-    tables, about = [], of_file(listing, bool).about
+    tables, about = [], of_file(listing).about
     for number in range(1, parts + 1):
         shard = Shard(number, parts)
         names = (f"scans/{place // 1000:05d}/{place:08d}.jpg" for place in shard.range(count))
         tables.append(os.path.join(scratch, f"{number}.tsv"))
-        with ResumableTable(tables[-1], columns_of(()), {SHARD: str(shard), OF: about}) as table:
-            table.append(["ConvNeXt-N", name, "Ordinary", 0.5] for name in names)
-            table.finish({})
+        table = Table(tables[-1], columns_of(()), {"shard": str(shard), "listed": about})
+        with open(table.path, "wb") as file:
+            file.write(table.header())
+            file.writelines(table.line(["ConvNeXt-N", name, "Ordinary", 0.5]) for name in names)
+        write_settings(table.path, table.settings, {})
     return measure(command("--merge", os.path.join(scratch, "merged.tsv"), *tables))
 
 

@@ -3,7 +3,6 @@
 Paths are bytes here, as the file system has them, and ascend byte by byte.
 """
 
-import array
 import bisect
 import collections
 import collections.abc
@@ -25,28 +24,33 @@ ENDINGS = frozenset(
 _KINDS = "JPEG, PNG, BMP, GIF, TIFF, WebP, …"
 _MOST_VISITS = 1000  # to one directory, by links
 _BLOCK = 1 << 20  # bytes of a list that are read at once
+_IN_A_BLOCK = 1000  # paths
 
 
 class Paths(collections.abc.Sequence):
-    """Paths in little more memory than their bytes: a million of them in lists take twice as much."""
+    """Paths in hardly more memory than their bytes: a list of a million takes twice as much."""
 
     def __init__(self, paths=()):
-        self._bytes, self._ends = bytearray(), array.array("Q", [0])
-        for path in paths:
-            self._bytes += path
-            self._ends.append(len(self._bytes))
+        self._blocks, self._length, self._opened = [], 0, (None, ())
+        rest = iter(paths)
+        for block in iter(lambda: list(itertools.islice(rest, _IN_A_BLOCK)), []):
+            self._blocks.append(b"\0".join(block))
+            self._length += len(block)
 
     def __len__(self):
-        return len(self._ends) - 1
+        return self._length
 
     def __getitem__(self, index):
         if isinstance(index, slice):
-            return Paths(map(self.__getitem__, range(*index.indices(len(self)))))
-        start, end = self._ends[index : index + 2]
-        return bytes(self._bytes[start:end])
+            return Paths(itertools.islice(self, index.start, index.stop))
+        number, place = divmod(range(self._length)[index], _IN_A_BLOCK)
+        if self._opened[0] != number:
+            self._opened = number, self._blocks[number].split(b"\0")
+        return self._opened[1][place]
 
     def __iter__(self):
-        return map(self.__getitem__, range(len(self)))
+        for block in self._blocks:
+            yield from block.split(b"\0")
 
 
 class Listing(NamedTuple):
@@ -112,59 +116,51 @@ def walk(directory, problems):
     """
     directory, status, visits = os.fsencode(directory), os.stat(directory), collections.Counter()
     root = ((status.st_dev, status.st_ino),)
-    waiting = [(os.path.join(directory, b""), root, iter(_followed(directory, root, visits, problems)))]
+    waiting = [(os.path.join(directory, b""), root, *_entries(directory, root, visits, problems))]
     while waiting:
-        folder, ancestors, entries = waiting[-1]
-        for name, identity in entries:
-            path = folder + name
-            if identity is None:
-                yield path
-            else:
-                below = (*ancestors, identity)
-                waiting.append((path, below, iter(_followed(path[:-1], below, visits, problems))))
+        folder, ancestors, names, directories = waiting[-1]
+        for name in names:
+            if name in directories:
+                path, below = folder + name, (*ancestors, directories[name])
+                waiting.append((path, below, *_entries(path[:-1], below, visits, problems)))
                 break
+            yield folder + name
         else:
             waiting.pop()
 
 
-def _followed(folder, ancestors, visits, problems):
-    """Of a folder's `_entries` the images, and the directories to descend into."""
-    found = []
-    for name, identity in _entries(folder, problems):
-        if identity in ancestors:  # a link in a circle
-            continue
-        # Of folders that are linked with each other there are more paths than can ever be followed.
-        visits[identity] += identity is not None
-        if visits[identity] <= _MOST_VISITS:
-            found.append((name, identity))
-        elif visits[identity] == _MOST_VISITS + 1:
-            problems[os.path.join(folder, name[:-1])] = (
-                f"the directory is linked from more than {_MOST_VISITS:,} places, of which the others are left out"
-            )
-    return found
-
-
-def _entries(folder, problems):
-    """What a folder holds, ascending: pairs of an image's name and None, or of a directory's, with a slash behind as
-    in the paths below it, and its device and inode."""
-    found = []
+def _entries(folder, ancestors, visits, problems):
+    """The images and directories in a folder, an iterator of their names in the order of the paths, those of
+    directories with a slash behind; and of those the devices and inodes: name -> pair."""
+    names, directories = [], {}
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
                 image = is_image_name(entry.name)
                 if image:
-                    found.append((entry.name, None))
+                    names.append(entry.name)
                 try:
                     if entry.is_dir():
                         status = entry.stat()
-                        found.append((entry.name + b"/", (status.st_dev, status.st_ino)))
+                        directories[entry.name + b"/"] = status.st_dev, status.st_ino
                 except OSError as error:  # such as a link to itself
                     if not image:
                         problems[entry.path] = f"can't be looked at: {error.strerror}"
     except OSError as error:
         problems[folder] = f"the directory can't be listed: {error.strerror}"
-    found.sort(key=operator.itemgetter(0))
-    return found
+    for name, identity in sorted(directories.items()):
+        if identity in ancestors:  # a link in a circle
+            del directories[name]
+            continue
+        # Of folders that are linked with each other there are more paths than can ever be followed.
+        visits[identity] += 1
+        if visits[identity] > _MOST_VISITS:
+            del directories[name]
+        if visits[identity] == _MOST_VISITS + 1:
+            problems[os.path.join(folder, name[:-1])] = (
+                f"the directory is linked from more than {_MOST_VISITS:,} places, of which the others are left out"
+            )
+    return iter(sorted([*names, *directories])), directories
 
 
 def of_folder(paths, problems, shard=None):

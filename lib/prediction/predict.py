@@ -30,7 +30,7 @@ from lib.storage.tables import (
     write_errors_table,
     write_table,
 )
-from lib.system.parallel import STEP, in_order, reading_threads
+from lib.system.parallel import STEP, cores, in_order, reading_threads
 from lib.system.progress import progress
 
 log = logging.getLogger(__name__)
@@ -179,6 +179,7 @@ def _answers(steps, model, settings):
     """
     step, threads, stopped = min(STEP, settings.batch), reading_threads(settings.processors), threading.Event()
     limit_memory(settings.processors)
+    computing = threading.Semaphore(min(settings.processors or cores(), cores()))  # more only take more memory
 
     def answer(images):
         pixels, problems = np.zeros((step, model.size, model.size, 3), "float32"), {}
@@ -191,7 +192,8 @@ def _answers(steps, model, settings):
                 )
             except ImageError as error:
                 problems[image.place] = str(error)
-        logits, features = model.compute(pixels)
+        with computing:
+            logits, features = model.compute(pixels)
         probabilities = softmax(logits)
         for place in np.flatnonzero(~np.isfinite(probabilities).all(axis=1)).tolist():
             problems.setdefault(place, "the model's answer is no number")
