@@ -15,7 +15,8 @@ from documents import commands
 def test_from_drawing_pictures_to_an_evaluated_soup(tmp_path):
     for script in ROOT.glob("*.py"):
         (tmp_path / script.name).symlink_to(script)
-    (tmp_path / "lib").symlink_to(ROOT / "lib")
+    for folder in ("lib", "tools"):
+        (tmp_path / folder).symlink_to(ROOT / folder)
     lines = [
         line for page in ("sample", "trainImagesC", "imageSoup", "testImages") for line in commands(f"docs/{page}.md")
     ]

@@ -45,7 +45,7 @@ def write_files(settings, evaluation):
         log.info(line)
     if settings.json:
         with whole_file(settings.json) as file:
-            file.write(json_text(_figures(settings, evaluation)) + "\n")
+            file.write(json_text(_all_metrics(settings, evaluation)) + "\n")
     if settings.figures:
         draw(settings.figures, evaluation)
     if settings.report:
@@ -83,7 +83,7 @@ def _sentences(settings, evaluation):
         )
 
 
-def _figures(settings, evaluation):
+def _all_metrics(settings, evaluation):
     """All metrics, for JSON."""
     error, shares, confidences, accuracies = evaluation.calibration
     images = evaluation.answers.images
