@@ -45,7 +45,7 @@ PYTHONPATH=$TOOLKIT${PYTHONPATH:+:$PYTHONPATH} python3 - TEACHER="$TEACHER" OPTI
 import argparse
 import sys
 
-from lib.cli import legacy as cli
+from lib.cli import types
 from lib.errors import UsageError
 from lib.models.published import check_model_name
 
@@ -56,19 +56,19 @@ def predictor(text):
 
 
 kinds = {
-    "TEACHER": cli.teacher,
-    "OPTIMIZATION_LOG": cli.existing_directory,
-    "UNKNOWN": cli.existing_directory,
-    "OUTPUT": cli.output_file,
+    "TEACHER": types.teacher,
+    "OPTIMIZATION_LOG": types.existing_directory,
+    "UNKNOWN": types.existing_directory,
+    "OUTPUT": types.output_file,
     "PREDICTOR": predictor,
-    "REPORT": cli.output_file,
+    "REPORT": types.output_file,
 }
 for setting in sys.argv[1:]:
     name, _, value = setting.partition("=")
     try:
-        kinds.get(name, cli.record_files)(value)
+        kinds.get(name, types.record_files)(value)
     except (argparse.ArgumentTypeError, UsageError) as error:
-        cli.report(f"chain.sh: {name}: {error}")
+        print(f"chain.sh: {name}: {error}", file=sys.stderr)
         sys.exit(2)
 PYTHON
 

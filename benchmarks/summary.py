@@ -14,13 +14,13 @@ import sys
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from benchmarks.common import COLUMNS, print_table, processor
-from lib.cli import legacy as cli
+from lib.cli.types import existing_file
 
 
 def main(argv=None):
     """Read and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("rows", type=cli.existing_file, metavar="FILE", help="the rows that the benchmarks handed over")
+    parser.add_argument("rows", type=existing_file, metavar="FILE", help="the rows that the benchmarks handed over")
     with open(parser.parse_args(argv).rows, encoding="utf-8") as file:
         rows = [line.rstrip("\n").split("\t") for line in file]
     print(f"{processor()}\n")

@@ -9,7 +9,7 @@ import pytest
 from conftest import ROOT
 from documents import PAGES, anchors, blocks, commands, links, option_rows, prose, text_of
 
-from lib.cli import legacy as cli
+from lib.cli.types import existing_directory, existing_file, output_model
 from lib.data.categories import CATEGORIES
 
 SCRIPTS = sorted(path.name for path in ROOT.glob("*.py"))
@@ -130,7 +130,7 @@ def relaxed(parser, complete):
         if not complete:
             action.required = False
             action.nargs = "?" if action.nargs is None else action.nargs
-        if action.metavar in PATHS or action.type in (cli.existing_file, cli.existing_directory, cli.output_model):
+        if action.metavar in PATHS or action.type in (existing_file, existing_directory, output_model):
             action.type = str
     for group in parser._mutually_exclusive_groups:
         group.required = group.required and complete

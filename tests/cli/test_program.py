@@ -1,129 +1,116 @@
-"""The command line's common parts."""
+"""What every script does with its command line, its messages and its errors."""
 
-import argparse
 import dataclasses
+import logging
 import os
 import signal
+from typing import Tuple
 
 import pytest
 
-from lib.cli import legacy as cli
-from lib.cli import program
-from lib.errors import UsageError, WorkError
+from lib.cli.program import Ignored, parser, run
+from lib.cli.types import whole_number
+from lib.errors import UsageError, WorkError, concerning, option
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    model: str = "m.keras"
+    train_from: int = 3
+    command: Tuple[str, ...] = ()
+
+
+def options():
+    made = parser("Do.\n\nMore of it.", Settings)
+    made.add_argument("-m", "--model")
+    made.add_argument("-s", "--smooth", dest="train_from", type=whole_number(1), help="(%(default)s)")
+    made.add_argument("-c", "--cpu", action=Ignored, nargs=0)
+    made.add_argument("-i", "--input", action=Ignored, type=whole_number(1))
+    made.prog = "do.py"
+    return made
 
 
 def raising(error):
-    def work(arguments):
+    def stage(settings):
         raise error
 
-    return work
+    return stage
+
+
+def test_the_settings_are_what_was_given_and_their_own_defaults():
+    made = []
+    assert run(options(), made.append, Settings, ["-m", "a.keras", "-c", "-i", "7"]) == 0
+    assert made == [Settings("a.keras", 3, ("do.py", "-m", "a.keras", "-c", "-i", "7"))]
+    assert "(3)" in options().format_help()
+
+
+def test_what_is_ignored_is_checked_all_the_same(capsys):
+    with pytest.raises(SystemExit) as exit_:
+        run(options(), print, Settings, ["-i", "0"])
+    assert exit_.value.code == 2 and "-i/--input: '0' is not" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("error", "status", "text"),
     [
-        (UsageError("-x: no."), 2, "-x: no."),
-        (WorkError("the disk is full."), 1, "the disk is full."),
-        (OSError(28, "No space left on device", "a.tsv"), 1, "a.tsv: No space left on device."),
+        (UsageError("no such layer.", "train_from"), 2, "do.py: -s/--smooth: no such layer.\n"),
+        (UsageError(f"too few; give {option('train_from')} or {option('seed')}."), 2, "give -s/--smooth or seed.\n"),
+        (WorkError("the disk is full."), 1, "do.py: the disk is full.\n"),
+        (OSError(28, "No space left on device", "a.tsv"), 1, "do.py: a.tsv: No space left on device.\n"),
         (MemoryError(), 1, "not enough memory"),
         (KeyboardInterrupt(), 130, "Ctrl-C"),
     ],
 )
 def test_errors_become_one_line_and_a_status(capsys, error, status, text):
-    assert cli.run(cli.parser("Do."), raising(error), []) == status
+    assert run(options(), raising(error), Settings, []) == status
     out, err = capsys.readouterr()
-    assert out == ""
-    assert text in err
-    assert err.count("\n") == 1
+    assert out == "" and text in err and err.count("\n") == 1
 
 
-def test_the_command_is_the_one_that_was_given():
-    parser = cli.parser("Do.")
-    parser.prog = "do.py"
-    parser.add_argument("-x")
-    commands = []
-    cli.run(parser, lambda arguments: commands.append(arguments.command_line), ["-x", "1"])
-    assert commands == [["do.py", "-x", "1"]]
+def test_an_error_is_about_the_innermost_setting_that_is_named():
+    for inner, found in ((None, "model"), ("train_from", "train_from")):
+        with pytest.raises(UsageError) as raised, concerning("model"):
+            raise UsageError("it is wrong.", inner)
+        assert raised.value.setting == found
+
+
+def test_messages_go_to_stderr_and_results_to_stdout_with_options_spelled(capsys):
+    def stage(settings):
+        logging.getLogger("lib.training").info(f"Resuming; {option('model')} is as before.")
+        logging.getLogger("lib").warning("Slow.")
+        logging.getLogger("lib").debug("Not for users.")
+        logging.getLogger("results").info("loss 1")
+
+    for _ in range(2):  # a second call says nothing twice
+        run(options(), stage, Settings, [])
+        assert capsys.readouterr() == ("loss 1\n", "Resuming; -m/--model is as before.\nSlow.\n")
 
 
 def test_a_signal_to_stop_ends_the_work_in_order(capsys):
-    def work(arguments):
-        os.kill(os.getpid(), signal.SIGTERM)
-
     before = signal.getsignal(signal.SIGTERM)
-    assert cli.run(cli.parser("Do."), work, []) == 143
+    assert run(options(), lambda settings: os.kill(os.getpid(), signal.SIGTERM), Settings, []) == 143
     assert signal.getsignal(signal.SIGTERM) is before
     assert "told to stop" in capsys.readouterr().err
 
 
 def test_a_defect_is_not_hidden():
     with pytest.raises(ZeroDivisionError):
-        cli.run(cli.parser("Do."), lambda arguments: 1 / 0, [])
+        run(options(), lambda settings: 1 / 0, Settings, [])
 
 
 def test_a_missing_package_is_one_line_that_says_how_to_get_it(capsys):
-    def work(arguments):
+    def stage(settings):
         import no_such_package.part  # noqa: F401
 
-    assert cli.run(cli.parser("Do."), work, []) == 1
+    assert run(options(), stage, Settings, []) == 1
     assert "the package no_such_package is missing; run `make setup` and" in capsys.readouterr().err
 
 
-def test_a_wrong_call_is_one_line(capsys):
-    parser = cli.parser("Do.")
-    parser.add_argument("-p", "--processors", type=cli.whole_number(1))
-    with pytest.raises(SystemExit) as exit_:
-        parser.parse_args(["-p", "0"])
-    assert exit_.value.code == 2
-    err = capsys.readouterr().err
-    assert "-p/--processors" in err and "1 or more" in err
-    assert err.count("\n") == 1
-
-
-def test_more_processors_than_any_machine_has_are_a_wrong_call(capsys):
-    parser = cli.parser("Do.")
-    cli.add_device_options(parser)
-    assert parser.parse_args(["-p", "4096"]).processors == 4096
-    for count in ("4097", "99999999999999999999"):
-        with pytest.raises(SystemExit):
-            parser.parse_args(["-p", count])
-        assert f"'{count}' is not a whole number from 1 to 4096" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("text", ["0", "9", "1.5", "", "x"])
-def test_numbers_out_of_range_are_refused(text):
-    with pytest.raises(argparse.ArgumentTypeError, match="from 1 to 8"):
-        cli.whole_number(1, 8)(text)
-    assert cli.whole_number(1, 8)("8") == 8
-
-
-def test_files_and_folders_are_checked(tmp_path):
-    file = tmp_path / "file"
-    file.write_text("")
-    assert cli.existing_file(str(file)) and cli.existing_directory(str(tmp_path)) and cli.output_file(str(file))
-    for check, text in (
-        (cli.existing_file, tmp_path),
-        (cli.existing_directory, file),
-        (cli.output_file, tmp_path),
-        (cli.output_file, tmp_path / "missing" / "file"),
-    ):
-        with pytest.raises(argparse.ArgumentTypeError):
-            check(str(text))
-
-
-@dataclasses.dataclass(frozen=True)
-class NoSettings:
-    pass
-
-
 def test_an_error_is_one_line_whatever_the_file_is_called(capsys):
-    def stage(settings):
-        raise UsageError(f"{os.fsdecode(name)} is wrong, غیرقابل\u200cاستفاده.")
-
-    name = b"a\n\x1b[2J\xe2\x80\xae\xff"
-    assert program.run(program.parser("Test."), stage, NoSettings, []) == 2
+    name = os.fsdecode(b"a\n\x1b[2J\xe2\x80\xae\xff")
+    assert run(options(), raising(UsageError(f"{name} is wrong, غیرقابل\u200cاستفاده.")), Settings, []) == 2
     line = capsys.readouterr().err
     assert line.endswith(": a\\n\\x1b[2J\\u202e\\udcff is wrong, غیرقابل\u200cاستفاده.\n") and line.count("\n") == 1
     with pytest.raises(SystemExit):
-        program.run(program.parser("Test."), stage, NoSettings, [os.fsdecode(name)])
+        run(options(), print, Settings, [name])
     assert capsys.readouterr().err.count("\n") == 1

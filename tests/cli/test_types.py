@@ -1,4 +1,4 @@
-"""Numbers on the command line: what is taken, and that all else is refused in a clause."""
+"""Types of options: what they take, and that all else is refused in a clause."""
 
 import argparse
 
@@ -7,6 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lib.cli import types
+from lib.cli.options import add_device_options
+from lib.cli.program import parser
 from lib.cli.types import band_numbers, band_variances, class_numbers, loss_weights
 
 many = settings(derandomize=True, database=None, deadline=None)
@@ -61,3 +64,34 @@ def test_numbers_for_each_band():
     for text in ("0", "1,0,1", "1,-1,1"):
         with pytest.raises(argparse.ArgumentTypeError, match="has a number that is not above 0"):
             band_variances(text)
+
+
+@pytest.mark.parametrize("text", ["0", "9", "1.5", "", "x"])
+def test_numbers_out_of_range_are_refused(text):
+    with pytest.raises(argparse.ArgumentTypeError, match="from 1 to 8"):
+        types.whole_number(1, 8)(text)
+    assert types.whole_number(1, 8)("8") == 8
+
+
+def test_more_processors_than_any_machine_has_are_a_wrong_call(capsys):
+    made = parser("Do.")
+    add_device_options(made)
+    assert made.parse_args(["-p", "4096"]).processors == 4096
+    for count in ("4097", "99999999999999999999"):
+        with pytest.raises(SystemExit):
+            made.parse_args(["-p", count])
+        assert f"'{count}' is not a whole number from 1 to 4096" in capsys.readouterr().err
+
+
+def test_files_and_folders_are_checked(tmp_path):
+    file = tmp_path / "file"
+    file.write_text("")
+    assert types.existing_file(str(file)) and types.existing_directory(str(tmp_path)) and types.output_file(str(file))
+    for check, text in (
+        (types.existing_file, tmp_path),
+        (types.existing_directory, file),
+        (types.output_file, tmp_path),
+        (types.output_file, tmp_path / "missing" / "file"),
+    ):
+        with pytest.raises(argparse.ArgumentTypeError):
+            check(str(text))
