@@ -145,7 +145,7 @@ def sort_table(settings):
     data = unescape_name(recorded) if isinstance(recorded, str) else None
     done = sort_images({row.name: row.category for row in rows}, settings.sort, kind, data)
     words = {"link": "links", "copy": "copies", "hardlink": "hard links"}[kind]
-    log.info(f"{done.made:,} new {words} in {settings.sort}, {done.kept:,} unchanged, {done.removed:,} removed.")
+    log.info(f"{done.made:,} new {words} in {settings.sort}, {done.unchanged:,} unchanged, {done.removed:,} removed.")
     if done.missing:
         log.info(f"{len(done.missing):,} images no longer exist, such as {done.missing[0]}.")
     if done.left:

@@ -27,14 +27,14 @@ class Sorted(NamedTuple):
 
     Attributes:
         made: how many links or copies are new.
-        kept: how many were there already.
-        removed: how many of an earlier call went.
-        missing: names of the images that are not there any more, so that there is nothing to link to.
+        unchanged: how many existed already.
+        removed: how many of an earlier call were removed.
+        missing: names of the images that no longer exist, so that there is nothing to link to.
         left: places, below the folder, that an earlier call made but that hold something else now.
     """
 
     made: int
-    kept: int
+    unchanged: int
     removed: int
     missing: list
     left: list
@@ -64,29 +64,15 @@ def sort_images(categories, folder, kind="link", data=None):
     missing = [name for name, source in sources.items() if not os.path.exists(source)]
     for name in missing:
         del sources[name]
+    own = {name: folders[categories[name]] for name in sources}
     try:
-        os.makedirs(folder, exist_ok=True)
-        for name in folders.values():
-            path = os.path.join(folder, name)
-            if os.path.islink(path) or (os.path.exists(path) and not os.path.isdir(path)):
-                raise UsageError(f"{path} is a link or a file, not a folder; move it, or choose another DIR.", "sort")
-        used = {folders[categories[name]] for name in sources}
-        for name in used:
-            os.makedirs(os.path.join(folder, name), exist_ok=True)
-        places = _places(sources, {name: folders[categories[name]] for name in sources}, former, folder)
+        _make_folders(folder, folders.values(), set(own.values()))
+        places = _places(sources, own, former, folder)
         # Before anything is made: what a call that is killed has made is known to the next one.
         _write_index(folder, {**former, **places})
-        made, removed, left = 0, 0, []
-        for place, name in former.items():
-            if places.get(place) != name and os.path.lexists(os.path.join(folder, place)):
-                if _is_made_from(os.path.join(folder, place), unescape_name(name)):
-                    os.unlink(os.path.join(folder, place))
-                    removed += 1
-                else:
-                    left.append(place)
-        for place, name in places.items():
-            made += _make(sources[name], os.path.join(folder, place), kind)
-        for name in {os.path.dirname(place) for place in former} - used:
+        removed, left = _remove(folder, {place: name for place, name in former.items() if places.get(place) != name})
+        made = sum(_make(sources[name], os.path.join(folder, place), kind) for place, name in places.items())
+        for name in {os.path.dirname(place) for place in former} - set(own.values()):
             with contextlib.suppress(OSError):  # not empty
                 os.rmdir(os.path.join(folder, name))
         _write_index(folder, places)
@@ -97,6 +83,31 @@ def sort_images(categories, folder, kind="link", data=None):
             ) from error
         raise WorkError(f"{error.filename or folder} can't be written ({error.strerror}).", "sort") from error
     return Sorted(made, len(places) - made, removed, missing, left)
+
+
+def _make_folders(folder, names, used):
+    """Make the folders that are used, of all that have a name; UsageError if one leads elsewhere."""
+    os.makedirs(folder, exist_ok=True)
+    for name in names:
+        path = os.path.join(folder, name)
+        if os.path.islink(path) or (os.path.exists(path) and not os.path.isdir(path)):
+            raise UsageError(f"{path} is a link or a file, not a folder; move it, or choose another DIR.", "sort")
+    for name in used:
+        os.makedirs(os.path.join(folder, name), exist_ok=True)
+
+
+def _remove(folder, places):
+    """Remove what an earlier call made, place -> name; how many that were, and the places that hold something else."""
+    removed, left = 0, []
+    for place, name in places.items():
+        path = os.path.join(folder, place)
+        if os.path.lexists(path):
+            if _is_made_from(path, unescape_name(name)):
+                os.unlink(path)
+                removed += 1
+            else:
+                left.append(place)
+    return removed, left
 
 
 def _folder_names(categories):

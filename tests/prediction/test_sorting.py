@@ -46,7 +46,7 @@ def stamps(folder):
 def test_links_are_relative_and_equal_names_do_not_clash(images):
     before = tree("scans")
     done = sort_images(images, "sorted")
-    assert (done.made, done.kept, done.removed) == (6, 0, 0)
+    assert (done.made, done.unchanged, done.removed) == (6, 0, 0)
     found = tree("sorted")
     index = found.pop("sorted.tsv").splitlines()
     assert found == {
@@ -68,7 +68,7 @@ def test_again_it_changes_nothing(images, kind):
     sort_images(images, "sorted", kind)
     before = stamps("sorted")
     done = sort_images(images, "sorted", kind)
-    assert (done.made, done.kept, done.removed) == (0, 6, 0)
+    assert (done.made, done.unchanged, done.removed) == (0, 6, 0)
     after = stamps("sorted")
     del before["sorted.tsv"], after["sorted.tsv"]
     assert after == before
@@ -93,7 +93,7 @@ def test_what_changed_is_sorted_anew(images):
     images["scans/a/1.jpg"] = "Slide"
     os.unlink("scans/a/2.jpg")
     done = sort_images(images, "sorted")
-    assert (done.made, done.kept, done.removed, done.missing) == (2, 3, 3, ["scans/a/2.jpg"])
+    assert (done.made, done.unchanged, done.removed, done.missing) == (2, 3, 3, ["scans/a/2.jpg"])
     found = tree("sorted")
     del found["sorted.tsv"]
     assert set(found) == {"Slide/1.jpg", "Live/1~2.jpg", "Live/1~3.JPG", "Live/link.jpg", "Live/3.jpg"}
@@ -139,7 +139,7 @@ def test_a_killed_call_is_finished_by_the_next(images, monkeypatch):
     monkeypatch.setattr(os, "symlink", link)
     images_now = dict(images, **{"scans/a/1.jpg": "Slide"})
     done = sort_images(images_now, "sorted")
-    assert done.removed == 1 and done.made + done.kept == whole.made and len(tree("sorted")) == 7
+    assert done.removed == 1 and done.made + done.unchanged == whole.made and len(tree("sorted")) == 7
 
 
 @pytest.mark.parametrize(
