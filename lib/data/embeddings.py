@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lib.data.listing import Paths
-from lib.errors import UsageError, WorkError, concerning
+from lib.errors import UsageError, concerning
 from lib.storage.files import whole_file
 from lib.storage.journal import Journal, compare_settings, look_up
 from lib.storage.names import escape_name, path_order
@@ -86,17 +86,11 @@ def write_features(path, settings, features, paths):
     if features.former is not None and len(wanted) == len(features.former.paths):
         return
     source = features if features.former is None else features.former
-    try:
-        with whole_file(path, "wb") as file, zipfile.ZipFile(file, "w") as archive:
-            _write_features(archive, source, wanted)
-            _write_names(archive, wanted)
-            text = np.array(json.dumps(settings, ensure_ascii=False))
-            _write_member(archive, "settings", text.dtype.str, (), [text.tobytes()])
-    except OSError as error:
-        raise WorkError(
-            f"{path} can't be written ({error.strerror or error}); what was written is kept; run the same command "
-            "again to resume."
-        ) from error
+    with features.resumable(), whole_file(path, "wb") as file, zipfile.ZipFile(file, "w") as archive:
+        _write_features(archive, source, wanted)
+        _write_names(archive, wanted)
+        text = np.array(json.dumps(settings, ensure_ascii=False))
+        _write_member(archive, "settings", text.dtype.str, (), [text.tobytes()])
     features.remove()
 
 

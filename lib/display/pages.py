@@ -145,7 +145,7 @@ def _write(path, template, subject, groups, content):
     )
     pictures = {}  # as text -> which one; filled while the page is made
     environment = _environment()
-    environment.filters["kept"] = lambda data: pictures.setdefault(base64.b64encode(data).decode(), len(pictures))
+    environment.filters["number"] = lambda data: pictures.setdefault(base64.b64encode(data).decode(), len(pictures))
     parts = environment.get_template(template).generate(
         title=subject.title,
         facts=subject.facts,

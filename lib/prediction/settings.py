@@ -1,4 +1,4 @@
-"""What predicting can be told, and what of it goes together."""
+"""The settings of predictions and of what is made of them, and which go together."""
 
 import dataclasses
 import os

@@ -215,6 +215,10 @@ class Journal:
             self._database.execute("INSERT OR REPLACE INTO facts VALUES ('finished', ?)", (json.dumps(about),))
         self.save()
 
+    def resumable(self):
+        """A context for writing the result: where that fails, a `WorkError` says that the same command resumes."""
+        return self._sentences()
+
     def remove(self):
         """Remove the journal: its result is written."""
         self._database.close()

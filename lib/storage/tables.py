@@ -288,14 +288,9 @@ def write_table(table, rows, versions):
     """
     if rows.former is not None:
         return
-    try:
+    with rows.resumable():
         with whole_file(table.path, "wb") as file:
             file.write(table.header())
             file.writelines(line for _, _, line in rows.entries())
         write_settings(table.path, table.settings, versions)
-    except OSError as error:
-        raise WorkError(
-            f"{table.path} can't be written ({error.strerror or error}); what was written is kept; run the same "
-            "command again to resume."
-        ) from error
     rows.remove()

@@ -136,7 +136,7 @@ with open_rows(table) as rows:
 
 def test_no_kill_divides_a_finished_table_that_is_continued(tmp_path):
     path = tmp_path / "t.tsv"
-    names = [f"{number:06d}" for number in range(30000)]
+    names = [f"{number:06d}" for number in range(10000)]
     write(path, *names)
     seed = random.randrange(10**6)
     print(f"seed {seed}")
@@ -144,7 +144,7 @@ def test_no_kill_divides_a_finished_table_that_is_continued(tmp_path):
     for _ in range(5):
         process = subprocess.Popen([sys.executable, "-c", CONTINUE, str(path)], cwd=ROOT, stdout=subprocess.PIPE)
         process.stdout.readline()
-        time.sleep(draw.uniform(0, 0.3))
+        time.sleep(draw.uniform(0, 0.15))
         process.send_signal(signal.SIGKILL)
         process.communicate()
         with open_rows(table_at(path)) as rows:
