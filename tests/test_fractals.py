@@ -98,7 +98,7 @@ def test_a_run_that_is_killed_and_stopped_ends_with_the_same_bytes_and_leaves_no
     draw = random.Random(seed)
     here = tmp_path / "killed"
     here.mkdir()
-    sizes = ("-n", "400", "-s", "16", "-r", "3")
+    sizes = ("-n", "300", "-s", "16", "-r", "3")
     started = []
     process = start(here, *sizes)
     started.extend(children(process))
@@ -110,7 +110,7 @@ def test_a_run_that_is_killed_and_stopped_ends_with_the_same_bytes_and_leaves_no
     os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C on a terminal, which all processes get
     error = process.communicate(timeout=60)[1].splitlines()
     assert process.returncode == 130 and error[-1] == "fractals.py: stopped by Ctrl-C.", error
-    assert len(error) == 2 and "of 800 pictures have already been drawn" in error[0], error
+    assert len(error) == 2 and "of 600 pictures have already been drawn" in error[0], error
     process = start(here, *sizes)
     started.extend(children(process))
     os.kill(max(children(process)), signal.SIGKILL)  # as the kernel does when memory runs out
@@ -123,7 +123,7 @@ def test_a_run_that_is_killed_and_stopped_ends_with_the_same_bytes_and_leaves_no
     done = run(here, *sizes)
     assert done.returncode == 0 and "already been drawn" in done.stderr, done.stderr
     assert set(files(here)) == FILES
-    make_fractals(Settings(str(tmp_path / "f"), 400, 16, seed=3, processors=1))
+    make_fractals(Settings(str(tmp_path / "f"), 300, 16, seed=3, processors=1))
     assert records(here) == records(tmp_path)
 
 

@@ -177,7 +177,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(here):
     seed = random.randrange(10**6)
     print(f"seed {seed}")
     draw = random.Random(seed)
-    many(here, 800)
+    many(here, 300)
     assert run(here, "-d", "images", "-o", "r", "--duplicates", "off").returncode == 0
     undisturbed = record_files(here)
     for path in here.glob("r-*"):
@@ -355,7 +355,7 @@ def test_a_wrong_call_is_one_line_and_leaves_nothing(wrong, words, here):
 @pytest.mark.slow
 @pytest.mark.once
 def test_ctrl_c_is_one_line_and_what_was_read_is_kept(here):
-    many(here, 800)
+    many(here, 300)
     process = start(here)
     process.send_signal(signal.SIGINT)
     assert process.communicate(timeout=60)[1].splitlines()[-1] == "imagesToTFR.py: stopped by Ctrl-C."
