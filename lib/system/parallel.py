@@ -14,14 +14,15 @@ from lib.system.processes import deferred_signals, follow_parent
 STEP = 32
 
 
-def cores():
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def cores(processors=None):
+    """How many cores this process may use, of so many that it was given; None for any number."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(processors or usable, usable)
 
 
 def reading_threads(processors=None):
     """How many threads to read images with on so many cores; None for all."""
-    threads = min(processors or cores(), cores())
+    threads = cores(processors)
     return threads + 2 if threads == cores() else threads  # since some always wait for Python's lock
 
 

@@ -50,9 +50,6 @@ def deferred_signals():
         signal.raise_signal(received[0])
 
 
-postponed = deferred_signals  # the former name, until its last caller has the new one
-
-
 def interrupt(number, frame):
     """A signal's handler: raise `Interrupted`."""
     raise Interrupted

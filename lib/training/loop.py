@@ -25,7 +25,7 @@ from lib.models.keras_files import save_model
 from lib.storage.states import load_state, save_state
 from lib.system.devices import enough_memory
 from lib.system.memory import amount
-from lib.system.processes import postponed
+from lib.system.processes import deferred_signals
 from lib.system.progress import progress
 from lib.training import optimizers, randomness
 from lib.training.batches import Phase, feeds, over_replicas, stacked
@@ -105,7 +105,7 @@ def fit(task, settings, run, watch: Optional[Callable] = None):
             line = f"Before training: {_line(trainer.score())}"  # on all workers
             if task.team.chief:
                 results.info(line)
-        with _records_of(task, settings, run) as write, postponed() as signalled:
+        with _records_of(task, settings, run) as write, deferred_signals() as signalled:
             stopped = _agreement(task.team, signalled)
             while trainer.epoch < settings.epochs and not early_stopping(trainer.history, task.monitor, settings):
                 rate = trainer.run_epoch(stopped)
