@@ -266,7 +266,7 @@ def test_another_model_under_the_same_name_is_refused(folder, capsys):
 
 
 def test_memory_for_decoding_is_by_the_cores_that_are_asked_for(folder, monkeypatch):
-    monkeypatch.setattr(images, "cores", lambda: 8)
+    monkeypatch.setattr(images, "cores", lambda processors=None: min(processors or 8, 8))
     monkeypatch.setattr(images, "_DECODING", images._Budget(1))
     assert run("-p", "2") == 0
     assert images._DECODING.total == 2 * images._DECODING_BYTES

@@ -179,7 +179,7 @@ def _answers(steps, model, settings):
     """
     step, threads, stopped = min(STEP, settings.batch), reading_threads(settings.processors), threading.Event()
     limit_memory(settings.processors)
-    computing = threading.Semaphore(min(settings.processors or cores(), cores()))  # more only take more memory
+    computing = threading.Semaphore(cores(settings.processors))  # more only take more memory
 
     def answer(images):
         pixels, problems = np.zeros((step, model.size, model.size, 3), "float32"), {}

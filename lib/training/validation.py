@@ -68,7 +68,7 @@ def side_by_side(device, batch, processors=None):
     """
     if device.kind == "gpu":
         return batch, 1
-    return min(batch, STEP), min(processors or cores(), cores())
+    return min(batch, STEP), cores(processors)
 
 
 def check_size(model, images, path, setting):
