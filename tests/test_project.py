@@ -1,12 +1,16 @@
 """The project's own rules: imports go down, scripts start at once, the documentation matches the options."""
 
 import ast
+import dataclasses
+import importlib
 import re
 import subprocess
 import sys
 
 import pytest
 from conftest import ROOT
+
+from lib.cli.program import Ignored
 
 SCRIPTS = sorted(path.name for path in ROOT.glob("*.py"))
 
@@ -62,6 +66,51 @@ def test_nothing_in_lib_but_the_command_line_ends_the_process_or_reads_its_argum
     for name in MODULES:
         if part_of(name) != "cli":
             assert not re.search(r"sys\.(exit|argv)", (ROOT / name).read_text()), name
+
+
+def functions_of(path):
+    """The functions of a file: (name, code lines without the docstring, number of parameters)."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef):
+            documentation = node.body[0] if ast.get_docstring(node, clean=False) else None
+            lines = node.end_lineno - node.lineno + 1
+            if documentation:
+                lines -= documentation.end_lineno - documentation.lineno + 1
+            arguments = [argument.arg for argument in node.args.args + node.args.kwonlyargs]
+            yield node.name, lines, len(set(arguments) - {"self", "cls"})
+
+
+def test_functions_are_short_and_take_few_parameters():
+    paths = [*SCRIPTS, *MODULES]
+    long = [(path, *found) for path in paths for found in functions_of(ROOT / path) if found[1] > 50 or found[2] > 7]
+    assert long == []
+
+
+def test_only_the_command_line_spells_options():
+    for name in MODULES:
+        if part_of(name) not in ("cli", "errors"):  # the latter shows one as an example
+            assert not re.search(r"(?<![\w-])(--[a-z][a-z-]+|-\w/--)", (ROOT / name).read_text()), name
+
+
+# Settings without an option.
+WITHOUT_OPTION = {
+    "trainImagesC.py": {"patience"},
+    "distillOptimizeImagesR.py": {"patience"},
+    "optimizeImagesR.py": {"tensorboard", "evaluate_first"},  # there are many trainings
+}
+
+
+@pytest.mark.parametrize("name", sorted({*SCRIPTS} - {"trainImagesC4096.py"}))
+def test_the_options_of_a_script_are_its_stages_settings(name):
+    script = importlib.import_module(name[:-3])
+    parser = script.options()
+    actions = [action for action in parser._actions if action.dest != "help" and not isinstance(action, Ignored)]
+    fields = {field.name: field.default for field in dataclasses.fields(script.Settings)}
+    fields.pop("command", None)  # which is the whole command line
+    assert {action.dest for action in actions} == {*fields} - WITHOUT_OPTION.get(name, set())
+    for action in actions:
+        default = None if fields[action.dest] is dataclasses.MISSING else fields[action.dest]
+        assert action.default == default and type(action.default) is type(default), action.dest
 
 
 # What takes so long to import that an answer to a wrong call would be late.
