@@ -11,6 +11,7 @@ import time
 import numpy as np
 import pytest
 from conftest import script
+from journals import entries_in
 from PIL import Image
 
 import fractals
@@ -66,12 +67,12 @@ def start(here, *arguments, at_once=False):
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     path = here / "f-partial.sqlite"
-    before = path.stat().st_size if path.exists() else 30_000  # more than there is of a journal without entries
+    before = entries_in(path)
     deadline = time.monotonic() + 60
     while process.poll() is None and time.monotonic() < deadline:
         if at_once and len(children(process)) > 1:
             return process
-        if path.exists() and path.stat().st_size > before:
+        if entries_in(path) > before:
             return process
         time.sleep(0.01)
     raise AssertionError(f"the run ended too early: {process.communicate()[1]}")

@@ -9,6 +9,7 @@ import pytest
 import trainings
 from conftest import ROOT, script
 from documents import blocks
+from journals import entries_in
 from slurm_cluster import wait_for
 from toys import SIZE, linear_teacher, write_model, write_records, write_saved_model
 
@@ -58,8 +59,7 @@ def test_the_three_commands_of_the_page_make_the_table_of_one_machine(cluster, s
 
 def begun(here, task):
     """Whether a task of the array has written rows."""
-    partial = here / "predictions.tsv.parts" / f"part-{task:06}.tsv.partial"
-    return partial.exists() and partial.stat().st_size > 1000
+    return entries_in(here / "predictions.tsv.parts" / f"part-{task:06}.tsv.partial") > 0
 
 
 def test_two_tasks_whose_job_is_begun_again_train_as_one_machine_does(cluster, tmp_path):
