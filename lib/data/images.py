@@ -16,7 +16,7 @@ from PIL import Image, UnidentifiedImageError
 from lib.system.memory import MAX_PIXELS
 from lib.system.parallel import cores
 
-# Pillow's names of what is read. An MPO is opened as the JPEG that it begins with. Other formats that Pillow can open
+# Pillow's names of the formats that are read. An MPO is opened as the JPEG that it begins with. Other formats that Pillow can open
 # are left out: scans have none of them, and some of them run other programs.
 FORMATS = ("JPEG", "PNG", "BMP", "DIB", "GIF", "TIFF", "WEBP", "JPEG2000")
 
@@ -33,24 +33,23 @@ _DECODING_BYTES = 200_000_000
 # Pillow's own guard refuses from 179 million pixels on; `max_pixels` is the guard here, and it can be set.
 Image.MAX_IMAGE_PIXELS = None
 
-# Scans of a JPEG.
-_MOST_SCANS = 500
+_MOST_SCANS = 500  # of a JPEG
 
-# Each pixel of a thumbnail is made of so many rows and columns of unfiltered ones.
-_OVERSAMPLING = 3
+_OVERSAMPLING = 3  # rows and columns of unfiltered pixels for each pixel of a thumbnail
 
-_TIFF_BITS_PER_SAMPLE, _TIFF_PHOTOMETRIC = 258, 262
+_TIFF_BITS_PER_SAMPLE, _TIFF_PHOTOMETRIC, _EXIF_ORIENTATION = 258, 262, 0x0112
+_TRANSPOSED = (5, 6, 7, 8)  # orientations in which rows and columns are swapped
 
 # Otherwise Pillow imports its decoders when the first file is opened, and threads that import at once can lock up.
 Image.init()
 
 
 class ImageError(Exception):
-    """One file is no picture that can be read whole; the message is the reason, without the file's name."""
+    """A file can't be read as a whole picture; the message is the reason, without the file's name."""
 
 
 class _Budget:
-    """Memory that threads share: one that needs more than is left waits, unless no other has any."""
+    """Memory that threads share: a thread that needs more than is left waits, unless no other uses any."""
 
     def __init__(self, total):
         self.total, self._used = total, 0
@@ -73,7 +72,7 @@ _DECODING = _Budget(_DECODING_BYTES * cores())
 
 
 def limit_memory(processors=None):
-    """Let decoding take as much memory at once as so many cores may; None for all that this process may use."""
+    """Set how much memory decoding may take at once, by the number of cores; None for all of this process's."""
     _DECODING.total = _DECODING_BYTES * cores(processors)
 
 
@@ -101,13 +100,11 @@ def read_image(path, size, exact=False, max_pixels=MAX_PIXELS):
             read whole.
     """
 
-    def pixels(file, image):
+    with _opened(path, max_pixels) as (file, image):
         if exact:
             with _DECODING.use(4 * image.width * image.height):
                 return _exact_pixels(file, image, size)
         return _square_pixels(file, image, size)[0]
-
-    return _with_opened(path, max_pixels, pixels)
 
 
 def read_thumbnail(path, side, max_pixels=MAX_PIXELS):
@@ -125,47 +122,31 @@ def read_thumbnail(path, side, max_pixels=MAX_PIXELS):
     Raises:
         ImageError: as of `read_image`.
     """
-
-    def pixels(file, image):
-        width, height = image.size  # which shrinking in the decoder changes
+    with _opened(path, max_pixels) as (file, image):
+        sides = image.size  # which shrinking in the decoder changes
         square, orientation = _square_pixels(file, image, _OVERSAMPLING * side)
-        if orientation in (5, 6, 7, 8):
-            width, height = height, width
-        scale = min(1, side / max(width, height))
-        shape = max(1, round(scale * width)), max(1, round(scale * height))
-        return np.asarray(Image.fromarray(np.rint(square).astype("uint8")).resize(shape, Image.LANCZOS))
-
-    return _with_opened(path, max_pixels, pixels)
+    scale = min(1, side / max(sides))
+    shape = [max(1, round(scale * length)) for length in (sides[::-1] if orientation in _TRANSPOSED else sides)]
+    return np.asarray(Image.fromarray(np.rint(square).astype("uint8")).resize(shape, Image.LANCZOS))
 
 
 def check_scans(jpeg):
-    """Raise ValueError if decoding a JPEG would take for ever.
+    """Raise ValueError if decoding a JPEG, given as bytes, would take for ever.
 
-    The decoder goes over the whole picture for each scan. A few bytes make a scan; ten are usual.
-
-    Args:
-        jpeg: its bytes.
+    The decoder processes the whole picture for each scan. A scan takes a few bytes; ten are usual.
     """
     scans = jpeg.count(b"\xff\xda")
     if scans > _MOST_SCANS:
         raise ValueError(f"it has {scans:,} scans")
 
 
-def _with_opened(path, max_pixels, use):
-    """Open an image file and call `use` with the file and the Pillow image, which is not decoded yet.
-
-    Returns:
-        What `use` does.
-
-    Raises:
-        ImageError: see `read_image`. Whatever `use` raises becomes one.
-    """
+@contextlib.contextmanager
+def _opened(path, max_pixels):
+    """Yield an open image file and its Pillow image, not decoded yet. Errors in the block become `ImageError`s."""
     try:
         status = os.stat(path)
-        if stat.S_ISDIR(status.st_mode):
-            raise ImageError("a directory, not a file")
         if not stat.S_ISREG(status.st_mode):
-            raise ImageError("not a regular file")
+            raise ImageError("a directory, not a file" if stat.S_ISDIR(status.st_mode) else "not a regular file")
         if status.st_size == 0:
             raise ImageError("an empty file")
         with open(path, "rb") as file:
@@ -175,7 +156,7 @@ def _with_opened(path, max_pixels, use):
             if image.info.get("progressive"):
                 file.seek(0)
                 check_scans(file.read())
-            return use(file, image)
+            yield file, image
     except ImageError:
         raise
     except FileNotFoundError:
@@ -185,10 +166,10 @@ def _with_opened(path, max_pixels, use):
         raise ImageError("not an image that can be read (JPEG, PNG, BMP, GIF, TIFF, WebP or JPEG 2000)") from None
     except MemoryError:
         raise ImageError("not enough memory to decode it") from None
-    except OSError as error:  # whose text may name the file, which is named beside the reason
-        raise ImageError(f"can't be read whole: {error.strerror or error}") from error
     except Exception as error:  # Decoders raise what they like on a bad file: struct.error, KeyError, SyntaxError, …
-        raise ImageError(f"can't be read whole: {str(error) or type(error).__name__}") from error
+        # The text of an OSError may contain the file's name, which messages have anyway.
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise ImageError(f"can't be read whole: {reason}") from error
 
 
 def _square_pixels(file, image, size):
@@ -202,9 +183,8 @@ def _square_pixels(file, image, size):
         if decoded is None:
             image.draft(None, (SHORTER_SIDE, SHORTER_SIDE))
             image.load()
-            decoded = image
         orientation = _orientation(image)
-        return _turn(_resize(decoded, size), orientation), orientation
+        return _turn(_resize(image if decoded is None else decoded, size), orientation), orientation
 
 
 def _shrinking(image):
@@ -245,11 +225,11 @@ def _resize(decoded, size):
 
     Bilinear, without antialiasing, the aspect not kept.
     """
-    whole = isinstance(decoded, np.ndarray)
-    height, width = decoded.shape[:2] if whole else (decoded.height, decoded.width)
+    is_array = isinstance(decoded, np.ndarray)
+    height, width = decoded.shape[:2] if is_array else (decoded.height, decoded.width)
     rows, row_weights = _lattice(height, size)
     columns, column_weights = _lattice(width, size)
-    if whole:
+    if is_array:
         corners = decoded.take(rows, axis=0).take(columns, axis=1).astype("float32")
     else:
         corners = _rgb(_pick(decoded, rows, columns), decoded)
@@ -279,7 +259,7 @@ def _lattice(length, size):
     position = (np.arange(size, dtype="float32") + np.float32(0.5)) * scale - np.float32(0.5)
     before = np.floor(position)
     behind = np.minimum(np.ceil(position), length - 1).astype("int64")
-    return np.concatenate([np.minimum(np.maximum(before.astype("int64"), 0), behind), behind]), position - before
+    return np.concatenate([before.astype("int64").clip(0, behind), behind]), position - before
 
 
 def _pick(image, rows, columns):
@@ -288,16 +268,15 @@ def _pick(image, rows, columns):
         image = image.convert("L")
     if image.width * image.height < ROWWISE_PIXELS:
         return np.asarray(image).take(rows, axis=0).take(columns, axis=1)
-    lines = {}
-    for row in rows.tolist():
-        if row not in lines:
-            lines[row] = np.asarray(image.crop((0, row, image.width, row + 1)))[0].take(columns, axis=0)
-    return np.stack([lines[row] for row in rows.tolist()])
+    different, places = np.unique(rows, return_inverse=True)
+    lines = (np.asarray(image.crop((0, row, image.width, row + 1)))[0] for row in different.tolist())
+    return np.stack([line.take(columns, axis=0) for line in lines])[places]
 
 
 def _rgb(pixels, image):
     """Pixels in the mode of the Pillow image they were picked from -> float32 RGB, 0-255, on white."""
-    if image.mode == "RGB" and "transparency" not in image.info:
+    transparency = image.info.get("transparency")
+    if image.mode == "RGB" and transparency is None:
         return pixels.astype("float32")
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
         tags = getattr(image, "tag_v2", {})
@@ -307,41 +286,40 @@ def _rgb(pixels, image):
             grey = 255 - grey
         return np.repeat(grey[:, :, None], 3, axis=2)
     if image.mode in ("I", "F"):
-        # 32 bits have no agreed range: the picture's own darkest and brightest pixel become 0 and 255. What is no
-        # number, as where nothing was measured, is dark.
+        # 32 bits have no agreed range: the darkest and brightest pixel of the picture become 0 and 255. NaN and
+        # infinity, as where nothing was measured, are dark.
         whole = np.asarray(image)
-        numbers = whole[np.isfinite(whole)]
-        if not numbers.size:
+        finite = whole[np.isfinite(whole)]
+        if not finite.size:
             raise ImageError("no pixel is a number")
-        darkest, brightest = float(numbers.min()), float(numbers.max())
+        darkest, brightest = float(finite.min()), float(finite.max())
         values = np.where(np.isfinite(pixels), pixels, darkest).astype("float64")
         grey = (values - darkest) * (255 / ((brightest - darkest) or 1))
         return np.repeat(grey.astype("float32")[:, :, None], 3, axis=2)
     mode = "L" if image.mode == "1" else image.mode
     part = Image.frombytes(mode, pixels.shape[1::-1], np.ascontiguousarray(pixels).tobytes())
-    if image.palette is not None and mode in ("P", "PA"):
+    if mode in ("P", "PA"):
         part.putpalette(image.palette)
-    if "transparency" in image.info:
-        part.info["transparency"] = image.info["transparency"]
-    if mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in part.info:
-        part = part.convert("LA") if mode == "La" else part
-        colours = np.asarray(part.convert("RGBA"), dtype="float32")
-        return 255 + (colours[:, :, :3] - 255) * (colours[:, :, 3:] / 255)
-    return np.asarray(part.convert("RGB"), dtype="float32")
+    if transparency is not None:
+        part.info["transparency"] = transparency
+    elif mode not in ("RGBA", "LA", "PA"):
+        return np.asarray(part.convert("RGB"), dtype="float32")
+    colours = np.asarray(part.convert("RGBA"), dtype="float32")
+    return 255 + (colours[:, :, :3] - 255) * (colours[:, :, 3:] / 255)
 
 
 def _orientation(image):
     """The EXIF orientation of a loaded Pillow image, 1-8; 1 where there is none or it can't be read."""
     try:
         # After `load`, since newer Pillows turn a TIFF by themselves while loading and then drop the tag.
-        return image.getexif().get(0x0112, 1)
+        return image.getexif().get(_EXIF_ORIENTATION, 1)
     except Exception:  # A broken EXIF block is no reason to refuse a picture.
         return 1
 
 
 def _turn(pixels, orientation):
     """Turn square pixels `(size, size, 3)` as the EXIF orientation says. Resizing to a square commutes with it."""
-    if orientation in (5, 6, 7, 8):
+    if orientation in _TRANSPOSED:
         pixels = pixels.transpose(1, 0, 2)
     if orientation in (3, 4, 7, 8):
         pixels = pixels[::-1]
@@ -360,6 +338,6 @@ def _exact_pixels(file, image, size):
             decoded = tf.io.decode_image(file.read(), channels=3, expand_animations=False)
             return tf.image.resize(decoded, (size, size)).numpy()
         except tf.errors.InvalidArgumentError:
-            pass  # Such as a JPEG in CMYK. If the file is cut short, Pillow says so in the next line, too.
+            pass  # Such as a JPEG in CMYK. If the file is cut short, Pillow says so below, too.
     image.load()
     return _resize(image, size)
