@@ -1,10 +1,11 @@
-"""What a record of a labelled image holds, and how a `.tfr` file holds records. Nothing here needs TensorFlow.
+"""The format of records of labelled images, and of `.tfr` files. Nothing here needs TensorFlow.
 
 A file is a TFRecord file. A record is a `tf.train.Example` with two features: `category`, one int64 from 0, and
 `image`, the bytes of one JPEG.
 """
 
 import functools
+import itertools
 import os
 import struct
 from typing import NamedTuple, Optional
@@ -22,7 +23,6 @@ from lib.errors import WorkError
 BANDS = (1, 3)  # grey, or red, green and blue
 MAX_RECORD_PIXELS = 1 << 26  # more is damage, or made to fill the memory
 
-_MAX_LENGTH = 1 << 30  # bytes; a greater length is damage
 _HEAD = struct.Struct("<QI")  # a record's length and the checksum of that
 _TAIL = struct.Struct("<I")  # the checksum of its content
 
@@ -38,7 +38,7 @@ class Scanned(NamedTuple):
         number: its place among the file's records, from 0.
         offset: where its content begins, in bytes.
         content: its bytes.
-        problem: what is wrong with it, as a clause; None if nothing.
+        problem: a clause about what is wrong with it; None if nothing is.
     """
 
     number: int
@@ -70,7 +70,7 @@ def parse_record(content):
     """The category and the JPEG of a record's content.
 
     Raises:
-        BadRecordError: it is not what a record of this project holds.
+        BadRecordError: it is not the content of a record of this project.
     """
     try:
         features = _example_class().FromString(content).features.feature
@@ -93,30 +93,24 @@ def scan(path):
     Raises:
         WorkError: the file can't be read.
     """
-    number = 0
     try:
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
-            while True:
+            for number in itertools.count():
                 head = file.read(_HEAD.size)
                 if not head:
                     return
                 offset = file.tell()
-                if len(head) < _HEAD.size:
-                    yield Scanned(number, offset, b"", "is cut short, and so is the file")
-                    return
-                length, check = _HEAD.unpack(head)
-                if check != _checksum(head[:8]) or length > _MAX_LENGTH:
+                length, check = _HEAD.unpack(head.ljust(_HEAD.size, b"\0"))
+                if len(head) == _HEAD.size and check != _checksum(head[:8]):
                     yield Scanned(number, offset, b"", "has a damaged length, so it and all after it can't be read")
                     return
                 if offset + length + _TAIL.size > size:
                     yield Scanned(number, offset, b"", "is cut short, and so is the file")
                     return
                 content = file.read(length)
-                (check,) = _TAIL.unpack(file.read(_TAIL.size))
-                problem = None if check == _checksum(content) else "has a broken checksum"
-                yield Scanned(number, offset, content, problem)
-                number += 1
+                broken = file.read(_TAIL.size) != _TAIL.pack(_checksum(content))
+                yield Scanned(number, offset, content, "has a broken checksum" if broken else None)
     except OSError as error:
         raise WorkError(f"{path} can't be read ({error.strerror}).") from error
 
@@ -134,18 +128,18 @@ def decode(jpeg, bands=3):
     Raises:
         BadRecordError: it can't be decoded whole.
     """
-    colours = {1: "GRAY", 3: "RGB"}[bands]
+    options = {"colorspace": {1: "GRAY", 3: "RGB"}[bands], "fastdct": True}
     try:
         height, width = simplejpeg.decode_jpeg_header(jpeg, strict=False)[:2]
         if height * width > MAX_RECORD_PIXELS:
             raise BadRecordError(f"holds a JPEG of {width} x {height} pixels, more than {MAX_RECORD_PIXELS:,}")
         check_scans(jpeg)
         try:
-            return simplejpeg.decode_jpeg(jpeg, colours, fastdct=True, strict=True)
+            return simplejpeg.decode_jpeg(jpeg, strict=True, **options)
         except ValueError as error:
-            # Some of what it complains about, such as bytes too many, takes nothing from the picture.
+            # Some complaints, such as about extra bytes, don't affect the picture.
             if b"\xff\xd9" in jpeg[-64:] and "extraneous" in str(error):
-                return simplejpeg.decode_jpeg(jpeg, colours, fastdct=True, strict=False)
+                return simplejpeg.decode_jpeg(jpeg, strict=False, **options)
             raise
     except BadRecordError:
         raise
@@ -160,20 +154,11 @@ def _checksum(data):
     return ((value >> 15 | value << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
-# The fields of TensorFlow's example.proto and feature.proto, in the order of their numbers: name, type, repeated.
-_MESSAGES = {
-    "BytesList": [("value", FieldDescriptorProto.TYPE_BYTES, True)],
-    "FloatList": [("value", FieldDescriptorProto.TYPE_FLOAT, True)],
-    "Int64List": [("value", FieldDescriptorProto.TYPE_INT64, True)],
-    "Feature": [
-        ("bytes_list", "BytesList", False),
-        ("float_list", "FloatList", False),
-        ("int64_list", "Int64List", False),
-    ],
-    "Features": [("feature", "Features.FeatureEntry", True)],
-    "Features.FeatureEntry": [("key", FieldDescriptorProto.TYPE_STRING, False), ("value", "Feature", False)],
-    "Example": [("features", "Features", False)],
-}
+def _field(number, name, kind, **more):
+    """A field of a message, as the arguments of a `FieldDescriptorProto`; `kind` is its type or another message."""
+    if isinstance(kind, str):
+        more.update(type=FieldDescriptorProto.TYPE_MESSAGE, type_name=f".tensorflow.{kind}")
+    return {"number": number, "name": name, "type": kind, "label": FieldDescriptorProto.LABEL_OPTIONAL, **more}
 
 
 @functools.lru_cache(maxsize=None)
@@ -182,22 +167,21 @@ def _example_class():
 
     It is registered in a pool of its own, since TensorFlow, where it is imported too, registers the same names.
     """
-    file = FileDescriptorProto(name="example.proto", package="tensorflow", syntax="proto3")
-    made = {}
-    for name, fields in _MESSAGES.items():
-        parent, _, own = name.rpartition(".")
-        made[name] = (made[parent].nested_type if parent else file.message_type).add(name=own)
-        for number, (field, kind, repeated) in enumerate(fields, start=1):
-            label = FieldDescriptorProto.LABEL_REPEATED if repeated else FieldDescriptorProto.LABEL_OPTIONAL
-            added = made[name].field.add(name=field, number=number, label=label)
-            if isinstance(kind, str):
-                added.type, added.type_name = FieldDescriptorProto.TYPE_MESSAGE, f".tensorflow.{kind}"
-            else:
-                added.type = kind
-    made["Features.FeatureEntry"].options.map_entry = True
-    made["Feature"].oneof_decl.add(name="kind")
-    for field in made["Feature"].field:
-        field.oneof_index = 0
+    kinds, repeated = FieldDescriptorProto, {"label": FieldDescriptorProto.LABEL_REPEATED}
+    lists = [("bytes", kinds.TYPE_BYTES), ("float", kinds.TYPE_FLOAT), ("int64", kinds.TYPE_INT64)]
+    values = [
+        _field(number, f"{kind}_list", f"{kind.title()}List", oneof_index=0)
+        for number, (kind, _) in enumerate(lists, start=1)
+    ]
+    entry = [_field(1, "key", kinds.TYPE_STRING), _field(2, "value", "Feature")]
+    entry = {"name": "FeatureEntry", "field": entry, "options": {"map_entry": True}}
+    feature = _field(1, "feature", "Features.FeatureEntry", **repeated)
+    messages = [
+        *({"name": f"{kind.title()}List", "field": [_field(1, "value", type_, **repeated)]} for kind, type_ in lists),
+        {"name": "Feature", "field": values, "oneof_decl": [{"name": "kind"}]},
+        {"name": "Features", "field": [feature], "nested_type": [entry]},
+        {"name": "Example", "field": [_field(1, "features", "Features")]},
+    ]
     pool = DescriptorPool()
-    pool.Add(file)
+    pool.Add(FileDescriptorProto(name="example.proto", package="tensorflow", syntax="proto3", message_type=messages))
     return GetMessageClass(pool.FindMessageTypeByName("tensorflow.Example"))
