@@ -148,7 +148,7 @@ def test_two_runs_at_once_are_refused(tmp_path):
     assert process.returncode == 143
 
 
-def test_a_full_disk_is_one_sentence_and_the_run_goes_on_later(tmp_path):
+def test_a_full_disk_is_one_sentence_and_the_run_resumes_later(tmp_path):
     command = " ".join(script("fractals.py")) + " -o f -n 80 -s 16 -p 1"
     done = subprocess.run(["sh", "-c", f"ulimit -f 120; {command}"], capture_output=True, text=True, cwd=tmp_path)
     assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr

@@ -80,7 +80,7 @@ class Stopped(BaseException):
         *((files.os, "replace", 0), (files.os, "replace", 1), (files.os, "replace", 2), (Journal, "remove", 0)),
     ],
 )
-def test_a_call_that_is_stopped_anywhere_goes_on_and_ends_with_the_same_bytes(
+def test_a_call_that_is_stopped_anywhere_resumes_and_ends_with_the_same_bytes(
     owner, name, calls, make, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(fractals, "_PORTION", 4)
@@ -117,7 +117,7 @@ def test_pictures_drawn_before_are_not_drawn_again(make, monkeypatch):
     )
     made, said = make(categories=40)
     assert said[0] == "32 of 80 pictures have already been drawn."
-    assert sum(len(views) for portion in drawn for _, views in portion) == 48
+    assert sum(map(len, drawn)) == 48
     monkeypatch.undo()
     assert made == make("other", categories=40)[0]
 
@@ -162,7 +162,7 @@ def test_somebody_elses_files_are_left_alone(name, make, tmp_path):
 
 def test_a_directory_in_the_way_is_one_sentence(make, tmp_path):
     (tmp_path / "f-test.tfr").mkdir()
-    with pytest.raises(WorkError, match="f-test.tfr is a directory"):
+    with pytest.raises(UsageError, match="f-test.tfr exists, but was not made by fractals.py"):
         make()
 
 
