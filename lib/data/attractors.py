@@ -1,27 +1,28 @@
 """Fractals in space: random iterated function systems, the points of their attractors, and pictures of these.
 
-As in 3D-OFDB (arXiv:2307.14710), but for what `find_system` and `draw_view` say. Only operations whose results IEEE 754
-fixes to the last bit are used (no sums over floats, no sines, no matrix products), and of numpy's random numbers the
-bits alone: so a picture is the same with every numpy, on every machine.
+As in 3D-OFDB (arXiv:2307.14710), with the differences that `find_system` and `draw_view` mention. Only operations
+whose results IEEE 754 fixes to the last bit are used (no float sums by numpy, no sines, no matrix products), and only
+the bits of numpy's random generator: so a picture is the same with every numpy, on every machine.
 """
 
+import itertools
 import math
 from typing import NamedTuple
 
 import numpy as np
 
-MAPS = range(2, 8)  # how many a system has
+MAPS = range(2, 8)  # numbers of maps of a system
 VARIANCE = 0.05  # what the published script demands along each axis
-CELLS = 500  # of 32 x 32 x 32: with fewer only a few threads are seen
+CELLS = 500  # of 32 x 32 x 32; an attractor in fewer looks like a few threads
 CAMERA = 4.0  # its distance, where the attractor spans 2
 VIEWS = 12  # around the attractor; further ones come between them
 SHARE = 0.92  # of the picture's side that the attractor takes
-TRIMMED = 400  # one point in so many, on each side, doesn't count for that
+TRIMMED = 400  # one point in 400, on each side, may lie outside
 
 CANVAS = 224  # the side of the published pictures, with 10,000 points
 _WALKERS, _BEFORE, _STEPS = 256, 32, 40  # 256 · 40 = 10,240 points
 _LEVELS = 1 << 16  # of a coordinate, and of a map's probability
-_CANDIDATES = 128  # maps that are drawn at once, of which 3.5 % are contractive
+_CANDIDATES = 128  # maps drawn at once, of which 3.5 % are contractive
 
 
 class System(NamedTuple):
@@ -29,7 +30,7 @@ class System(NamedTuple):
 
     Attributes:
         maps: float32 `(maps, 3, 4)`: matrices and, in the last column, translations.
-        chances: int64 `(maps,)`: of 65,536 steps about how many each is applied in.
+        chances: int64 `(maps,)`: the probability of each, in 65,536ths.
     """
 
     maps: np.ndarray
@@ -64,9 +65,9 @@ def contractive(maps):
 
 
 def random_system(bits):
-    """Draw a system: 2 to 7 maps, their entries uniform from -1 to 1, those that are not contractive left out.
+    """Draw a system: 2 to 7 contractive maps, their entries uniform from -1 to 1.
 
-    A map is applied the more often the more volume it keeps, in proportion to its determinant.
+    A map's probability is in proportion to its determinant, so to the volume that it keeps.
     """
     count = MAPS[int(bits.random_raw() % len(MAPS))]
     maps = np.empty((0, 3, 4))
@@ -76,26 +77,23 @@ def random_system(bits):
     maps = maps[:count]
     (a, b, c), (d, e, f), (g, h, i) = maps[:, :, :3].transpose(1, 2, 0)
     volumes = np.abs(a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g)).tolist()
-    total, before, bounds = sum(volumes), 0.0, [0]
-    for volume in volumes:
-        before += volume
-        bounds.append(math.floor(before / total * _LEVELS + 0.5))
-    bounds[-1] = _LEVELS
+    before = list(itertools.accumulate(volumes))  # not `sum`, which newer Pythons round otherwise
+    bounds = [0, *(math.floor(part / before[-1] * _LEVELS + 0.5) for part in before)]
     return System(maps.astype("float32"), np.diff(bounds))
 
 
 def play(system, bits, steps=_STEPS, start=None):
-    """Play the chaos game: walkers jump about on the attractor, each by a map that it draws for each step.
+    """Play the chaos game: in each step each walker moves by a random map of the system.
 
     Args:
         system: the `System`.
-        bits: where the choices come from.
-        steps: how many to keep.
-        start: float32 `(3, 256)`: where 256 walkers stand on the attractor; None for walkers that first have to find
-            it, on which the first 32 steps are spent.
+        bits: the source of randomness.
+        steps: how many to return.
+        start: float32 `(3, 256)`: points of the attractor where 256 walkers start; None to start at the origin, with
+            32 more steps to reach the attractor.
 
     Returns:
-        float32 `(3, steps * 256)`, the last 256 being where the walkers stand at the end.
+        float32 `(3, steps * 256)`, the last 256 being the walkers' last positions.
     """
     skipped = _BEFORE if start is None else 0
     position = np.zeros((3, _WALKERS), "float32") if start is None else start
@@ -115,7 +113,7 @@ def play(system, bits, steps=_STEPS, start=None):
 
 
 def levels(points):
-    """Points as whole numbers: the span of all coordinates together is 0 to 65,535, so that the shape is kept.
+    """Points as whole numbers: all coordinates together span 0 to 65,535, so the shape is kept.
 
     Args:
         points: float32 `(3, points)`.
@@ -129,10 +127,10 @@ def levels(points):
 
 
 def degenerate(points):
-    """Whether too little of an attractor can be seen.
+    """Whether an attractor looks like a point, a line or a few threads.
 
-    The published criterion: where all coordinates together span 2, their variance along an axis is at most 0.05. And
-    one more, since threads across the axes meet that: of 32 x 32 x 32 cells fewer than 500 have a point.
+    The published criterion: where all coordinates together span 2, the variance along an axis is at most 0.05. And one
+    more, since threads that lie across the axes pass it: of 32 x 32 x 32 cells fewer than 500 have a point.
 
     Args:
         points: int64 `(3, points)`, as of `levels`.
@@ -146,10 +144,10 @@ def degenerate(points):
 
 
 def find_system(seed, category):
-    """A category's system, the first that is drawn for it and not degenerate.
+    """A category's system: the first drawn for it that is not degenerate.
 
-    The published script draws the same maps and drops what leaves the range of numbers; here all are contractive, so
-    that every system has an attractor.
+    The published script drops systems whose points overflow; here all maps are contractive, so every system has an
+    attractor.
 
     Returns:
         The `System`, and 10,240 points of its attractor: float32 `(3, 10240)`.
@@ -163,13 +161,13 @@ def find_system(seed, category):
 
 
 def draw_category(seed, category, views, size):
-    """Draw a category's attractor from some sides.
+    """Draw views of a category's attractor.
 
     Args:
         seed: 0 or more.
         category: its number.
-        views: numbers of views from 0: the first 12 go round the attractor in steps of 30 degrees, beginning anywhere;
-            12 more lie in the middle between these, 24 more in the middle between all those, and so on.
+        views: numbers of views from 0: the first 12 go round the attractor in steps of 30 degrees, from a random start;
+            12 more lie halfway between these, 24 more halfway between all those, and so on.
         size: height and width of a picture.
 
     Returns:
@@ -188,7 +186,7 @@ def draw_category(seed, category, views, size):
 
 
 def _canvas(size):
-    """The side of what a picture is drawn on before it is shrunk: a multiple of `size`."""
+    """The side of the canvas of a picture, which is then shrunk to `size`: a multiple of it."""
     return size * max(1, -(-CANVAS // size))
 
 
@@ -202,7 +200,7 @@ def _direction(bits):
 
 
 def turn_of(view):
-    """Cosine and sine of the angle between a view, of which `draw_category` says where it lies, and the first one."""
+    """Cosine and sine of the angle from the first view to a view, see `draw_category`."""
     turn = (1.0, 0.0)
     twelfth = math.sqrt(3) / 2, 0.5
     for _ in range(view % VIEWS):
@@ -223,11 +221,11 @@ def _product(one, other):
 
 
 def draw_view(points, turn, size):
-    """Draw points as they look from one side, in perspective, in the middle of the picture and filling it.
+    """Draw points from one side, in perspective, centred and filling the picture.
 
-    As in the published pictures a point is a white pixel on black, of 224 x 224 where `size` is smaller than that; such
-    a picture is shrunk, its pixels the means of the points' and brightened until the brightest is white. (There the
-    camera stands still, and what spans 2 takes about 0.6 of the picture's side.)
+    As in the published pictures a point is a white pixel on black, of a canvas of at least 224 x 224. That is shrunk to
+    `size` by averaging, and brightened until the brightest pixel is white. (In the published ones the camera is fixed,
+    and a span of 2 takes about 0.6 of the picture's side.)
 
     Args:
         points: int64 `(3, points)`, as of `levels`.
@@ -257,7 +255,7 @@ def draw_view(points, turn, size):
 
 
 def _span(values):
-    """From where to where values reach, a few at the ends left out."""
+    """The lowest and highest value, a few outliers at each end aside."""
     last = len(values) - 1
     ends = last // TRIMMED, last - last // TRIMMED
     return np.partition(values, ends)[list(ends)].tolist()
