@@ -1,12 +1,12 @@
-"""Reading records of labelled images: which there are in files, and their pixels."""
+"""Reading records of labelled images: finding them in files, and their pixels."""
 
-import collections
+import array
 import contextlib
 import dataclasses
 import logging
 import os
 import tempfile
-from typing import Tuple
+from typing import Optional, Tuple
 
 import numpy as np
 
@@ -22,11 +22,7 @@ log = logging.getLogger(__name__)
 _CHUNK = 64  # images that a thread decodes at once, at most,
 _CHUNK_BYTES = 64 << 20  # and of how many bytes; one image may have more
 
-_CACHED = {
-    "memory": "kept decoded in memory ({})",
-    "disk": "kept decoded in a temporary file ({})",
-    "none": "decoded each time they are used",
-}
+_PLACES = {"memory": "memory", "disk": "a temporary file"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,12 +87,12 @@ def read_number_map(path):
 
 
 def open_records(files, setting, categories=None, number_map=None, skip_bad=False):
-    """Find the records of files and check each, its image's content aside.
+    """Find the records of files and check each, but for its image's content.
 
     Args:
         files: paths of `.tfr` files.
         setting: the name of the setting that names them, for messages.
-        categories: how many there are; None for any number.
+        categories: the number of categories; None for any.
         number_map: a dictionary old -> new category; None for none.
         skip_bad: leave out bad records, rather than stop at one.
 
@@ -107,8 +103,7 @@ def open_records(files, setting, categories=None, number_map=None, skip_bad=Fals
         UsageError: no records, a category that is not in the map, or not below `categories`.
         WorkError: a bad record, unless they are skipped, or a file that can't be read.
     """
-    columns = collections.defaultdict(list)
-    skipped = []
+    rows, skipped = array.array("q"), []  # five numbers a row
     for place, path in enumerate(files):
         for found in scan(path):
             named = f"{path}, record {found.number}"
@@ -130,19 +125,16 @@ def open_records(files, setting, categories=None, number_map=None, skip_bad=Fals
                 if categories:
                     right = f"0 to {categories - 1} are right for {option('categories')} {categories}"
                 raise UsageError(f"{named}, has the category {category}; {right}.", setting)
-            row = (place, found.number, found.offset, len(found.content), category)
-            for name, value in zip(("file", "number", "offset", "length", "category"), row):
-                columns[name].append(value)
-    if not columns:
+            rows.extend((place, found.number, found.offset, len(found.content), category))
+    if not rows:
         reason = f" but bad ones: {skipped[0]}" if skipped else ""
         raise UsageError(f"there are no records in {', '.join(files)}{reason}.", setting)
-    types = {"file": "int32", "category": "int32"}
-    arrays = {name: np.array(values, types.get(name, "int64")) for name, values in columns.items()}
-    return Records(tuple(files), skipped=tuple(skipped), **arrays)
+    file, number, offset, length, category = np.array(rows).reshape(-1, 5).T.copy()
+    return Records(tuple(files), file.astype("int32"), number, offset, length, category.astype("int32"), tuple(skipped))
 
 
 def check_bands(model, named):
-    """Raise UsageError, which calls a model `named`, if it takes images of as many bands as no record's have."""
+    """Raise UsageError, which calls a model `named`, if it takes images of a number of bands that no record has."""
     bands = model.input_shape[-1]
     if bands not in BANDS:
         raise UsageError(f"{named} takes images of {bands} bands; those of records have 1 or 3.")
@@ -169,8 +161,8 @@ def map_images(function, records, indices, bands=3, processors=None, chunk=_CHUN
         chunk: how many records a thread decodes before it hands back what the function returned.
 
     Yields:
-        In order, of some records at once: their indices, what the function returned for those that can be decoded, and
-        a dictionary index -> sentence about the others.
+        For some records at a time, in order: their indices, what the function returned for those that can be decoded,
+        and a dictionary index -> sentence about the others.
     """
 
     def work(indices):
@@ -195,28 +187,32 @@ def map_images(function, records, indices, bands=3, processors=None, chunk=_CHUN
             yield some, results, bad
 
 
+@dataclasses.dataclass(frozen=True)
 class Images:
     """The decoded images of records.
 
     Attributes:
         records: the `Records`, without those that can't be decoded.
         shape: height, width and bands of each.
+        pixels: uint8 `(records, height, width, bands)`; None to decode images whenever they are taken.
+        processors: how many cores to decode on; None for all.
     """
 
-    def __init__(self, records, shape, pixels, processors):
-        self.records, self.shape = records, shape
-        self._pixels, self._processors = pixels, processors
+    records: Records
+    shape: Tuple[int, int, int]
+    pixels: Optional[np.ndarray]
+    processors: Optional[int]
 
     def __len__(self):
         return len(self.records)
 
     def take(self, indices):
         """The images of some records: uint8 `(indices, height, width, bands)`."""
-        if self._pixels is not None:
-            return self._pixels[indices]
+        if self.pixels is not None:
+            return self.pixels[indices]
         result = np.empty((len(indices), *self.shape), "uint8")
         done = 0
-        for _, pictures, bad in _decoded(self.records, indices, self.shape, self._processors):
+        for _, pictures, bad in _decoded(self.records, indices, self.shape, self.processors):
             if bad:
                 raise WorkError(f"{next(iter(bad.values()))}; the file has changed since it was read first.")
             result[done : done + len(pictures)] = pictures
@@ -230,8 +226,8 @@ def load_images(records, bands=3, cache=None, processors=None, skip_bad=False):
     Args:
         records: `Records`.
         bands: 3 or 1.
-        cache: where to keep the pixels: `memory`, `disk` (a temporary file that goes with the process), or `none`,
-            to decode each image whenever it is asked for; None chooses the first of these that fits.
+        cache: where to keep the pixels: `memory`, `disk` (a temporary file that vanishes with the process), or `none`,
+            to decode each image whenever it is needed; None chooses the first of these that fits.
         processors: how many cores to use; None for all.
         skip_bad: leave out images that can't be decoded, rather than stop at one.
 
@@ -245,7 +241,8 @@ def load_images(records, bands=3, cache=None, processors=None, skip_bad=False):
     shape = _first_shape(records, bands, skip_bad)
     need = len(records) * int(np.prod(shape))
     chosen = cache or choose_cache(need)
-    log.info(f"{len(records):,} images of {shape[1]} x {shape[0]} pixels, {_CACHED[chosen].format(amount(need))}.")
+    cached = f"kept decoded in {_PLACES[chosen]} ({amount(need)})" if chosen in _PLACES else "decoded whenever used"
+    log.info(f"{len(records):,} images of {shape[1]} x {shape[0]} pixels, {cached}.")
     try:
         pixels = make_room(chosen, (len(records), *shape))
     except WorkError as error:
@@ -282,7 +279,7 @@ def tell_left_out(several):
 
 
 def choose_cache(need):
-    """Where to keep so many bytes of pixels: see `load_images`."""
+    """Where to keep pixels that need `need` bytes: see `load_images`."""
     if need <= free_memory() // 2:
         return "memory"
     space = os.statvfs(tempfile.gettempdir())
@@ -296,7 +293,7 @@ def make_room(cache, shape, dtype="uint8"):
         if cache == "memory":
             return np.empty(shape, dtype)
         if cache == "disk":
-            # The file has no name, so that nothing is left whatever becomes of the process.
+            # The file has no name, so nothing is left however the process ends.
             with tempfile.TemporaryFile() as file:
                 if hasattr(os, "posix_fallocate"):
                     os.posix_fallocate(file.fileno(), 0, size)
@@ -313,16 +310,15 @@ def _bad(sentence):
 
 def _first_shape(records, bands, skip_bad):
     """The shape of the first image that can be decoded."""
-    first = None
+    reasons = []
     for index in range(len(records)):
         try:
             return decode(read_jpeg(records, index), bands).shape
         except BadRecordError as error:
-            reason = f"{records.name(index)}, {error}"
+            reasons.append(f"{records.name(index)}, {error}")
             if not skip_bad:
-                raise _bad(reason) from error
-            first = first or reason
-    raise WorkError(f"{', '.join(records.files)}: no image can be decoded; {first}.")
+                raise _bad(reasons[0]) from error
+    raise WorkError(f"{', '.join(records.files)}: no image can be decoded; {reasons[0]}.")
 
 
 def _decoded(records, indices, shape, processors):

@@ -1,4 +1,4 @@
-"""Records: which there are is found and checked, and every cache gives the same pixels."""
+"""Records are found and checked, and every cache gives the same pixels."""
 
 import logging
 
