@@ -53,10 +53,10 @@ def main(argv=None):
 
 def work(settings):
     """Do what the settings say."""
-    made = convert(settings)
-    if made:
+    converted = convert(settings)
+    if converted:
         print("CATEGORY\tTRAIN\tVALIDATION\tTEST\tUNUSED")
-        for category, counts in zip(made.categories, made.counts):
+        for category, counts in zip(*converted):
             print("\t".join([category.name, *map(str, counts)]))
 
 

@@ -1,10 +1,10 @@
-"""From a collection's image files to records for training, validation and test."""
+"""Converting a collection's image files to records for training, validation and test."""
 
 import collections
 import dataclasses
 import logging
 import os
-from typing import NamedTuple, Optional
+from typing import Optional
 
 from lib.errors import UsageError, option
 from lib.system.memory import MAX_PIXELS
@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What records are made of, and how.
+    """The source of the records, and how they are made.
 
     Attributes:
         output: what the names of the files that are written begin with.
@@ -23,15 +23,15 @@ class Settings:
         table: a TSV that gives each file's category.
         herbariograph: use the 17 published categories.
         per_class: how many images of each category go into train, validation and test, see `parse_per_class`.
-        duplicates: in how many bits the dHashes of near-duplicates, which stay in one split, may differ; None to keep
+        duplicates: how many bits the dHashes of near-duplicates, which stay in one split, may differ in; None to keep
             only byte-equal files together.
-        seed: what the splits and the order of the records follow from.
+        seed: of the splits and the order of the records.
         shards: how many files the training records are spread over.
         size: height and width of the records' images in pixels.
         quality: of the JPEGs, 1 to 100.
         max_pixels: the largest picture that is decoded.
-        shard: the part of the images that is only read, for a merging call; None to make records.
-        merge: how many parts have been read that records are made of; None for none.
+        shard: the part of the images to read, for a later call that merges the parts; None to make records.
+        merge: the number of parts, read by other calls, to make records from; None for none.
         processors: how many cores to use; None for all.
     """
 
@@ -51,20 +51,8 @@ class Settings:
     processors: Optional[int] = None
 
 
-class Converted(NamedTuple):
-    """What was made.
-
-    Attributes:
-        categories: the `Category`s.
-        counts: int64 `(categories, 4)`: how many images of each are in train, validation and test, and unused.
-    """
-
-    categories: tuple
-    counts: "np.ndarray"  # noqa: F821 - numpy is imported when there is something to count
-
-
 def convert(settings):
-    """Read labelled images and write them as records; go on where an earlier call was stopped.
+    """Read labelled images and write them as records; resume what an earlier call began.
 
     The record files, `-categories.tsv`, `-index.tsv`, `-errors.tsv` and `-mislabels.tsv` are written.
 
@@ -72,13 +60,14 @@ def convert(settings):
         settings: `Settings`.
 
     Returns:
-        `Converted`; None where `settings.shard` names a part of the images that was only read.
+        The `Category`s, and int64 `(categories, 4)`: how many images of each are in train, validation and test, and
+        unused. None where `settings.shard` names a part of the images, which is only read.
 
     Raises:
         UsageError: categories, splits or parts that don't fit the images.
         WorkError: something can't be written.
     """
-    # Here, so that a script that needs `Settings` only starts at once.
+    # Here, so that a script that needs only `Settings` starts at once.
     from lib.data.categories import write_categories
     from lib.data.collection import find_categories, items_of_folder, items_of_table
     from lib.data.reading import open_journal, read_images, read_part, remove_parts, take_parts
@@ -94,7 +83,7 @@ def convert(settings):
         read_part(items, settings)
         return None
     prefix, errors_table = settings.output, f"{settings.output}-errors.tsv"
-    check_errors_table(errors_table, "output")
+    check_errors_table(errors_table)
     categories, index_of = find_categories(items, f"{prefix}-categories.tsv", settings.herbariograph)
     with open_journal(settings) as journal:
         if settings.merge:
@@ -113,7 +102,7 @@ def convert(settings):
     counts = count_splits(images.category, splits, len(categories))
     listed = f"{len(errors):,} errors, listed in {errors_table}" if errors else "no errors"
     log.info(f"{counts[:, :3].sum():,} images in {len(files)} files, {listed}.")
-    return Converted(categories, counts)
+    return categories, counts
 
 
 def _check_all_have_images(items, images, index_of, errors):
@@ -129,41 +118,32 @@ def _check_all_have_images(items, images, index_of, errors):
 
 def _divide(images, per_class, settings):
     """The split of each image, all indices in the order of the records, and the groups of near-duplicates."""
-    from lib.data.duplicates import group_alike
-    from lib.data.splits import shuffled
+    from lib.data.duplicates import group_alike, join_equal
+    from lib.data.splits import SPLITS, UNUSED, divide, shuffled
 
-    alike = group_alike(
-        [facts.sha256 for facts in images.facts], [facts.dhash for facts in images.facts], settings.duplicates
-    )
+    checksums, hashes = zip(*((facts.sha256, facts.dhash) for facts in images.facts))
+    alike = group_alike(checksums, hashes, settings.duplicates)
     sizes = [size for size in collections.Counter(alike.tolist()).values() if size > 1]
     if sizes:
         log.info(
             f"{sum(sizes):,} images are near-duplicates of others, in {len(sizes):,} groups of up to {max(sizes):,}; "
             "each group stays in one split."
         )
-    order = shuffled([os.fsencode(item.name) for item in images.items], settings.seed)
-    return _splits_of(images, alike, order, per_class), order, alike
-
-
-def _splits_of(images, alike, order, per_class):
-    from lib.data.duplicates import join_equal
-    from lib.data.splits import SPLITS, divide, find_divided
-
     groups = join_equal(alike, [item.group or index for index, item in enumerate(images.items)])
-    assigned = [item.split for item in images.items]
-    pair = find_divided(groups, assigned)
-    if pair:
-        one, other = (images.items[index] for index in pair)
-        raise UsageError(
-            f"{one.path} is in {SPLITS[one.split]} and {other.path} in {SPLITS[other.split]}, but they are "
-            "near-duplicates or in one GROUP; put both in one SPLIT, or leave one out.",
-            "table",
-        )
-    splits = divide(images.category, groups, assigned, per_class, order, images.names)
+    first = {}
+    for item, group in zip(images.items, groups.tolist()):
+        other = item if item.split == UNUSED else first.setdefault(group, item)
+        if other.split != item.split:
+            raise UsageError(
+                f"{other.path} is in {SPLITS[other.split]} and {item.path} in {SPLITS[item.split]}, but they are "
+                "near-duplicates or in one GROUP; put both in one SPLIT, or leave one out.",
+                "table",
+            )
+    order = shuffled([os.fsencode(item.name) for item in images.items], settings.seed)
+    splits = divide(images.category, groups, [item.split for item in images.items], per_class, order, images.names)
     for split, name in enumerate(SPLITS):
-        if (per_class.shares or per_class.counts)[split]:
-            lacking = sorted(set(images.category.tolist()) - set(images.category[splits == split].tolist()))
-            if lacking:
-                named = ", ".join(images.names[index] for index in lacking)
-                log.info(f"Too few images to put any in {name}: {named}.")
-    return splits
+        lacking = sorted({*images.category.tolist()} - {*images.category[splits == split].tolist()})
+        if per_class.numbers[split] and lacking:
+            named = ", ".join(images.names[index] for index in lacking)
+            log.info(f"Too few images to put any in {name}: {named}.")
+    return splits, order, alike

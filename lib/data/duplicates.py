@@ -1,4 +1,4 @@
-"""Finding pictures that are nearly the same, by hashes that change little when a picture does."""
+"""Finding near-duplicate pictures, by hashes that change little when a picture does."""
 
 import itertools
 
@@ -27,12 +27,12 @@ def difference_hash(pixels):
 
 
 def group_alike(checksums, hashes, bits):
-    """Group what is the same picture.
+    """Group files of the same picture.
 
     Args:
         checksums: of the files, any values.
         hashes: their pictures' dHashes.
-        bits: in how many these may differ, 0 to `MOST_BITS`; None to group equal files only.
+        bits: how many bits these may differ in, 0 to `MOST_BITS`; None to group equal files only.
 
     Returns:
         int64 `(files,)`: the lowest index in each one's group.
@@ -44,11 +44,11 @@ def group_alike(checksums, hashes, bits):
 
 
 def near_groups(hashes, bits):
-    """Group hashes that differ in at most so many bits, directly or over others between them.
+    """Group hashes that differ in at most `bits` bits, directly or by way of others.
 
     Two hashes that differ in at most `bits` bits agree in at least 3 of any `bits + 3` parts. So for each choice of 3
-    parts only hashes that agree in them are compared, and of those only what is not yet in one group: for hashes that
-    are spread evenly this takes time proportional to their number.
+    parts only hashes that agree in them are compared, and of those only the ones not yet in one group: for evenly
+    spread hashes the time is proportional to their number.
 
     Args:
         hashes: uint64 `(count,)`.
@@ -71,7 +71,7 @@ def near_groups(hashes, bits):
 
 
 def _join_where_equal(hashes, keys, groups, bits):
-    """Join the groups of hashes that have the same key and differ in at most `bits` bits; the groups then."""
+    """Join the groups of hashes that have the same key and differ in at most `bits` bits; returns the groups."""
     order = np.argsort(keys, kind="stable")
     starts = np.flatnonzero(np.diff(keys[order], prepend=~keys[order[:1]]))
     ends = np.repeat(np.append(starts[1:], len(keys)), np.diff(np.append(starts, len(keys))))  # of each one's run
@@ -91,27 +91,27 @@ def _join_where_equal(hashes, keys, groups, bits):
 
 
 def _in_mixed_run(groups, starts):
-    """For each of a row of things, whether its run (they begin at `starts`) has more than one group."""
+    """For each element, whether its run (runs begin at `starts`) has more than one group."""
     mixed = np.minimum.reduceat(groups, starts) != np.maximum.reduceat(groups, starts)
     return np.repeat(mixed, np.diff(np.append(starts, len(groups))))
 
 
 def join_equal(groups, keys):
-    """Join the groups of things that have equal keys: see `join`."""
+    """Join the groups of elements with equal keys: see `join`."""
     first = {}
     numbers = [first.setdefault(key, index) for index, key in enumerate(keys)]
     return join(groups, np.array([np.arange(len(groups)), numbers], "int64").T)
 
 
 def join(groups, pairs):
-    """Join the groups of things that belong together.
+    """Join the groups of elements that belong together.
 
     Args:
-        groups: int64 `(count,)`: for each thing the lowest index in its group.
-        pairs: int64 `(pairs, 2)`: indices of things that belong together.
+        groups: int64 `(count,)`: for each element the lowest index in its group.
+        pairs: int64 `(pairs, 2)`: indices of elements that belong together.
 
     Returns:
-        The groups then, in the same form.
+        The new groups, in the same form.
     """
     pairs = pairs[groups[pairs[:, 0]] != groups[pairs[:, 1]]]
     if not len(pairs):
@@ -132,7 +132,7 @@ def join(groups, pairs):
 
 
 def _set_bits(values):
-    """How many bits of each uint64 are set."""
+    """The number of set bits of each uint64."""
     if hasattr(np, "bitwise_count"):
         return np.bitwise_count(values)
     return _SET_BITS[values.view("uint16").reshape(len(values), 4)].sum(axis=1, dtype="uint8")

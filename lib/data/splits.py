@@ -1,12 +1,15 @@
-"""Dividing labelled images into train, validation and test, so that what belongs together stays together."""
+"""Dividing labelled images into train, validation and test, so that each group stays in one split."""
 
 import collections
+import contextlib
 import hashlib
-from typing import NamedTuple, Optional, Tuple
+import math
+from typing import NamedTuple, Tuple
 
 import numpy as np
 
 from lib.errors import UsageError
+from lib.storage.untrusted import is_whole_number
 
 SPLITS = ("train", "validation", "test")
 UNUSED = -1
@@ -16,12 +19,12 @@ class PerClass(NamedTuple):
     """How many images of each category go into train, validation and test.
 
     Attributes:
-        counts: how many of each category, the same for all; None for shares.
-        shares: fractions of the images of each category; None for counts.
+        numbers: three, the same for all categories.
+        shares: whether they are fractions of a category's images, rather than counts.
     """
 
-    counts: Optional[Tuple[int, int, int]] = None
-    shares: Optional[Tuple[float, float, float]] = None
+    numbers: Tuple[float, float, float]
+    shares: bool
 
 
 def parse_per_class(text):
@@ -31,17 +34,11 @@ def parse_per_class(text):
         UsageError: it is neither.
     """
     parts = text.split(":")
-    if len(parts) == 3 and all(part.isascii() and part.isdecimal() for part in parts):
-        counts = tuple(int(part) for part in parts)
-        if any(counts):
-            return PerClass(counts=counts)
-    elif len(parts) == 3:
-        try:
-            shares = tuple(float(part) for part in parts)
-        except ValueError:
-            shares = (-1.0,)
-        if all(share >= 0 for share in shares) and 0 < sum(shares) <= 1 + 1e-9:
-            return PerClass(shares=shares)
+    shares = not all(map(is_whole_number, parts))
+    with contextlib.suppress(ValueError):
+        numbers = tuple(map(float if shares else int, parts))
+        if len(numbers) == 3 and min(numbers) >= 0 and 0 < sum(numbers) <= (1 + 1e-9 if shares else math.inf):
+            return PerClass(numbers, shares)
     raise UsageError(f"{text!r} is neither counts such as 1024:128:128 nor shares such as 0.8:0.1:0.1.", "per_class")
 
 
@@ -51,34 +48,18 @@ def shuffled(names, seed):
     return sorted(range(len(names)), key=keys.__getitem__)
 
 
-def find_divided(groups, assigned):
-    """The first two images, as indices, that are of one group but assigned to different splits; None for none.
-
-    Args:
-        groups: int `(images,)`: a number for each, the same for those that belong together.
-        assigned: for each image the split that it is assigned to, `UNUSED` for none.
-    """
-    first = {}
-    for index, split in enumerate(assigned):
-        if split != UNUSED:
-            other = first.setdefault(int(groups[index]), index)
-            if assigned[other] != split:
-                return other, index
-    return None
-
-
 def divide(categories, groups, assigned, per_class, order, names):
     """Choose each image's split. A group is in one split only; each category is divided as `per_class` says.
 
-    Groups that are assigned to a split come first, then the larger ones; each goes where it fits and most is missing.
-    A group may have more members than are needed; unless all are to be used, the rest of them is not.
+    Groups that are assigned to a split come first, then the larger ones; each goes where it fits and most images are
+    missing. Of a group with more members than needed the rest is not used, unless all images are to be.
 
     Args:
         categories: int `(images,)`: the category of each, from 0.
         groups: int `(images,)`: a number for each, the same for those that belong together.
         assigned: for each image the split that it is assigned to, `UNUSED` for none; the same in a group.
         per_class: a `PerClass`.
-        order: all indices, shuffled; it decides among groups of the same size, and which members are not used.
+        order: all indices, shuffled: the order of groups of one size, and of the members of a group.
         names: the categories' names, for messages.
 
     Returns:
@@ -96,7 +77,7 @@ def divide(categories, groups, assigned, per_class, order, names):
             split_of[group] = int(assigned[index])
     goals = _goals(np.bincount(categories, minlength=len(names)), per_class)
     missing = goals.tolist()
-    use_all = per_class.shares is not None and sum(per_class.shares) > 1 - 1e-9
+    use_all = per_class.shares and sum(per_class.numbers) > 1 - 1e-9
     result = np.full(len(categories), UNUSED)
     for group in sorted(members, key=lambda group: (group not in split_of, -len(members[group]))):
         split = split_of.get(group)
@@ -107,7 +88,7 @@ def divide(categories, groups, assigned, per_class, order, names):
             if group in split_of or use_all or rest[split] > 0:
                 result[index] = split
                 rest[split] -= 1
-    if per_class.counts and len(split_of) < len(members):
+    if not per_class.shares and len(split_of) < len(members):
         _check_counts(result, categories, goals, names)
     return result
 
@@ -119,17 +100,17 @@ def count_splits(categories, splits, count):
 
 
 def _goals(available, per_class):
-    """How many images each split is to have of each category, of which so many are available: int `(categories, 3)`."""
-    if per_class.counts:
-        return np.tile(np.array(per_class.counts), (len(available), 1))
-    exact = available[:, None] * np.array(per_class.shares)
+    """How many images each split should have of each category, given how many there are: int `(categories, 3)`."""
+    if not per_class.shares:
+        return np.tile(np.array(per_class.numbers), (len(available), 1))
+    exact = available[:, None] * np.array(per_class.numbers)
     goals = np.floor(exact + 1e-9).astype(int)
     left = np.round(exact.sum(axis=1)).astype(int) - goals.sum(axis=1)
     for category in np.flatnonzero(available):
         for split in np.argsort(goals[category] - exact[category], kind="stable")[: left[category]]:
             goals[category, split] += 1  # where rounding took most
         for split in np.flatnonzero((exact[category] > 0) & (goals[category] == 0)):
-            if goals[category].max() > 1:  # a split that is asked for gets an image as long as another can spare one
+            if goals[category].max() > 1:  # each split with a share gets an image as long as another can spare one
                 goals[category, np.argmax(goals[category])] -= 1
                 goals[category, split] = 1
     return goals
@@ -150,11 +131,10 @@ def _best_split(counts, missing, goals):
 
 def _check_counts(splits, categories, goals, names):
     counts = count_splits(categories, splits, len(names))
-    for category, label in enumerate(names):
-        for split in np.flatnonzero(counts[category, :3] < goals[category]) if counts[category].any() else ():
-            raise UsageError(
-                f"{label} has {counts[category].sum():,} images, of which only {counts[category, split]:,} can go to "
-                f"{SPLITS[split]} without dividing near-duplicates, not {goals[category, split]:,}; use smaller counts "
-                "or more images.",
-                "per_class",
-            )
+    for category, split in np.argwhere((counts[:, :3] < goals) & counts.any(axis=1, keepdims=True)):
+        total, most = counts[category].sum(), counts[category, split]
+        raise UsageError(
+            f"{names[category]} has {total:,} images, of which only {most:,} can go to {SPLITS[split]} without "
+            f"dividing near-duplicates, not {goals[category, split]:,}; use smaller counts or more images.",
+            "per_class",
+        )

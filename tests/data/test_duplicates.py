@@ -54,7 +54,7 @@ def test_no_and_one_hash():
     assert near_groups(np.array([7], "uint64"), 4).tolist() == [0]
 
 
-def test_joining_goes_on_over_chains_and_former_groups():
+def test_joining_follows_chains_and_former_groups():
     groups = np.arange(6)
     assert join(groups, np.array([[4, 5], [3, 4], [1, 2]])).tolist() == [0, 1, 1, 3, 3, 3]
     assert join(np.array([0, 1, 1, 3, 3, 3]), np.array([[2, 5]])).tolist() == [0, 1, 1, 1, 1, 1]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lib.data.splits import UNUSED, count_splits, divide, find_divided, parse_per_class, shuffled
+from lib.data.splits import UNUSED, count_splits, divide, parse_per_class, shuffled
 from lib.errors import UsageError
 
 NAMES = ["fern", "moss", "palm"]
@@ -30,11 +30,11 @@ def test_what_is_neither_counts_nor_shares_is_refused(text):
     assert error.value.setting == "per_class"
 
 
-def test_counts_and_shares_are_told_apart():
-    assert parse_per_class("10240:1024:1024").counts == (10240, 1024, 1024)
-    assert parse_per_class("1:0:0").counts == (1, 0, 0)
-    assert parse_per_class("0.8:0.1:0.1").shares == (0.8, 0.1, 0.1)
-    assert parse_per_class("1.0:0:0").shares == (1.0, 0.0, 0.0)
+def test_counts_are_distinguished_from_shares():
+    assert parse_per_class("10240:1024:1024") == ((10240, 1024, 1024), False)
+    assert parse_per_class("1:0:0") == ((1, 0, 0), False)
+    assert parse_per_class("0.8:0.1:0.1") == ((0.8, 0.1, 0.1), True)
+    assert parse_per_class("1.0:0:0") == ((1.0, 0.0, 0.0), True)
 
 
 def test_shares_hold_in_each_category_and_all_is_used():
@@ -89,11 +89,6 @@ def test_assigned_splits_stay_and_count():
     assert (places[:30] == 2).all() and counts([0] * 100, places)[0][3] == 0
     assert 10 <= (places == 1).sum() <= 20 and (places[30:] == 2).sum() == 0
     assert make([0, 0], "10:10:10", assigned=[0, 2]).tolist() == [0, 2]
-
-
-def test_a_group_that_is_assigned_to_two_splits_is_found():
-    assert find_divided([1, 1, 2, 2], [0, UNUSED, 1, 1]) is None
-    assert find_divided([1, 1, 2, 1], [0, UNUSED, 1, 2]) == (0, 3)
 
 
 def test_the_seed_decides_and_others_do_not_disturb():
