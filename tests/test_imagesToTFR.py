@@ -173,7 +173,7 @@ def start(here, *arguments):
 
 @pytest.mark.slow
 @pytest.mark.once
-def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(here):
+def test_a_killed_run_resumes_and_ends_with_the_same_bytes(here):
     seed = random.randrange(10**6)
     print(f"seed {seed}")
     draw = random.Random(seed)
@@ -192,7 +192,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(here):
     assert record_files(here) == undisturbed
 
 
-def test_near_duplicates_and_groups_stay_in_one_split_and_mislabels_are_told(here):
+def test_near_duplicates_and_groups_stay_in_one_split_and_mislabels_are_listed(here):
     folder = here / "images"
     for number in range(8):  # each animal three times: as it is, as a copy, and smaller and recompressed
         original = folder / "Animal" / f"{number:05d}.jpg"
@@ -365,11 +365,11 @@ def test_ctrl_c_is_one_line_and_what_was_read_is_kept(here):
 
 
 def test_drafts_of_a_run_that_was_killed_while_writing_are_removed(here):
-    (here / "r-train.tfr.123.tmp").write_bytes(b"half")
-    (here / "r-index.tsv.123.tmp").write_bytes(b"half")
+    (here / "r-train.tfr.draft.123.tmp").write_bytes(b"half")
+    (here / "r-index.tsv.draft").write_bytes(b"half")
     (here / "r-mine.tfr.tmp").write_bytes(b"somebody's")
     assert run(here, "-d", "images", "-o", "r").returncode == 0
-    assert [path.name for path in here.glob("*.tmp")] == ["r-mine.tfr.tmp"]
+    assert [path.name for pattern in ("*.tmp", "*.draft*") for path in here.glob(pattern)] == ["r-mine.tfr.tmp"]
 
 
 def test_two_runs_at_once_are_refused(here):
@@ -440,7 +440,7 @@ def test_more_shards_than_files_may_be_open(here):
     assert done.returncode == 0, done.stderr
 
 
-def test_categories_of_ones_own_are_matched_as_they_are(here):
+def test_unpublished_categories_are_matched_exactly(here):
     for name in ("Rosa alba", "C"):
         os.rename(here / "images" / ("Live" if name == "C" else "Text"), here / "images" / name)
     assert run(here, "-d", "images", "-o", "r").returncode == 0

@@ -1,10 +1,10 @@
-"""Reading a collection's images, once: as small JPEGs that are in a journal until the records are made."""
+"""Reading a collection's images, once: as small JPEGs, kept in a journal until the records are made."""
 
 import contextlib
+import functools
 import json
 import logging
 import os
-import threading
 import warnings
 from typing import NamedTuple
 
@@ -25,11 +25,11 @@ from lib.system.shard import WHOLE, Shard
 log = logging.getLogger(__name__)
 
 _KIND = "images"
-_CHUNK = 8  # images that a thread reads before it hands them back
+_AHEAD = 8  # images for each thread that are read, or being read, before they are added to the journal
 
 
 class Facts(NamedTuple):
-    """What is known of an image file.
+    """Facts about an image file.
 
     Attributes:
         bytes, modified: its size, and its time of modification in nanoseconds, when it was read.
@@ -44,7 +44,7 @@ class Facts(NamedTuple):
 
 
 def open_journal(settings):
-    """The `Journal` of the images that were read, begun anew for JPEGs of another kind."""
+    """The `Journal` of the images that were read; one of other settings is replaced."""
     return Journal(f"{settings.output}-partial.sqlite", _KIND, _kind_of_jpegs(settings), replace=True)
 
 
@@ -53,16 +53,16 @@ def _kind_of_jpegs(settings):
 
 
 def read_images(items, journal, settings, errors):
-    """Read all images that the journal lacks, or has of another time, into it.
+    """Read all images into the journal that it lacks, or that have changed since.
 
     Args:
         items: `Item`s.
         journal: the `Journal`; its keys are paths.
         settings: the `Settings`.
-        errors: a dictionary path -> reason, to which what can't be read is added.
+        errors: a dictionary path -> reason, to which files that can't be read are added.
 
     Returns:
-        A dictionary: path -> `Facts` of what can.
+        A dictionary: path -> `Facts` of the others.
     """
     warnings.filterwarnings("ignore", module=r"PIL\.")  # about files, but without their names
     read = _read_before(items, journal)
@@ -71,24 +71,15 @@ def read_images(items, journal, settings, errors):
         log.info(f"{len(read):,} of {len(items):,} images have already been read.")
     threads = reading_threads(settings.processors)
     limit_memory(settings.processors)
-    stopped = threading.Event()
-
-    def work(paths):
-        return [None if stopped.is_set() else _read(path, settings) for path in paths]
-
-    chunks = [todo[start : start + _CHUNK] for start in range(0, len(todo), _CHUNK)]
-    results = in_order(work, chunks, threads, 2 * threads, stopped)
+    results = in_order(functools.partial(_read, settings), todo, threads, _AHEAD * threads)
     with contextlib.closing(results), progress(len(todo), "images") as advance:
-        for paths, found in results:
-            entries = []
-            for path, result in zip(paths, found):
-                if isinstance(result, ImageError):
-                    errors[path] = str(result)
-                else:
-                    read[path], jpeg = result
-                    entries.append((os.fsencode(path), read[path], jpeg))
-            journal.extend(entries)
-            advance(len(paths))
+        for path, result in results:
+            if isinstance(result, ImageError):
+                errors[path] = str(result)
+            else:
+                read[path], jpeg = result
+                journal.add(os.fsencode(path), jpeg, read[path])
+            advance(1)
     return read
 
 
@@ -105,8 +96,8 @@ def _read_before(items, journal):
     return read
 
 
-def _read(path, settings):
-    """An image file as `Facts` and a JPEG, or the `ImageError` that says why it can't be."""
+def _read(settings, path):
+    """An image file as `Facts` and a JPEG, or the `ImageError` that says why it can't be read."""
     try:
         pixels = np.rint(read_image(path, settings.size, max_pixels=settings.max_pixels)).astype("uint8")
         status, digest = os.stat(path), checksum(path)
@@ -124,18 +115,18 @@ def read_part(items, settings):
     Raises:
         WorkError: something can't be written.
     """
-    path, errors = _part(settings.output, settings.shard), {}
-    check_errors_table(_errors_of(path), "output")
+    (path, errors_table), errors = _part_files(settings, settings.shard), {}
+    check_errors_table(errors_table)
     listing, items = _share(items, settings.shard)
     with Journal(path, _KIND, _kind_of_jpegs(settings), replace=True) as journal:
         read = read_images(items, journal, settings, errors)
         journal.finish({"shard": str(settings.shard), **listing.about})
-    write_errors_table(_errors_of(path), errors)
+    write_errors_table(errors_table, errors)
     log.info(f"{len(read):,} images of part {settings.shard} read, {len(errors):,} errors.")
 
 
 def take_parts(items, journal, settings):
-    """Add to a journal what is in those of all parts, `settings.merge` of them.
+    """Add the entries of all parts' journals, `settings.merge` of them, to a journal.
 
     Raises:
         UsageError: one is missing, not finished, or doesn't fit.
@@ -144,7 +135,7 @@ def take_parts(items, journal, settings):
     for number in range(1, settings.merge + 1):
         shard = Shard(number, settings.merge)
         try:
-            _take(_part(settings.output, shard), journal, settings, {"shard": str(shard), **about})
+            _take(_part_files(settings, shard)[0], journal, settings, {"shard": str(shard), **about})
         except UsageError as error:
             raise UsageError(f"{error} Run {option('shard')} {shard} to make it.", "merge") from error
 
@@ -164,21 +155,17 @@ def _take(path, journal, settings, finished):
 
 
 def remove_parts(settings):
-    """Remove the parts that were taken over."""
+    """Remove the files of the parts, which have been merged."""
     for number in range(1, (settings.merge or 0) + 1):
-        path = _part(settings.output, Shard(number, settings.merge))
-        for name in (path, _errors_of(path)):
+        for path in _part_files(settings, Shard(number, settings.merge)):
             with contextlib.suppress(FileNotFoundError):
-                os.unlink(name)
+                os.unlink(path)
 
 
-def _part(prefix, shard):
-    """The path of a part's journal."""
-    return f"{prefix}-part-{shard.number:05d}-of-{shard.count:05d}.sqlite"
-
-
-def _errors_of(part):
-    return f"{part[: -len('.sqlite')]}-errors.tsv"
+def _part_files(settings, shard):
+    """The paths of a part's journal and of its table of errors."""
+    path = f"{settings.output}-part-{shard.number:05d}-of-{shard.count:05d}"
+    return f"{path}.sqlite", f"{path}-errors.tsv"
 
 
 def _share(items, shard):
