@@ -17,32 +17,27 @@ class Category(NamedTuple):
     name: str
 
 
-CATEGORIES = tuple(
-    Category(index, label, name)
-    for index, (label, name) in enumerate(
-        (
-            ("Animal", "Animal specimens"),
-            ("Biocultural", "Biocultural specimens"),
-            ("Corrupted", "Corrupted images"),
-            ("Fragmentary", "Fragmentary pressed specimens"),
-            ("Color", "Illustrations color"),
-            ("Grayscale", "Illustrations gray"),
-            ("Live", "Live plants"),
-            ("EM", "Micrographs electron"),
-            ("RLM", "Micrographs reflected light"),
-            ("TLM", "Micrographs transmission light"),
-            ("Slide", "Microscope slides"),
-            ("Mixed", "Mixed pressed specimens"),
-            ("Occluded", "Occluded specimens"),
-            ("Ordinary", "Ordinary pressed specimens"),
-            ("Reproduction", "Specimen reproductions"),
-            ("Text", "Text focused"),
-            ("Unpressed", "Unpressed specimens"),
-        )
-    )
-)
-
-LABELS = tuple(category.label for category in CATEGORIES)
+_NAMES = {
+    "Animal": "Animal specimens",
+    "Biocultural": "Biocultural specimens",
+    "Corrupted": "Corrupted images",
+    "Fragmentary": "Fragmentary pressed specimens",
+    "Color": "Illustrations color",
+    "Grayscale": "Illustrations gray",
+    "Live": "Live plants",
+    "EM": "Micrographs electron",
+    "RLM": "Micrographs reflected light",
+    "TLM": "Micrographs transmission light",
+    "Slide": "Microscope slides",
+    "Mixed": "Mixed pressed specimens",
+    "Occluded": "Occluded specimens",
+    "Ordinary": "Ordinary pressed specimens",
+    "Reproduction": "Specimen reproductions",
+    "Text": "Text focused",
+    "Unpressed": "Unpressed specimens",
+}
+CATEGORIES = tuple(Category(index, label, name) for index, (label, name) in enumerate(_NAMES.items()))
+LABELS = tuple(_NAMES)
 
 
 def read_labels(path):
@@ -57,23 +52,28 @@ def read_labels(path):
     Raises:
         UsageError: no such file or columns, no text, or indices that don't run from 0 without gaps or repeats.
     """
-    rows = read_tsv(path)
-    header = rows[0][1] if rows else ()
+    return tuple(category.label for category in _read(path))
+
+
+def _read(path):
+    (_, header), *rows = read_tsv(path) or [(1, ())]
     if "INDEX" not in header or "LABEL" not in header:
         raise UsageError(f"{path} needs a header with the columns INDEX and LABEL, separated by tabs.")
-    index, label = header.index("INDEX"), header.index("LABEL")
-    labels = {}
-    for number, row in rows[1:]:
-        if len(row) <= max(index, label) or not is_whole_number(row[index]) or not row[label]:
-            raise UsageError(f"{path} line {number} needs a whole number as INDEX and a LABEL.")
-        if int(row[index]) in labels:
-            raise UsageError(f"{path} line {number} repeats the INDEX {row[index]}.")
-        labels[int(row[index])] = row[label]
-    if sorted(labels) != list(range(len(labels))) or not labels:
+    found = {}
+    for line, values in rows:
+        row = dict(zip(header, values))
+        index, label = row.get("INDEX", ""), row.get("LABEL")
+        if not is_whole_number(index) or not label:
+            raise UsageError(f"{path} line {line} needs a whole number as INDEX and a LABEL.")
+        if int(index) in found:
+            raise UsageError(f"{path} line {line} repeats the INDEX {index}.")
+        name = row.get("CATEGORY", "") if "CATEGORY" in header else label
+        found[int(index)] = Category(int(index), label, name)
+    if sorted(found) != list(range(len(found))) or not found:
         raise UsageError(f"{path} needs every INDEX from 0 to one less than the number of categories.")
-    if len(set(labels.values())) < len(labels):
+    if len({category.label for category in found.values()}) < len(found):
         raise UsageError(f"{path} gives two categories the same LABEL.")
-    return tuple(labels[index] for index in range(len(labels)))
+    return tuple(found[index] for index in range(len(found)))
 
 
 def labels_of_outputs(categories, model, table=None):
@@ -92,12 +92,12 @@ def labels_of_outputs(categories, model, table=None):
     """
     beside = os.path.join(os.path.dirname(model), "categories.tsv")
     path = table or (beside if os.path.isfile(beside) else None)
-    if path is not None:
-        labels = read_labels(path)
-        if len(labels) != categories:
-            raise UsageError(f"{path} has {len(labels)} labels, but {categories} are needed.")
-        return labels
-    return LABELS if categories == len(LABELS) else tuple(f"category {index}" for index in range(categories))
+    if path is None:
+        return LABELS if categories == len(LABELS) else tuple(f"category {index}" for index in range(categories))
+    labels = read_labels(path)
+    if len(labels) != categories:
+        raise UsageError(f"{path} has {len(labels)} labels, but {categories} are needed.")
+    return labels
 
 
 def read_categories(path):
@@ -112,13 +112,10 @@ def read_categories(path):
     Raises:
         UsageError: as of `read_labels`, or a name twice.
     """
-    labels = read_labels(path)
-    (_, header), *rows = read_tsv(path)
-    column = header.index("CATEGORY" if "CATEGORY" in header else "LABEL")
-    names = {int(row[header.index("INDEX")]): row[column] if column < len(row) else "" for _, row in rows}
-    if len({*names.values()} - {""}) < len(labels):
+    categories = _read(path)
+    if len({category.name for category in categories} - {""}) < len(categories):
         raise UsageError(f"{path} needs a different CATEGORY on each line.")
-    return tuple(Category(index, label, names[index]) for index, label in enumerate(labels))
+    return categories
 
 
 def write_categories(path, categories):
@@ -130,13 +127,13 @@ def write_categories(path, categories):
 
 
 def find_category(text, categories):
-    """The category that a text means: by its name or label or, of the 17, by its words in any order.
+    """The category with a name or label or, of the 17, with the same words in any order.
 
     So `color_illustration` is the category `Illustrations color`. Other categories have to be written exactly: a hybrid
-    may differ from a species by one sign.
+    may differ from a species by one character.
 
     Returns:
-        A `Category`, None if the text means none.
+        A `Category`; None if there is none.
     """
     for category in categories:
         if text in (category.name, category.label):

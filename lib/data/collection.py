@@ -20,9 +20,9 @@ class Item(NamedTuple):
     Attributes:
         path: where it is.
         category: as text.
-        name: what its place in the records follows from; the same wherever the collection lies.
-        group: what it belongs to, "" for nothing.
-        split: the index in `SPLITS` of the one that it is assigned to, `UNUSED` for none.
+        name: what its place in the records follows from; it doesn't depend on where the collection lies.
+        group: the group that it belongs to, "" for none.
+        split: the index in `SPLITS` of the split that it is assigned to, `UNUSED` for none.
     """
 
     path: str
@@ -36,24 +36,21 @@ def items_of_folder(directory):
     """The images of a folder that has a subfolder for each category.
 
     Returns:
-        `Item`s sorted by path, and a dictionary of what can't be used: path -> reason.
+        `Item`s sorted by path, and a dictionary of files that can't be used: path -> reason.
 
     Raises:
         UsageError: there is no category.
     """
-    items, errors = [], {}
-    with os.scandir(directory) as entries:
-        names = sorted((entry.name for entry in entries if entry.is_dir()), key=os.fsencode)
-    for name in names:
-        paths, problems = list_images(os.path.join(directory, name))
-        items.extend(Item(path, escape_name(name), os.path.relpath(path, directory)) for path in paths)
-        errors.update(problems)
+    items, (paths, errors) = [], list_images(directory)
+    for path in paths:
+        name = os.path.relpath(path, directory)
+        category, below, _ = name.partition(os.sep)
+        if below:
+            items.append(Item(path, escape_name(category), name))
+        else:
+            errors[path] = "it lies in no category's folder"
     if not items:
         raise UsageError(f"{directory} has no subfolders with images, one per category.", "data")
-    below = {item.path for item in items}
-    for path in list_images(directory)[0]:
-        if path not in below:
-            errors[path] = "it lies in no category's folder"
     return _sorted(items), errors
 
 
@@ -83,16 +80,13 @@ def items_of_table(path):
 
 def _item_of_row(row, named):
     """The `Item` of a row, a dictionary; `named` is what to call it in messages."""
-    name, category, split = row.get("FILE"), row.get("CATEGORY"), row.get("SPLIT", "")
+    name, category, split = unescape_name(row.get("FILE", "")), row.get("CATEGORY"), row.get("SPLIT", "")
     if not name or not category:
         raise UsageError(f"{named} needs a FILE and a CATEGORY.")
     if category != escape_name(category).replace("\\\\", "\\"):
         raise UsageError(f"{named} has a CATEGORY with characters that aren't text.")
     if split and split not in SPLITS:
         raise UsageError(f"{named} has the SPLIT {split!r}; it must be one of {', '.join(SPLITS)}.")
-    name = unescape_name(name)
-    if "\0" in name:
-        raise UsageError(f"{named} has a FILE with a zero byte, which no file name can have.")
     return Item(name, category, name, row.get("GROUP", ""), SPLITS.index(split) if split else UNUSED)
 
 
@@ -105,14 +99,14 @@ def find_categories(items, path, herbariograph=False):
 
     Args:
         items: `Item`s.
-        path: a table of categories that is used if it is there.
+        path: a table of categories, used if it exists.
         herbariograph: use the 17 published ones.
 
     Returns:
         A tuple of `Category`, and a dictionary from their names in `items` to their indices.
 
     Raises:
-        UsageError: an item's category is not among those that are given.
+        UsageError: an item's category is not among the given ones.
     """
     names = sorted({item.category for item in items})
     if os.path.exists(path):
