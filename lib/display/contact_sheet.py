@@ -1,4 +1,4 @@
-"""Many small pictures on one, to be looked at."""
+"""Many small pictures on one sheet."""
 
 import math
 
@@ -11,40 +11,33 @@ _MARGIN = 4
 _LINE = 12  # pixels of height for a caption
 
 
-def contact_sheet(rows, side=SIDE):
+def contact_sheet(rows):
     """Lay pictures out in rows.
 
     Args:
-        rows: pairs of a caption and a list of pictures, uint8 `(height, width, 3)`.
-        side: the height and width of each in the sheet; others are resized.
+        rows: pairs of a caption and a list of pictures, uint8 `(height, width, 3)`, which are resized to 96 x 96.
 
     Returns:
         A Pillow image: under each caption its row of pictures.
     """
     longest = max((len(pictures) for _, pictures in rows), default=0)
     font = ImageFont.load_default()
-    captions = [_printable(caption) for caption, _ in rows]
+    # In the characters that Pillow's own font has.
+    captions = [caption.encode("latin-1", "replace").decode("latin-1") for caption, _ in rows]
     words = max((math.ceil(font.getlength(caption)) for caption in captions), default=0)
-    width = max(longest * (side + _MARGIN), words + _MARGIN, 200) + _MARGIN
-    height = len(rows) * (_LINE + side + _MARGIN) + _MARGIN
+    width = max(longest * (SIDE + _MARGIN), words + _MARGIN, 200) + _MARGIN
+    height = len(rows) * (_LINE + SIDE + _MARGIN) + _MARGIN
     sheet = Image.new("RGB", (width, height), "white")
     pen = ImageDraw.Draw(sheet)
     for number, (caption, (_, pictures)) in enumerate(zip(captions, rows)):
-        top = _MARGIN + number * (_LINE + side + _MARGIN)
+        top = _MARGIN + number * (_LINE + SIDE + _MARGIN)
         pen.text((_MARGIN, top), caption, fill="black", font=font)
         for place, pixels in enumerate(pictures):
-            picture = Image.fromarray(fitted(pixels, side))
-            sheet.paste(picture, (_MARGIN + place * (side + _MARGIN), top + _LINE))
+            picture = Image.fromarray(fitted(pixels))
+            sheet.paste(picture, (_MARGIN + place * (SIDE + _MARGIN), top + _LINE))
     return sheet
 
 
-def fitted(pixels, side=SIDE):
-    """A picture, uint8 `(height, width, 3)`, as it is in a sheet: uint8 `(side, side, 3)`."""
-    if pixels.shape[:2] == (side, side):
-        return pixels
-    return np.asarray(Image.fromarray(pixels).resize((side, side), Image.LANCZOS))
-
-
-def _printable(text):
-    """A text in the characters that Pillow's own font has."""
-    return text.encode("latin-1", "replace").decode("latin-1")
+def fitted(pixels):
+    """A picture, uint8 `(height, width, 3)`, as it is in a sheet: uint8 `(96, 96, 3)`."""
+    return np.asarray(Image.fromarray(pixels).resize((SIDE, SIDE), Image.LANCZOS))

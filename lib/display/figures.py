@@ -1,4 +1,4 @@
-"""Pictures of what a model answered: confusion matrix, precision-recall curves, reliability."""
+"""Figures of a model's answers: confusion matrix, precision-recall curves, reliability."""
 
 import numpy as np
 
@@ -10,7 +10,7 @@ _NAMED_CURVES, _WORST_CURVES = 40, 10
 def draw_confusion(path, matrix, labels):
     """Draw a confusion matrix as a PNG, readable for a few categories and for a hundred.
 
-    Of more than thirty no numbers are written; the shades show small shares then.
+    For more than thirty categories the numbers are left out, and the shades stress small shares.
 
     Args:
         path: the file to write.
@@ -41,7 +41,7 @@ def draw_confusion(path, matrix, labels):
 
 
 def draw_precision_recall(path, curves, overall):
-    """Draw precision-recall curves as a PNG. Of many only the worst are named, the others grey.
+    """Draw precision-recall curves as a PNG. Of many only the worst are named; the others are grey.
 
     Args:
         path: the file to write.
@@ -69,7 +69,7 @@ def draw_precision_recall(path, curves, overall):
 
 
 def draw_reliability(path, error, shares, confidences, accuracies):
-    """Draw the accuracy at each confidence as a PNG, below it how many images have that confidence.
+    """Draw the accuracy at each confidence as a PNG, and below it the share of images with that confidence.
 
     Args:
         path: the file to write.

@@ -1,4 +1,4 @@
-"""Pages to look at in a browser: one file each, that holds all it shows and asks nothing of anybody.
+"""Pages to look at in a browser: one file each, which holds all it shows and loads nothing.
 
 They are made of plain data; what comes from file names is escaped by the templates in `lib/display/templates`.
 """
@@ -12,7 +12,6 @@ from typing import Mapping, NamedTuple, Optional, Sequence, Tuple
 from urllib.parse import quote
 
 import jinja2
-from markupsafe import Markup
 
 from lib.storage.files import whole_file
 from lib.storage.names import unescape_name
@@ -116,8 +115,7 @@ def write_prediction_page(path, subject, groups, errors):
         groups: a `Group` for each category, also for those without images.
         errors: pairs of a name and the reason why the file could not be read.
     """
-    filled = [group.label for group in groups if group.count]
-    places = {label: place for place, label in enumerate(filled)}
+    places = {label: place for place, label in enumerate(group.label for group in groups if group.count)}
     content = {"errors": list(errors), "most_errors": MOST_ERRORS, "places": places}
     _write(path, "prediction.html", subject, groups, content)
 
@@ -137,58 +135,36 @@ def write_evaluation_page(path, subject, groups, measured, mistakes, corrected=F
 
 
 def _write(path, template, subject, groups, content):
-    style, script = (_read(name) for name in ("page.css", "page.js"))
+    loader, blocks = jinja2.FileSystemLoader(_TEMPLATES), {"trim_blocks": True, "lstrip_blocks": True}
+    environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, **blocks)
+    style, script = (loader.get_source(environment, name)[0] for name in ("page.css", "page.js"))
     # Nothing but these two and the pictures: whatever a file name holds, a browser will not run it.
     policy = (
         f"default-src 'none'; img-src data:; style-src '{_hash_of(style)}'; script-src '{_hash_of(script)}'; "
         "base-uri 'none'; form-action 'none'"
     )
-    pictures = {}  # as text -> which one; filled while the page is made
-    environment = _environment()
-    environment.filters["number"] = lambda data: pictures.setdefault(base64.b64encode(data).decode(), len(pictures))
-    parts = environment.get_template(template).generate(
-        title=subject.title,
-        facts=subject.facts,
-        labels=subject.labels,
-        index={label: place for place, label in enumerate(subject.labels)},
-        choices=[{"value": label, "text": shown(label)} for label in subject.labels],
-        names=subject.names,
-        prefix=common_folder(card.name for group in groups for card in group.cards),
-        identity=hashlib.sha256(subject.identity.encode()).hexdigest()[:16],
-        date=time.strftime("%Y-%m-%d %H:%M", subject.moment or time.localtime()),
-        style=Markup(style),
-        script=Markup(script),
-        policy=policy,
-        pictures=pictures,
-        groups=groups,
-        total=sum(group.count for group in groups),
-        **content,
-    )
-    with whole_file(path) as file:
-        file.writelines(parts)
-
-
-def _environment():
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    pictures = {}  # as text -> number; filled while the page is made
     environment.filters.update(
         base=lambda name: name[name.rfind("/") + 1 :],
         folder=lambda name, prefix: name[: name.rfind("/") + 1][len(prefix) if name.startswith(prefix) else 0 :],
         counted=counted,
         percent=lambda share: f"{100 * share:.1f}\u00a0%",
         shown=shown,
+        number=lambda data: pictures.setdefault(base64.b64encode(data).decode(), len(pictures)),
     )
-    return environment
-
-
-def _read(name):
-    with open(os.path.join(_TEMPLATES, name), encoding="utf-8") as file:
-        return file.read()
+    content.update(
+        subject=subject,
+        labels=subject.labels,
+        index={label: place for place, label in enumerate(subject.labels)},
+        choices=[{"value": label, "text": shown(label)} for label in subject.labels],
+        prefix=common_folder(card.name for group in groups for card in group.cards),
+        identity=hashlib.sha256(subject.identity.encode()).hexdigest()[:16],
+        date=time.strftime("%Y-%m-%d %H:%M", subject.moment or time.localtime()),
+        total=sum(group.count for group in groups),
+    )
+    content.update(groups=groups, style=style, script=script, policy=policy, pictures=pictures)
+    with whole_file(path) as file:
+        file.writelines(environment.get_template(template).generate(content))
 
 
 def _hash_of(text):
@@ -229,11 +205,5 @@ def link_to(name, page):
 
 def common_folder(names):
     """The folder that all names begin with, and its slash; empty if there is none."""
-    names = list(names)
-    if not names:
-        return ""
-    first, last = min(names), max(names)  # what these begin with, all do
-    same = next(
-        (place for place, pair in enumerate(zip(first, last)) if len(set(pair)) > 1), min(len(first), len(last))
-    )
-    return first[: first.rfind("/", 0, same) + 1]
+    same = os.path.commonprefix(list(names))  # noqa: RUF071 - what follows the last slash is cut off
+    return same[: same.rfind("/") + 1]

@@ -1,4 +1,4 @@
-"""What is in a page, without a browser; tests/test_browser.py has the rest."""
+"""The content of a page, without a browser; tests/test_browser.py has the rest."""
 
 import re
 import time
@@ -51,7 +51,7 @@ class Strict(HTMLParser):
         assert self.open.pop() == tag
 
 
-def test_it_is_sound_and_asks_for_nothing(tmp_path):
+def test_it_is_sound_and_loads_nothing(tmp_path):
     text = write(tmp_path / "t.html", errors=[("x.jpg", "why")])
     parsed = Strict(text)
     assert parsed.references <= parsed.ids
@@ -62,7 +62,7 @@ def test_it_is_sound_and_asks_for_nothing(tmp_path):
     assert "default-src &#39;none&#39;" in text
 
 
-def test_what_it_says(tmp_path):
+def test_the_texts_of_a_page(tmp_path):
     text = re.sub(r"\s+", " ", write(tmp_path / "t.html", names={"Live": "Live plants"}))
     for part in (
         "<title>A &amp; B</title>",
