@@ -118,15 +118,17 @@ def _leaf(pen, x, y, angle, length, width, fill, outline=None, line=1):
         pen.line([(x, y), tuple(np.array([length, 0]) @ turn + (x, y))], fill=outline, width=1)
 
 
+def _disc(pen, x, y, radius, **options):
+    pen.ellipse([x - radius, y - radius, x + radius, y + radius], **options)
+
+
 def _flower(pen, x, y, radius, colour, rng, outline=None):
     petals = int(rng.integers(4, 9))
     for petal in range(petals):
         angle = 2 * np.pi * petal / petals + rng.uniform(0, 0.3)
         _leaf(pen, x, y, angle, radius, radius * 0.7, colour, outline)
     heart = radius * 0.25
-    pen.ellipse(
-        [x - heart, y - heart, x + heart, y + heart], fill="white" if outline else (230, 190, 50), outline=outline
-    )
+    _disc(pen, x, y, heart, fill="white" if outline else (230, 190, 50), outline=outline)
 
 
 def _plant(pen, rng, x, y, size, greens, flowers=(), outline=None, line=3):
@@ -148,16 +150,9 @@ def _plant(pen, rng, x, y, size, greens, flowers=(), outline=None, line=3):
             rest -= step
             side = _pick(rng, (-1, 1))
             for turn in (side, -side) if opposite else (side,):
-                _leaf(
-                    pen,
-                    x,
-                    y,
-                    angle + turn * spread * rng.uniform(0.7, 1.3),
-                    length * rng.uniform(0.7, 1.2),
-                    length * slim,
-                    None if outline else _shade(colour, rng, 8),
-                    outline,
-                )
+                turned = angle + turn * spread * rng.uniform(0.7, 1.3)
+                long, fill = length * rng.uniform(0.7, 1.2), None if outline else _shade(colour, rng, 8)
+                _leaf(pen, x, y, turned, long, length * slim, fill, outline)
             if thick > 1.5 and rng.random() < 0.25:
                 ends.append((x, y, angle + side * rng.uniform(0.4, 0.9), rest * 0.7, thick * 0.6))
         if flowers:
@@ -393,20 +388,16 @@ def _transmitted_light(rng):
         size = int(rng.integers(36, 70))
         for row, column in itertools.product(range(-1, 400 // size + 2), range(-1, 440 // size + 2)):
             x, y = column * size + (row % 2) * size / 2, row * size * 0.9
-            corners = [
-                (x + size * 0.56 * np.cos(a), y + size * 0.56 * np.sin(a)) for a in np.arange(6) * np.pi / 3 + 0.5
-            ]
+            angles = np.arange(6) * np.pi / 3 + 0.5
+            corners = [(x + size * 0.56 * np.cos(angle), y + size * 0.56 * np.sin(angle)) for angle in angles]
             pen.polygon([tuple(np.add(corner, rng.normal(0, 3, 2))) for corner in corners], fill=_shade(pale, rng, 8))
             pen.line([*corners, corners[0]], fill=wall, width=3)
-            pen.ellipse([x - 6, y - 6, x + 6, y + 6], fill=stain)
+            _disc(pen, x, y, 6, fill=stain)
     else:  # grains
         for _ in range(int(rng.integers(3, 14))):
             x, y, radius = rng.uniform(20, 420), rng.uniform(20, 380), rng.uniform(20, 70)
-            pen.ellipse(
-                [x - radius, y - radius, x + radius, y + radius], fill=_shade(stain, rng), outline=wall, width=5
-            )
-            small = radius * 0.5
-            pen.ellipse([x - small, y - small, x + small, y + small], fill=_shade(pale, rng))
+            _disc(pen, x, y, radius, fill=_shade(stain, rng), outline=wall, width=5)
+            _disc(pen, x, y, radius * 0.5, fill=_shade(pale, rng))
     return picture.filter(ImageFilter.GaussianBlur(rng.uniform(0.5, 2)))
 
 
@@ -421,9 +412,8 @@ def _slide(rng):
         _label(pen, rng, left + (5 if side > left else length - 115), top + 5, 110, height - 10)
     x, y, half = left + 225 + rng.normal(0, 20), top + height / 2, height * rng.uniform(0.3, 0.42)
     cover = pen.ellipse if rng.random() < 0.5 else pen.rectangle
-    cover(
-        [x - half, y - half, x + half, y + half], fill=_shade((222, 230, 226), rng, 6), outline=(140, 150, 150), width=2
-    )
+    colours = {"fill": _shade((222, 230, 226), rng, 6), "outline": (140, 150, 150)}
+    cover([x - half, y - half, x + half, y + half], width=2, **colours)
     for _ in range(int(rng.integers(1, 6))):
         colour = _shade(_pick(rng, ((160, 60, 90), (110, 120, 60), (130, 90, 60))), rng)
         place = x + rng.normal(0, half / 4), y + rng.normal(0, half / 4), rng.uniform(0, 6.3)
@@ -499,14 +489,8 @@ def _text_page(rng):
     y = int(rng.integers(16, 50))
     while y < picture.height - 60:
         height = int(rng.integers(50, 180))
-        _text(
-            pen,
-            rng,
-            (24, y, picture.width - 24, min(y + height, picture.height - 16)),
-            int(rng.integers(10, 17)),
-            ink,
-            1,
-        )
+        box = (24, y, picture.width - 24, min(y + height, picture.height - 16))
+        _text(pen, rng, box, int(rng.integers(10, 17)), ink, 1)
         y += height + int(rng.integers(8, 30))
     if landscape:
         pen.rectangle([6, 6, picture.width - 7, picture.height - 7], outline=ink, width=2)
@@ -540,16 +524,12 @@ def _unpressed(rng):
     return picture
 
 
-DRAWERS = dict(
-    zip(
-        LABELS,
-        (
-            *(_animal, _biocultural, _corrupted, _fragmentary, _colour_plate, _line_drawing, _live),
-            *(_electron_micrograph, _reflected_light, _transmitted_light, _slide),
-            *(_mixed, _occluded, _ordinary, _reproduction, _text_page, _unpressed),
-        ),
-    )
+_IN_ORDER = (
+    *(_animal, _biocultural, _corrupted, _fragmentary, _colour_plate, _line_drawing, _live),
+    *(_electron_micrograph, _reflected_light, _transmitted_light, _slide),
+    *(_mixed, _occluded, _ordinary, _reproduction, _text_page, _unpressed),
 )
+DRAWERS = dict(zip(LABELS, _IN_ORDER))
 
 
 def write_picture(folder, label, number, seed):
@@ -589,9 +569,8 @@ def draw_collection(settings):
         drawn = re.compile(r"(\d{5,})\.jpg").fullmatch
         for name in filter(drawn, sorted(os.listdir(folder))):
             if int(drawn(name).group(1)) >= settings.count:
-                raise UsageError(
-                    f"{folder} holds more than {settings.count} pictures, such as {name}; choose another OUT.", "count"
-                )
+                message = f"{folder} holds more than {settings.count} pictures, such as {name}; choose another OUT."
+                raise UsageError(message, "count")
     names, numbers = zip(*itertools.product(LABELS, range(settings.count)))
     folders, seeds = itertools.repeat(settings.out), itertools.repeat(settings.seed)
     # Processes, since drawing holds Python's lock.

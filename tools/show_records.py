@@ -1,4 +1,4 @@
-"""What is in files of records: how many of each category, sizes, duplicates between the files, and a contact sheet.
+"""The content of record files: counts by category, sizes, duplicates between the files, and a contact sheet.
 
     python -m tools.show_records train.tfr test.tfr
 
@@ -39,7 +39,7 @@ class Settings:
         files: tuples of paths of record files.
         sheet: the contact sheet to draw, a PNG; None for the first file's name with that ending.
         labels: a TSV with the categories' labels; None for numbers.
-        duplicates: in how many bits the dHashes of near-duplicates may differ; None to find only equal images.
+        duplicates: how many bits the dHashes of near-duplicates may differ in; None to find only equal images.
         skip_bad: leave out bad records, rather than stop at one.
     """
 
@@ -51,7 +51,7 @@ class Settings:
 
 
 class _Seen(NamedTuple):
-    """What is known of an image: `(width, height)`, its dHash, and the SHA-256 of its JPEG."""
+    """An image's `(width, height)`, its dHash, and the SHA-256 of its JPEG."""
 
     size: Tuple[int, int]
     dhash: int
@@ -142,10 +142,8 @@ def _print_shared(records, names, seen, bits):
         known = set(checksums[theirs].tolist())
         equal = np.array([checksum in known for checksum in checksums[ours].tolist()], bool)
         near = equal if groups is None else np.isin(groups[ours], groups[theirs]) | equal
-        print(
-            f"{names[one]} and {names[other]} share {equal.sum():,} equal images and {(near & ~equal).sum():,} that "
-            "are nearly the same"
-        )
+        shared = f"{equal.sum():,} equal images and {(near & ~equal).sum():,} that are nearly the same"
+        print(f"{names[one]} and {names[other]} share {shared}")
 
 
 if __name__ == "__main__":

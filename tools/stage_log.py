@@ -69,13 +69,8 @@ def run_logged(settings):
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = status = os.WEXITSTATUS(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status)
     unit = 2**20 if sys.platform == "darwin" else 2**10
-    values = (
-        started,
-        f"{time.monotonic() - begin:.1f}",
-        f"{usage.ru_maxrss / unit:.0f}",
-        str(status),
-        escape_name(" ".join(map(shlex.quote, settings.program))),
-    )
+    seconds, command = time.monotonic() - begin, escape_name(" ".join(map(shlex.quote, settings.program)))
+    values = (started, f"{seconds:.1f}", f"{usage.ru_maxrss / unit:.0f}", str(status), command)
     with open(settings.log, "a", encoding="utf-8") as file:
         lines = [HEADER, values] if file.tell() == 0 else [values]
         file.write("".join("\t".join(line) + "\n" for line in lines))  # in one piece: a kill leaves no half line
