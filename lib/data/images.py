@@ -1,6 +1,6 @@
 """How a picture becomes pixels. Every stage that reads an image file reads it here.
 
-What is read is decided by a file's content, never by its name. See `read_image` for what happens to the pixels.
+A file's content decides what it is, never its name. See `read_image` for what happens to the pixels.
 """
 
 import contextlib
@@ -16,8 +16,8 @@ from PIL import Image, UnidentifiedImageError
 from lib.system.memory import MAX_PIXELS
 from lib.system.parallel import cores
 
-# Pillow's names of the formats that are read. An MPO is opened as the JPEG that it begins with. Other formats that Pillow can open
-# are left out: scans have none of them, and some of them run other programs.
+# Pillow's names of the formats that are read. An MPO is opened as the JPEG that it begins with. Pillow's other formats
+# are left out: no scans have them, and some of them run other programs.
 FORMATS = ("JPEG", "PNG", "BMP", "DIB", "GIF", "TIFF", "WEBP", "JPEG2000")
 
 # A JPEG is shrunk in its decoder as long as its shorter side has at least this many pixels: on labelled scans the
@@ -27,7 +27,7 @@ SHORTER_SIDE = 512
 # From this many pixels on, rows are fetched one by one rather than copying the whole picture out of the decoder.
 ROWWISE_PIXELS = 3_000_000
 
-# Bytes that decoding may take at once for each core that reads; a picture that would exceed them waits for others.
+# Bytes that decoding may take at once for each core; a picture that would exceed them waits for others.
 _DECODING_BYTES = 200_000_000
 
 # Pillow's own guard refuses from 179 million pixels on; `max_pixels` is the guard here, and it can be set.
@@ -82,22 +82,21 @@ def read_image(path, size, exact=False, max_pixels=MAX_PIXELS):
     The picture is turned as its EXIF orientation says; a JPEG is shrunk inside the decoder to the smallest of 1/1,
     1/2, 1/4 and 1/8 of its size whose shorter side is at least 512 pixels; 16 bits are scaled to 0-255, transparent
     pixels lie on white, of an animation or a multi-page file the first picture counts. Then comes bilinear resizing
-    without antialiasing, the aspect not kept: the published models were trained on such pixels, and antialiased ones
-    ruin their answers.
+    to a square without antialiasing: the published models were trained on such pixels, and antialiasing ruins their
+    answers.
 
     Args:
         path: the file.
         size: height and width of the result in pixels.
         exact: the published pipeline's pixels instead: TensorFlow's decoder at full size, EXIF orientation and
-            transparency ignored. What that decoder does not know is read by Pillow, at full size.
+            transparency ignored. Pillow reads the formats that TensorFlow doesn't, at full size.
         max_pixels: a picture with more pixels than this is refused before it is decoded.
 
     Returns:
         float32 `(size, size, 3)`, red, green and blue, 0-255.
 
     Raises:
-        ImageError: not a regular file, no image, cut short, too large, or anything else that keeps it from being
-            read whole.
+        ImageError: it is not a regular file, not an image, cut short, too large or otherwise unreadable.
     """
 
     with _opened(path, max_pixels) as (file, image):
@@ -188,7 +187,7 @@ def _square_pixels(file, image, size):
 
 
 def _shrinking(image):
-    """By how much a JPEG is shrunk in its decoder: 1, 2, 4 or 8."""
+    """The factor by which a JPEG is shrunk in its decoder: 1, 2, 4 or 8."""
     most = min(image.width, image.height) // SHORTER_SIDE
     return next(factor for factor in (8, 4, 2, 1) if most >= factor or factor == 1)
 
@@ -206,7 +205,7 @@ def _decode_jpeg(file, image):
     """Decode an ordinary JPEG, whose header Pillow has read as `image`, faster than Pillow does and with equal pixels.
 
     Returns:
-        uint8 `(height, width, 3)`, shrunk; None for what is not an ordinary JPEG or not whole: Pillow decides on it.
+        uint8 `(height, width, 3)`, shrunk; None for a file that is not an ordinary JPEG or not whole: left to Pillow.
     """
     if image.format not in ("JPEG", "MPO") or image.mode not in ("L", "RGB"):
         return None
@@ -223,7 +222,7 @@ def _decode_jpeg(file, image):
 def _resize(decoded, size):
     """Decoded Pillow image or uint8 `(height, width, 3)` -> float32 `(size, size, 3)`, 0-255.
 
-    Bilinear, without antialiasing, the aspect not kept.
+    Bilinear, without antialiasing.
     """
     is_array = isinstance(decoded, np.ndarray)
     height, width = decoded.shape[:2] if is_array else (decoded.height, decoded.width)
@@ -248,8 +247,8 @@ def _resize(decoded, size):
 
 @functools.lru_cache(maxsize=4096)
 def _lattice(length, size):
-    """Where bilinear resizing with half-pixel centres looks along one axis of `length` pixels, in float32 as
-    TensorFlow computes it.
+    """The pixels that bilinear resizing with half-pixel centres reads along an axis of `length` pixels, in float32
+    as TensorFlow computes it.
 
     Returns:
         int64 `(2 * size,)`: for each output pixel the input pixel before it, then for each the one behind it; and

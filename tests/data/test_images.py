@@ -1,4 +1,4 @@
-"""From file to pixels: formats, orientation, depth, transparency, shrinking, and files that are no whole picture."""
+"""From file to pixels: formats, orientation, depth, transparency, shrinking, and files that are damaged."""
 
 import contextlib
 import io
@@ -168,7 +168,7 @@ def test_a_tiff_says_how_many_bits_are_white_and_whether_white_is_zero(tmp_path)
     np.testing.assert_allclose(read_image(tiff(tmp_path / "c.tif", 12, 1, data, 64), 32), grey, atol=0.1)
 
 
-def test_what_is_no_number_is_dark(tmp_path):
+def test_nan_and_infinity_are_dark(tmp_path):
     values = np.linspace(10, 20, 64).reshape(8, 8).astype("float32")
     values[0, 0], values[0, 1] = np.nan, np.inf
     pixels = read_image(saved(tmp_path, Image.fromarray(values), "a.tif"), 8)
@@ -249,7 +249,7 @@ def test_a_file_cut_short_is_an_error_never_half_a_picture(tmp_path, ending):
             np.testing.assert_array_equal(read_image(path, 32), whole)
 
 
-def test_what_is_no_picture_is_an_error_with_its_reason(tmp_path):
+def test_a_file_that_is_not_a_picture_is_an_error_with_its_reason(tmp_path):
     (tmp_path / "empty.jpg").write_bytes(b"")
     (tmp_path / "text.jpg").write_text("no picture at all")
     (tmp_path / "folder.jpg").mkdir()
