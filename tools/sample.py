@@ -42,12 +42,12 @@ FRESH = ((40, 122, 38), (70, 150, 50), (28, 96, 52), (104, 160, 48))
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What is drawn.
+    """The settings of a sample collection.
 
     Attributes:
         out: the folder to write to.
         count: how many pictures of each category.
-        seed: what the pictures follow from.
+        seed: of the pictures.
         processors: how many cores to use; None for all.
     """
 
@@ -73,7 +73,7 @@ def draw(label, rng):
     return picture
 
 
-# What several categories are made of.
+# Parts that several categories share.
 
 
 def _pick(rng, values):

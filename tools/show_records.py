@@ -33,7 +33,7 @@ _SHOWN = 12  # images of a category on the sheet
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What is looked at, and how.
+    """The files to look at, and how.
 
     Attributes:
         files: tuples of paths of record files.
@@ -77,7 +77,7 @@ def main(argv=None):
 
 
 def show(settings):
-    """Print what is in the records, and draw the contact sheet."""
+    """Print statistics of the records, and draw the contact sheet."""
     files = tuple(dict.fromkeys(itertools.chain.from_iterable(settings.files)))
     labels = None if settings.labels is None else read_labels(settings.labels)
     records = open_records(files, "files", len(labels) if labels else None, skip_bad=settings.skip_bad)

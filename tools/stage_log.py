@@ -27,7 +27,7 @@ _FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What is run.
+    """The command and its log.
 
     Attributes:
         log: the table to append to; it begins with a header when it is new.
@@ -61,7 +61,7 @@ def run_logged(settings):
 
     for number in _FORWARDED:
         signal.signal(number, forward)
-    # Ctrl-C reaches the command by itself, and what it makes of it is what counts. (Ignoring it would be inherited.)
+    # Ctrl-C reaches the command directly, which decides what to do. (Ignoring the signal would be inherited.)
     signal.signal(signal.SIGINT, lambda *_: None)
     process = subprocess.Popen(settings.program)
     for number in early:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 MAPS = range(2, 8)  # numbers of maps of a system
-VARIANCE = 0.05  # what the published script demands along each axis
+VARIANCE = 0.05  # the least along each axis, as in the published script
 CELLS = 500  # of 32 x 32 x 32; an attractor in fewer looks like a few threads
 CAMERA = 4.0  # its distance, where the attractor spans 2
 VIEWS = 12  # around the attractor; further ones come between them

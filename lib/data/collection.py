@@ -1,4 +1,4 @@
-"""The labelled image files that records are made of: what a folder or a table lists, and their categories."""
+"""The labelled image files in a folder or a table, and their categories."""
 
 import logging
 import os
@@ -20,7 +20,7 @@ class Item(NamedTuple):
     Attributes:
         path: where it is.
         category: as text.
-        name: what its place in the records follows from; it doesn't depend on where the collection lies.
+        name: its FILE in the table or its path in the folder, which decides its place in the records.
         group: the group that it belongs to, "" for none.
         split: the index in `SPLITS` of the split that it is assigned to, `UNUSED` for none.
     """
@@ -39,7 +39,7 @@ def items_of_folder(directory):
         `Item`s sorted by path, and a dictionary of files that can't be used: path -> reason.
 
     Raises:
-        UsageError: there is no category.
+        UsageError: no subfolder has an image.
     """
     items, (paths, errors) = [], list_images(directory)
     for path in paths:
@@ -79,7 +79,7 @@ def items_of_table(path):
 
 
 def _item_of_row(row, named):
-    """The `Item` of a row, a dictionary; `named` is what to call it in messages."""
+    """The `Item` of a row, a dictionary; `named` is its name in messages."""
     name, category, split = unescape_name(row.get("FILE", "")), row.get("CATEGORY"), row.get("SPLIT", "")
     if not name or not category:
         raise UsageError(f"{named} needs a FILE and a CATEGORY.")

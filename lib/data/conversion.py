@@ -18,7 +18,7 @@ class Settings:
     """The source of the records, and how they are made.
 
     Attributes:
-        output: what the names of the files that are written begin with.
+        output: the prefix of the names of the files.
         data: a folder with one subfolder per category; None for a table.
         table: a TSV that gives each file's category.
         herbariograph: use the 17 published categories.

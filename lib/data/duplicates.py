@@ -79,7 +79,7 @@ def _join_where_equal(hashes, keys, groups, bits):
     while len(firsts):
         distance += 1
         firsts = firsts[firsts + distance < ends[firsts]]
-        if distance & (distance - 1) == 0:  # at 1, 2, 4, …: leave out what lies in a run that is one group by now
+        if distance & (distance - 1) == 0:  # at 1, 2, 4, …: leave out runs that are one group by now
             firsts = firsts[_in_mixed_run(groups[order], starts)[firsts]]
         ones, others = order[firsts], order[firsts + distance]
         apart = np.flatnonzero(groups[ones] != groups[others])

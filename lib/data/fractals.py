@@ -34,14 +34,14 @@ _COLUMNS = 8
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What is drawn.
+    """The settings of a data set of fractals.
 
     Attributes:
-        output: what the names of the files that are written begin with.
+        output: the prefix of the names of the files.
         categories: how many; they are numbered from 0.
         size: height and width of the pictures in pixels.
         views: how many pictures of each category are for training; one more is for the test.
-        seed: what all that is drawn follows from.
+        seed: of the fractals and their views.
         quality: of the JPEGs, 1 to 100.
         sheet: a contact sheet to draw, `.png` or `.jpg`; None for none.
         processors: how many cores to use; None for all.
@@ -86,8 +86,8 @@ def make_fractals(settings):
         Pairs of a file of records and their number: for training and for the test.
 
     Raises:
-        UsageError: there are such files that this function didn't write, or another process is drawing them.
-        WorkError: something can't be written, or there is no room for it.
+        UsageError: other files have these names, or another process is drawing the fractals.
+        WorkError: the disk is too small, or something can't be written.
     """
     path, follow_from = f"{settings.output}-partial.sqlite", settings.records_follow_from
     open_journal = functools.partial(Journal, path, "fractals", follow_from, settings.files[0])
@@ -111,7 +111,7 @@ def make_fractals(settings):
 
 
 def _recorded(settings):
-    """What existing records follow from and their sizes; None twice if this module hasn't written them."""
+    """The settings and sizes of existing records; None twice if this module hasn't written them."""
     try:
         with open(settings.settings_file, encoding="utf-8") as file:
             content = parse_json(file.read())
@@ -167,7 +167,7 @@ def _records_of(settings, portion):
 
 
 def _check_room(settings, records, count):
-    """Raise WorkError if there is no room for `count` records, in the journal and the files, of the size of some."""
+    """Raise WorkError if there is no room for `count` records of the mean size of the first ones."""
     need = count * sum(len(record) for _, _, record in records) // len(records)
     space = os.statvfs(os.path.dirname(settings.output) or ".")
     room = space.f_bavail * space.f_frsize

@@ -18,7 +18,7 @@ from lib.storage.untrusted import read_tsv
 log = logging.getLogger(__name__)
 
 _INDEX_COLUMNS = ["FILE", "CATEGORY", "SPLIT", "RECORD", "SHA256", "DHASH", "TFR"]
-_DRAFT = ".draft"  # what the names of files end with until all are whole
+_DRAFT = ".draft"  # the ending of the files' names until all are whole
 
 
 class Readable(NamedTuple):

@@ -158,7 +158,7 @@ def map_images(function, records, indices, bands=3, processors=None, chunk=_CHUN
         indices: of which records.
         bands: 3 or 1.
         processors: how many cores to use; None for all.
-        chunk: how many records a thread decodes before it hands back what the function returned.
+        chunk: how many records a thread decodes at a time.
 
     Yields:
         For some records at a time, in order: their indices, what the function returned for those that can be decoded,

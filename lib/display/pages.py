@@ -1,6 +1,6 @@
 """Pages to look at in a browser: one file each, which holds all it shows and loads nothing.
 
-They are made of plain data; what comes from file names is escaped by the templates in `lib/display/templates`.
+They are made from plain data; the templates in `lib/display/templates` escape the names of files.
 """
 
 import base64
@@ -27,13 +27,13 @@ class Card(NamedTuple):
 
     Attributes:
         name: as in the tables, see `escape_name`.
-        answer: what it was taken for.
-        probability: of the answer, 0-1; None if that is not known.
-        second, second_probability: the runner-up, empty and None if that is not known.
+        answer: the predicted category.
+        probability: of the answer, 0-1; None if unknown.
+        second, second_probability: the runner-up; empty and None if unknown.
         picture: the bytes of a WebP; None for no thumbnail.
-        problem: why there is none.
-        link: where the picture leads to, see `link_to`; empty for nowhere.
-        true: its true category, if that is known.
+        problem: the reason for no thumbnail.
+        link: the address that the picture links to, see `link_to`; empty for no link.
+        true: its true category; empty if unknown.
     """
 
     name: str
@@ -64,15 +64,15 @@ class Cell(NamedTuple):
 
 
 class Subject(NamedTuple):
-    """What a page is about.
+    """The subject of a page.
 
     Attributes:
-        title: its title.
-        facts: pairs of text: what it was made from, and how.
-        labels: the categories, which an image can be corrected to.
-        names: a dictionary of label -> full name, of those that have one.
-        identity: what distinguishes this page from others, so that a browser can keep its corrections.
-        moment: when it was made, as of `time.localtime`; None for now.
+        title: the title.
+        facts: pairs of text about how the page was made: a name and a value.
+        labels: of the categories that an image can be corrected to.
+        names: a dictionary of label -> full name, for labels that have one.
+        identity: a text that no other page has, under which a browser keeps the corrections.
+        moment: the time of its making, as of `time.localtime`; None for now.
     """
 
     title: str
@@ -84,10 +84,10 @@ class Subject(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """What was measured on labelled images.
+    """Measurements on labelled images.
 
     Attributes:
-        figures: pairs of text: a figure's name and its value.
+        figures: pairs of text: a name and a value.
         matrix: for each true category, for each answer, a `Cell`.
         rows: for each category that has images: label, precision, recall, F1, images, average precision.
         calibration_error: the expected calibration error.
@@ -205,5 +205,5 @@ def link_to(name, page):
 
 def common_folder(names):
     """The folder that all names begin with, and its slash; empty if there is none."""
-    same = os.path.commonprefix(list(names))  # noqa: RUF071 - what follows the last slash is cut off
+    same = os.path.commonprefix(list(names))  # noqa: RUF071 - cut at a slash below
     return same[: same.rfind("/") + 1]
