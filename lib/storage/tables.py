@@ -1,6 +1,6 @@
-"""Tables of results, a row for each file: their formats, their errors, and what they were made with.
+"""Tables of results, a row for each file: their formats, their errors, and the settings that they were made with.
 
-While the rows are made they are in a `Journal`, `PATH.partial`, under their files' paths; then `PATH` appears whole,
+Until all rows are there they are in a `Journal`, `PATH.partial`, under their files' paths; then `PATH` appears whole,
 sorted by these paths byte by byte, and beside it `PATH.settings.json`.
 """
 
@@ -12,26 +12,21 @@ import os
 from typing import Any, Mapping, NamedTuple, Sequence
 
 from lib.errors import UsageError, WorkError, option
-from lib.storage.files import check_regular, whole_file
+from lib.storage.files import whole_file
 from lib.storage.journal import Journal, compare_settings, settings_of_journal
 from lib.storage.names import escape_name, path_order, unescape_name
-from lib.storage.untrusted import check_text, parse_json
+from lib.storage.untrusted import check_text, json_text, parse_json
 
 _ERRORS_HEADER = "FILE\tERROR\n"
 _KIND = "predictions"  # of the journal
 
-KINDS = {".tsv": "tsv", ".csv": "csv", ".jsonl": "jsonl"}
-
 
 def check_errors_table(path, setting="output"):
-    """Raise UsageError, naming the setting to change, if a file that is no table of errors is where that table goes."""
-    if os.path.exists(path):
-        first = None
-        if os.path.isfile(path):
-            with open(path, encoding="utf-8", errors="replace") as file:
-                first = file.readline()
-        if first != _ERRORS_HEADER:
-            raise UsageError(f"{path} is not a table of errors; move it, or choose another {option(setting)}.")
+    """Raise UsageError, naming the setting to change, if a file that is not a table of errors has this table's name."""
+    if os.path.isfile(path):
+        with open(path, encoding="utf-8", errors="replace") as file:
+            if file.readline() != _ERRORS_HEADER:
+                raise UsageError(f"{path} is not a table of errors; move it, or choose another {option(setting)}.")
 
 
 def write_errors_table(path, errors):
@@ -57,15 +52,14 @@ def write_errors_table(path, errors):
 
 
 def read_errors_table(path):
-    """What `write_errors_table` wrote: a dictionary name as in the table -> reason, empty if there is no table."""
-    found = {}
-    if os.path.isfile(path):
-        with open(path, encoding="utf-8", errors="replace", newline="\n") as file:
-            if file.readline() == _ERRORS_HEADER:
-                for line in file:
-                    name, _, reason = line.rstrip("\n").partition("\t")
-                    found[name] = unescape_name(reason)
-    return found
+    """Read what `write_errors_table` wrote: escaped name -> reason; empty if there is no such table."""
+    if not os.path.isfile(path):
+        return {}
+    with open(path, encoding="utf-8", errors="replace", newline="\n") as file:
+        if file.readline() != _ERRORS_HEADER:
+            return {}
+        rows = [line.rstrip("\n").partition("\t") for line in file]
+    return {name: unescape_name(reason) for name, _, reason in rows}
 
 
 def read_table(path):
@@ -86,38 +80,6 @@ def read_table(path):
             yield from _json_lines(file) if kind == "jsonl" else _separated(file, kind)
     except (OSError, ValueError, csv.Error) as error:
         raise UsageError(f"{path} can't be read as a table ({error}).") from error
-
-
-def read_lines(path):
-    """Read the lines of a table of results as they stand.
-
-    Yields:
-        First the header as bytes, empty for one that has none; then for each row the path of its file and the line,
-        both as bytes.
-
-    Raises:
-        UsageError: it is something else.
-    """
-    kind, number = table_kind(path), 0
-    try:
-        with open(path, "rb") as file:
-            columns = place = None
-            if kind == "jsonl":
-                yield b""
-            else:
-                number, header = 1, file.readline()
-                columns = next(csv.reader([header.decode()])) if kind == "csv" else header.decode()[:-1].split("\t")
-                place = columns.index("FILE")
-                yield header
-            for line in file:
-                number += 1
-                text = line.decode()
-                if columns is None:
-                    columns = list(json.loads(text))
-                    place = columns.index("FILE")
-                yield path_order(_parse_row(kind, columns, text)[place]), line
-    except (OSError, ValueError, csv.Error, StopIteration) as error:
-        raise UsageError(f"{path} can't be read as a table (line {number}: {error}).") from error
 
 
 def _separated(file, kind):
@@ -143,70 +105,68 @@ def _json_lines(file):
         yield ["" if value is None else str(value) for value in row.values()]
 
 
+def read_lines(path):
+    """Read the lines of a table that `write_table` wrote.
+
+    Yields:
+        First the header as bytes, empty for a format that has none; then for each row the path of its file and the
+        line, both as bytes.
+
+    Raises:
+        UsageError: it is something else.
+    """
+    kind, number = table_kind(path), 1
+    try:
+        with open(path, "rb") as file:
+            header = b"" if kind == "jsonl" else file.readline()
+            columns = None if kind == "jsonl" else _parse_line(kind, header)
+            yield header
+            for number, line in enumerate(file, start=1 if kind == "jsonl" else 2):
+                values = _parse_line(kind, line)
+                columns = columns or list(values)
+                if len(values) != len(columns) or (kind == "jsonl" and list(values) != columns):
+                    raise ValueError("other columns")
+                yield path_order(values["FILE"] if kind == "jsonl" else values[columns.index("FILE")]), line
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        raise UsageError(f"{path} can't be read as a table (line {number}: {error}).") from error
+
+
+def _parse_line(kind, line):
+    """The values of a line that `Table.line` wrote; of JSON, a dictionary. ValueError if it is cut short."""
+    if not line.endswith(b"\n"):
+        raise ValueError("cut short")
+    text = line[:-1].decode()
+    if kind == "jsonl":
+        return parse_json(text)
+    return next(csv.reader([text])) if kind == "csv" else text.split("\t")
+
+
 def settings_of(path):
     """The settings and the versions that a table was made with, two dictionaries; empty where nothing is recorded."""
-    beside = path + ".settings.json"
-    with contextlib.suppress(OSError, ValueError):
-        check_regular(beside)
-        with open(beside, encoding="utf-8") as file:
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        with open(path + ".settings.json", encoding="utf-8") as file:
             recorded = check_text(parse_json(file.read()))
-        if isinstance(recorded, dict):
-            found = [recorded.get("settings"), recorded.get("versions")]
-            return tuple(part if isinstance(part, dict) else {} for part in found)
+        return dict(recorded["settings"]), dict(recorded["versions"])
     return {}, {}
 
 
 def write_settings(path, settings, versions):
-    """Write what a table was made with, for `settings_of`."""
+    """Write the settings and versions that a table was made with, for `settings_of`."""
     with whole_file(path + ".settings.json") as file:
-        json.dump({"settings": settings, "versions": versions}, file, indent=2, ensure_ascii=False)
-        file.write("\n")
+        file.write(json_text({"settings": settings, "versions": versions}) + "\n")
 
 
 def table_kind(path):
-    """How a table is written, by the ending of its name: `tsv` (also of any other ending), `csv` or `jsonl`."""
-    return KINDS.get(os.path.splitext(path)[1].lower(), "tsv")
-
-
-def format_row(kind, columns, values):
-    """One row as a line. Numbers are fractions, written with four decimals.
-
-    Args:
-        kind: `tsv`, `csv` or `jsonl`.
-        columns: the names, used by `jsonl`.
-        values: strings without tabs and line ends, or floats.
-    """
-    if kind == "jsonl":
-        numbers = [round(value, 4) if isinstance(value, float) else value for value in values]
-        return json.dumps(dict(zip(columns, numbers)), ensure_ascii=False) + "\n"
-    texts = [f"{value:.4f}" if isinstance(value, float) else value for value in values]
-    if kind == "csv":
-        line = io.StringIO()
-        csv.writer(line, lineterminator="\n").writerow(texts)
-        return line.getvalue()
-    return "\t".join(texts) + "\n"
-
-
-def _parse_row(kind, columns, line):
-    """The values of a line that `format_row` made; ValueError if it is none."""
-    if not line.endswith("\n"):
-        raise ValueError("cut short")
-    if kind == "jsonl":
-        values = check_text(parse_json(line))
-        if not isinstance(values, dict) or list(values) != list(columns) or not isinstance(values["FILE"], str):
-            raise ValueError("other columns")
-        return list(values.values())
-    values = next(csv.reader([line])) if kind == "csv" else line[:-1].split("\t")
-    if len(values) != len(columns):
-        raise ValueError("other columns")
-    return values
+    """The format of a table, by the ending of its name: `csv`, `jsonl`, or `tsv` for any other ending."""
+    ending = os.path.splitext(path)[1].lower()
+    return ending[1:] if ending in (".csv", ".jsonl") else "tsv"
 
 
 class Table(NamedTuple):
     """A table to be written.
 
     Attributes:
-        path: where; its ending says how it is written.
+        path: the file; its ending sets the format.
         columns: their names, among them `FILE`.
         settings: what the rows depend on, a dictionary that JSON can hold.
     """
@@ -216,15 +176,29 @@ class Table(NamedTuple):
     settings: Mapping[str, Any]
 
     def line(self, values):
-        """A row, its values in the order of the columns, as bytes."""
-        return format_row(table_kind(self.path), self.columns, values).encode()
+        """A row as bytes: one line.
+
+        Args:
+            values: in the order of the columns: strings without tabs and line ends, or fractions, which are written
+                with four decimals.
+        """
+        kind = table_kind(self.path)
+        if kind == "jsonl":
+            numbers = [round(value, 4) if isinstance(value, float) else value for value in values]
+            return (json.dumps(dict(zip(self.columns, numbers)), ensure_ascii=False) + "\n").encode()
+        texts = [f"{value:.4f}" if isinstance(value, float) else value for value in values]
+        if kind == "tsv":
+            return ("\t".join(texts) + "\n").encode()
+        line = io.StringIO()
+        csv.writer(line, lineterminator="\n").writerow(texts)
+        return line.getvalue().encode()
 
     def header(self):
         """The first line as bytes; empty for a format that has none."""
         return b"" if table_kind(self.path) == "jsonl" else self.line(self.columns)
 
     def keys(self):
-        """Yield the paths, as bytes, that the finished table has rows of."""
+        """Yield the paths, as bytes, of the finished table's rows."""
         return (path for path, _, _ in self.entries())
 
     def entries(self):
@@ -233,35 +207,28 @@ class Table(NamedTuple):
         Raises:
             UsageError: it has other settings, or something else wrote or changed it.
         """
+        advice = f"so it can't be continued; choose another {option('output')} or pass {option('overwrite')}."
         recorded = settings_of(self.path)[0]
         if not recorded:
-            raise self._foreign(f"has no valid {os.path.basename(self.path)}.settings.json beside it")
+            beside = os.path.basename(self.path) + ".settings.json"
+            raise UsageError(f"{self.path} has no valid {beside} beside it, {advice}")
         compare_settings(recorded, self.settings, self.path)
-        lines = self._lines()
-        if next(lines) != self.header():
-            raise self._foreign("has another header")
-        for path, line in lines:
-            yield path, None, line
-
-    def _lines(self):
         try:
-            yield from read_lines(self.path)
+            lines = read_lines(self.path)
+            if next(lines) != self.header():
+                raise UsageError("the header differs")
+            for path, line in lines:
+                yield path, None, line
         except UsageError:
-            raise self._foreign("has a line that is not one of its rows") from None
-
-    def _foreign(self, reason):
-        return UsageError(
-            f"{self.path} {reason}, so it can't be continued; choose another {option('output')} or pass "
-            f"{option('overwrite')}."
-        )
+            raise UsageError(f"{self.path} was changed since it was written, {advice}") from None
 
 
 def open_rows(table, overwrite=False):
-    """The `Journal` of a `Table`'s rows: path -> line. It continues the table if that is finished.
+    """Open the `Journal` of a `Table`'s rows: path -> line. It continues the table if that is finished.
 
     Args:
         table: the table to write.
-        overwrite: begin anew, whatever there is. Until `write_table`, a former table stays as it was.
+        overwrite: start over. Until `write_table`, a former table stays as it was.
 
     Raises:
         UsageError: there is a table of other settings, one that something else wrote, or one that another process is
@@ -275,16 +242,16 @@ def open_rows(table, overwrite=False):
 
 
 def settings_begun_with(path):
-    """The settings that a table was begun with, or made with if it is finished; empty where nothing is recorded."""
+    """The settings of a table, finished or not; empty where nothing is recorded."""
     return settings_of_journal(path + ".partial", _KIND) or settings_of(path)[0]
 
 
 def write_table(table, rows, versions):
-    """Let a table and its settings appear with the rows of its journal, and remove that.
+    """Write a table and its settings from its journal, and remove the journal.
 
     Args:
-        table, rows: see `open_rows`; a finished table to which nothing was added stays as it is.
-        versions: what computed the rows, a dictionary for people to read.
+        table, rows: see `open_rows`; a finished table without new rows stays as it is.
+        versions: of the packages that computed the rows, a dictionary for people to read.
     """
     if rows.former is not None:
         return

@@ -17,8 +17,6 @@ from lib.errors import UsageError, WorkError
 from lib.storage.names import path_order
 from lib.storage.tables import (
     Table,
-    check_errors_table,
-    format_row,
     open_rows,
     settings_begun_with,
     settings_of,
@@ -79,7 +77,7 @@ def test_csv_and_jsonl_hold_the_same(tmp_path):
     assert [row["FILE"] for row in table] == ["a", 'b,"c"']
     lines = [json.loads(line) for line in (tmp_path / "t.jsonl").read_text().splitlines()]
     assert lines[1] == {"MODEL": "N", "FILE": 'b,"c"', "PREDICTION": "Live", "PROBABILITY": 0.5}
-    assert format_row("tsv", COLUMNS, ["N", "a", "Live", 0.5]) == "N\ta\tLive\t0.5000\n"
+    assert table_at("t.tsv").line(["N", "a", "Live", 0.5]) == b"N\ta\tLive\t0.5000\n"
 
 
 @pytest.mark.parametrize("ending", ["tsv", "csv", "jsonl"])
@@ -233,11 +231,4 @@ def test_named_pipes_are_not_waited_for(tmp_path):
         write(path, "a")
     os.unlink(tmp_path / "t.tsv.partial")
     write(path, "a")
-    os.unlink(tmp_path / "t.tsv.settings.json")
-    os.mkfifo(tmp_path / "t.tsv.settings.json")
-    assert settings_of(str(path)) == ({}, {})
-    with pytest.raises(UsageError, match="has no valid t.tsv.settings.json beside it"):
-        write(path, "a")
-    os.mkfifo(tmp_path / "t.tsv.errors.tsv")
-    with pytest.raises(UsageError, match=r"errors.tsv is not a table of errors; move it, or choose another ⟦output⟧"):
-        check_errors_table(f"{path}.errors.tsv")
+    assert names_of(path) == ["a"]
