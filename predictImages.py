@@ -87,14 +87,14 @@ def work(settings):
     if settings.predicts:
         from lib.prediction.predict import predict
 
-        done = predict(settings)
-        errors = len(done.errors)
-        log.info(summary(done.images, errors, settings.table))
+        images, errors = predict(settings)
     if settings.merge:
         from lib.prediction.merge import merge_tables
 
         images, errors = merge_tables(settings.table, settings.merge[1:], settings.overwrite)
-        log.info(summary(images, errors, settings.table))
+    if settings.predicts or settings.merge:
+        listed = f"{errors:,} errors, listed in {settings.table}.errors.tsv" if errors else "no errors"
+        log.info(f"{images:,} images categorised, {listed}.")
     if settings.report:
         from lib.prediction.report import report_table
 
@@ -109,12 +109,6 @@ def work(settings):
         found = similar_images(settings)
         print("\n".join(["FILE\tSIMILARITY", *(f"{name}\t{cosine:.4f}" for name, cosine in found)]))
     return 1 if errors and settings.strict else 0
-
-
-def summary(images, errors, table):
-    """How many images are in a table, as a sentence."""
-    listed = f"{errors:,} errors, listed in {table}.errors.tsv" if errors else "no errors"
-    return f"{images:,} images categorised, {listed}."
 
 
 if __name__ == "__main__":

@@ -197,7 +197,7 @@ def test_an_answer_that_is_no_number_is_an_error(folder):
     save_model(model, "model.keras")
     assert run("-o", "t.jsonl") == 0
     assert (folder / "t.jsonl").read_text() == ""
-    assert {row["ERROR"] for row in table("t.jsonl.errors.tsv")} == {"the model's answer is no number"}
+    assert {row["ERROR"] for row in table("t.jsonl.errors.tsv")} == {"the model's logits are NaN or infinite"}
 
 
 @pytest.mark.slow

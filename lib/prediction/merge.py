@@ -1,6 +1,5 @@
-"""The tables of all parts put together into the one of the whole."""
+"""Merging the tables of all parts into one."""
 
-import contextlib
 import hashlib
 import heapq
 import json
@@ -22,7 +21,7 @@ from lib.system.shard import Shard, parse_shard
 
 
 class _Part(NamedTuple):
-    """A part's table: its path, its place, and what it was made with."""
+    """A part's table: its path, its shard, and the list of images, settings and versions that it was made with."""
 
     path: str
     shard: Shard
@@ -32,32 +31,30 @@ class _Part(NamedTuple):
 
 
 def merge_tables(output, paths, overwrite=False):
-    """Write the one table of those of all parts, its errors and its settings, as a call for all would have.
+    """Write the tables of all parts as one, with its errors and settings, as one call for all images would have.
 
     Args:
-        output: the table to write; its ending is that of the parts'.
-        paths: the parts' tables, in whatever order.
-        overwrite: write though there be a table of other settings.
+        output: the table to write; its ending is that of the parts.
+        paths: the parts' tables, in any order.
+        overwrite: replace a table of other settings.
 
     Returns:
         How many images are in it, and how many errors.
 
     Raises:
-        UsageError: a part is missing, repeated, not finished, or has other settings than the others; or a row is.
+        UsageError: a part, or a row of one, is missing or repeated; a part is not finished or has other settings.
         WorkError: it can't be written.
     """
     with concerning("merge"):
-        parts = _checked(sorted(map(_part, paths), key=lambda part: part.shard.number))
+        parts = sorted(map(_read_part, paths), key=lambda part: part.shard.number)
+        _check_parts(parts)
         _check_output(output, paths, parts[0].settings, overwrite)
         errors, digest = {}, hashlib.sha256()
         try:
             with whole_file(output, "wb") as file:
                 rows = sum(_copy(part, parts[0], file, errors, digest) for part in parts)
                 if digest.hexdigest() != parts[0].listed["SHA-256"]:
-                    raise UsageError(
-                        "the images in the parts are not those of the list they were made from; the tables were "
-                        "changed since."
-                    )
+                    raise UsageError("the images in the parts are not those of their list; the tables were changed.")
             write_settings(output, parts[0].settings, parts[0].versions)
         except OSError as error:
             raise WorkError(f"{output} can't be written ({error.strerror or error}).", "output") from error
@@ -66,11 +63,11 @@ def merge_tables(output, paths, overwrite=False):
 
 
 def _copy(part, first, file, errors, digest):
-    """Append a part's rows to a file, note its errors, and check that both are all; returns how many rows.
+    """Append a part's rows to a file, collect its errors, check that no image is missing, and return how many rows.
 
     Args:
-        part, first: the `_Part`, and the first one, whose header counts.
-        file: where to.
+        part, first: the `_Part`, and the first one, which the header is taken from.
+        file: the open file.
         errors: path -> reason, of all parts so far.
         digest: of the paths of all images so far.
     """
@@ -92,34 +89,33 @@ def _copy(part, first, file, errors, digest):
     return done - len(failed)
 
 
-def _part(path):
-    """What is known of a part's table. UsageError if it is missing, not finished, or no part's."""
+def _read_part(path):
+    """A part's table as a `_Part`. UsageError if it is missing, not finished, or not a part."""
     if os.path.exists(f"{path}.partial"):
         raise UsageError(f"{path} is incomplete; rerun the command that created it.")
     if not os.path.isfile(path):
         raise UsageError(f"{path} does not exist.")
     settings, versions = settings_of(path)
-    shard, listed = None, settings.pop("listed", None)
-    with contextlib.suppress(ValueError):
-        shard = parse_shard(str(settings.pop("shard", "")))
-    if shard is None or not isinstance(listed, dict) or not isinstance(listed.get("entries"), int):
-        raise UsageError(f"{path} is not a part made with {option('shard')}, or lacks its .settings.json.")
+    try:
+        shard, listed = parse_shard(settings.pop("shard")), settings.pop("listed")
+    except (KeyError, ValueError):
+        raise UsageError(f"{path} is not a part made with {option('shard')}, or lacks its .settings.json.") from None
     return _Part(path, shard, listed, settings, versions)
 
 
-def _checked(parts):
-    """The parts, if there is each once and all were made alike; else UsageError."""
+def _check_parts(parts):
+    """Raise UsageError unless each part is there once and all were made alike."""
     first = parts[0]
     for part in parts[1:]:
         if part.shard.count != first.shard.count:
             raise UsageError(f"{first.path} is part {first.shard}, but {part.path} is part {part.shard}.")
         if part.listed != first.listed:
             raise UsageError(f"{part.path} was made from a different list of images than {first.path}.")
-        for ours, theirs in ((part.settings, first.settings), (part.versions, first.versions)):
-            for key in sorted({*ours, *theirs}):
-                if ours.get(key) != theirs.get(key):
-                    one, other = (json.dumps(each.get(key), ensure_ascii=False)[:60] for each in (theirs, ours))
-                    raise UsageError(f"{first.path} was made with {option(key)} {one}, {part.path} with {other}.")
+        theirs, ours = ({**each.settings, **each.versions} for each in (first, part))
+        for key in sorted({*ours, *theirs}):
+            if ours.get(key) != theirs.get(key):
+                one, other = (json.dumps(each.get(key), ensure_ascii=False)[:60] for each in (theirs, ours))
+                raise UsageError(f"{first.path} was made with {option(key)} {one}, {part.path} with {other}.")
     for one, other in zip(parts, parts[1:]):
         if one.shard == other.shard:
             raise UsageError(f"{one.path} and {other.path} are both part {one.shard}.")
@@ -127,7 +123,6 @@ def _checked(parts):
     if missing:
         shown = ", ".join(map(str, missing[:10])) + (", …" if len(missing) > 10 else "")
         raise UsageError(f"of {first.shard.count} parts, {len(missing)} are missing: {shown}.")
-    return parts
 
 
 def _check_output(output, paths, settings, overwrite):

@@ -1,7 +1,6 @@
-"""The model that answers: its labels, and the model itself as a function of pixels."""
+"""The model that predictions are made with, as a function of pixels, and the labels of its outputs."""
 
 import os
-from typing import Callable, NamedTuple
 
 from lib.data.categories import LABELS, read_labels
 from lib.errors import UsageError, concerning, option
@@ -13,20 +12,6 @@ from lib.system.parallel import cores
 DEFAULT_SIZE = 96
 
 
-class Answering(NamedTuple):
-    """A model that answers.
-
-    Attributes:
-        size: height and width of its images in pixels.
-        compute: a function from float32 pixels `(step, size, size, 3)`, 0-255, to float32 logits `(step, outputs)` and
-            the features `(step, width)` that they are made of, None if these are not wanted; several threads may call
-            it at once.
-    """
-
-    size: int
-    compute: Callable
-
-
 def labels_of(path, settings):
     """The labels of a model's outputs: of the setting, of a `categories.tsv` beside a model given as a path, or the 17.
 
@@ -35,7 +20,7 @@ def labels_of(path, settings):
         settings: `Settings`.
 
     Returns:
-        The labels and what they come from, for messages.
+        The labels and their source, for messages.
     """
     file = settings.labels
     if file is None and settings.model not in MODELS:
@@ -44,7 +29,7 @@ def labels_of(path, settings):
     return (LABELS, "the published categories") if file is None else (read_labels(file), file)
 
 
-def open_model(path, settings, step, pooled, labels=None):
+def open_model(path, settings, step, pooled, labels=None, source=None):
     """Start TensorFlow and open a model.
 
     Args:
@@ -52,10 +37,12 @@ def open_model(path, settings, step, pooled, labels=None):
         settings: `Settings`.
         step: how many images it is given at once.
         pooled: whether features are wanted.
-        labels: what `labels_of` returned, which the model has to fit; None for any model.
+        labels, source: of `labels_of`; the model must have an output for each label. None for any model.
 
     Returns:
-        `Answering`.
+        The height and width of its images in pixels, and a function from float32 pixels `(step, size, size, 3)`, 0-255,
+        to float32 logits `(step, outputs)` and the features `(step, width)` that they follow from, None if these are
+        not wanted; several threads may call it at once.
 
     Raises:
         UsageError: it can't be used.
@@ -71,10 +58,10 @@ def open_model(path, settings, step, pooled, labels=None):
     with concerning("model"):
         model = load_model(path)
         outputs = model.output_shape[-1]
-        if labels is not None and outputs != len(labels[0]):
+        if labels is not None and outputs != len(labels):
             raise UsageError(
-                f"{path} has {outputs} outputs where {len(labels[0])} are needed. The labels are {labels[1]}; pass "
-                f"others with {option('labels')}."
+                f"{path} has {outputs} outputs where {len(labels)} are needed. The labels are {source}; pass others "
+                f"with {option('labels')}."
             )
         shape = model.input_shape if isinstance(model.input_shape, tuple) else ()
         sides = {side for side in shape[1:3] if side is not None}
@@ -82,13 +69,13 @@ def open_model(path, settings, step, pooled, labels=None):
             raise UsageError(f"{path} takes {shape or 'several inputs'}; it must take square images of 3 bands.")
         size = sides.pop() if sides else model.image_size or DEFAULT_SIZE
         try:
-            answers = (compile_features if pooled else compile_logits)(model, (step, size, size, 3), named=path)
+            apply = (compile_features if pooled else compile_logits)(model, (step, size, size, 3), named=path)
         except NoFeaturesError as error:
             raise UsageError(f"{path} {error}.", "embeddings") from error
 
     def compute(pixels):
         with concerning("model"):
-            found = answers(tf.constant(pixels))
+            found = apply(tf.constant(pixels))
         return tuple(part.numpy() for part in found) if pooled else (found.numpy(), None)
 
-    return Answering(size, compute)
+    return size, compute

@@ -8,7 +8,6 @@ import os
 import threading
 import warnings
 from importlib import metadata
-from typing import NamedTuple, Optional
 
 import numpy as np
 
@@ -35,51 +34,20 @@ from lib.system.progress import progress
 
 log = logging.getLogger(__name__)
 
-# The settings that features follow from.
+# The settings that features depend on.
 _OF_FEATURES = ("model", "model_sha256", "data", "list_file", "exact", "shard", "listed")
 
 _ROW, _FEATURES = 1, 2  # what an image lacks, as bits
 
 
-class Done(NamedTuple):
-    """How many images of the folder, or of the part, are in the table; and the errors: path as bytes -> reason."""
-
-    images: int
-    errors: dict
-
-
-class Image(NamedTuple):
-    """An image to be answered: its path, its place among those that the model is given at once, and what it lacks."""
-
-    path: bytes
-    place: int
-    lacks: int
-
-
-class Answer(NamedTuple):
-    """An image's answer.
-
-    Attributes:
-        image: the `Image`.
-        problem: why there is none; None otherwise.
-        probabilities: float64 `(categories,)`.
-        features: float32 `(width,)`; None if they are not wanted.
-    """
-
-    image: Image
-    problem: Optional[str]
-    probabilities: np.ndarray
-    features: Optional[np.ndarray]
-
-
 def predict(settings):
-    """Categorise images and write the table; go on where an earlier call was stopped.
+    """Categorise images and write the table; resume where an earlier call was stopped.
 
     Args:
         settings: `Settings`.
 
     Returns:
-        `Done`.
+        How many images of the folder, or of the part, are in the table, and how many could not be read.
 
     Raises:
         UsageError: no images, no such model, labels that don't match it, or a table of other settings.
@@ -89,33 +57,27 @@ def predict(settings):
         raise UsageError(f"{settings.output} has an image file's ending; it must be .tsv, .csv or .jsonl.", "output")
     warnings.filterwarnings("ignore", module=r"PIL\.")  # about files, but without their names
     path = find_model(settings.model, settings.models)
-    labels = labels_of(path, settings)
+    labels, source = labels_of(path, settings)
     listing = find_images(settings.data, settings.list_file, settings.shard)
-    table = _table(settings, checksum(path), labels[0], listing.about)
+    table, errors = _table(settings, checksum(path), labels, listing.about), dict(listing.errors)
     check_errors_table(settings.output + ".errors.tsv")
     with contextlib.ExitStack() as stack:
-        rows = stack.enter_context(open_rows(table, settings.overwrite))
-        features, of_features = None, {key: table.settings[key] for key in _OF_FEATURES if key in table.settings}
+        journals = {_ROW: stack.enter_context(open_rows(table, settings.overwrite))}
+        of_features = {key: table.settings[key] for key in _OF_FEATURES if key in table.settings}
         if settings.embeddings:
-            features = stack.enter_context(open_features(settings.embeddings, of_features, settings.overwrite))
-        lacks = _what_is_lacking(listing.paths, rows, features)
+            features = open_features(settings.embeddings, of_features, settings.overwrite)
+            journals[_FEATURES] = stack.enter_context(features)
+        lacks = _lacks(listing.paths, journals)
         if lacks.count(0):
             log.info(f"{lacks.count(0):,} of {len(lacks):,} images are already done.")
-        errors = dict(listing.errors)
         if any(lacks):
-            step = min(STEP, settings.batch)
-            model = open_model(path, settings, step, features is not None, labels)
-            answers = _answers(_steps(listing, lacks, step), model, settings)
-            failed, gone = _add(answers, table, rows, features, lacks)
-            errors.update(failed)
-            if gone:
-                missing = f"are missing from {settings.embeddings}"
-                log.info(f"{gone:,} images in the table can no longer be read and {missing}.")
-        if features is not None:
-            write_features(settings.embeddings, of_features, features, rows.keys())
-        write_table(table, rows, _versions())
+            model = open_model(path, settings, min(STEP, settings.batch), bool(settings.embeddings), labels, source)
+            errors.update(_add_answers(listing, lacks, model, settings, table, journals))
+        if settings.embeddings:
+            write_features(settings.embeddings, of_features, features, journals[_ROW].keys())
+        write_table(table, journals[_ROW], _versions())
     write_errors_table(settings.output + ".errors.tsv", errors)
-    return Done(len(lacks) - sum(known for _, known in look_up(sorted(errors), listing.paths)), errors)
+    return len(lacks) - sum(known for _, known in look_up(sorted(errors), listing.paths)), len(errors)
 
 
 def columns_of(labels, top=1, probabilities=False):
@@ -132,8 +94,8 @@ def _table(settings, model_sha256, labels, listed):
     """The `Table` to be written."""
     top = settings.top
     if top is None:
-        begun = None if settings.overwrite else settings_begun_with(settings.output).get("top")
-        top = begun if type(begun) is int and begun > 0 else min(2, len(labels)) if settings.report else 1
+        begun = {} if settings.overwrite else settings_begun_with(settings.output)
+        top = begun.get("top") or (min(2, len(labels)) if settings.report else 1)
     if top > len(labels):
         raise UsageError(f"{top} is more than the {len(labels)} categories of the model.", "top")
     about = {"model": escape_name(settings.model), "model_sha256": model_sha256}
@@ -147,101 +109,93 @@ def _table(settings, model_sha256, labels, listed):
     return Table(settings.output, columns_of(labels, top, settings.probabilities), about)
 
 
-def _what_is_lacking(paths, rows, features):
-    """For each path what it lacks, a `bytearray`."""
+def _lacks(paths, journals):
+    """The bits of the journals that lack an image, a `bytearray` with a byte for each path."""
     lacks = bytearray(len(paths))
-    for bit, journal in ((_ROW, rows), (_FEATURES, features)):
-        if journal is not None:
-            for number, (_, known) in enumerate(look_up(paths, journal.keys())):
-                lacks[number] |= 0 if known else bit
+    for bit, journal in journals.items():
+        for number, (_, known) in enumerate(look_up(paths, journal.keys())):
+            lacks[number] |= 0 if known else bit
     return lacks
 
 
-def _steps(listing, lacks, size):
-    """Yield the images that lack something, in lists of those that are answered at once."""
-    # The place in a step follows from the place in the folder alone: a resumed run, and a part, computes the very same
-    # numbers.
-    numbers = (number for number, lack in enumerate(lacks) if lack)
-    for _, group in itertools.groupby(numbers, lambda number: (listing.first + number) // size):
-        yield [Image(listing.paths[number], (listing.first + number) % size, lacks[number]) for number in group]
+def _add_answers(listing, lacks, model, settings, table, journals):
+    """Categorise the images that lack something, and add rows and features to the journals.
+
+    Returns:
+        The images that lack a row and get none: path -> reason.
+    """
+    errors, lost = {}, 0
+    answers = _answers(listing, lacks, model, settings)
+    with contextlib.closing(answers), progress(len(lacks) - lacks.count(0), "images") as advance:
+        for path, lack, problem, probabilities, features in answers:
+            if problem and lack & _ROW:
+                errors[path] = problem
+            elif problem:
+                lost += 1
+            else:
+                if lack & _FEATURES:
+                    journals[_FEATURES].add(path, features.tobytes())
+                if lack & _ROW:
+                    journals[_ROW].add(path, _line(table, path, probabilities))
+            advance(1)
+    if lost:
+        log.info(f"{lost:,} images in the table can no longer be read and are missing from {settings.embeddings}.")
+    return errors
 
 
-def _answers(steps, model, settings):
-    """Read and answer images on all cores.
+def _answers(listing, lacks, model, settings):
+    """Read images and apply the model to them, on all cores.
 
     Args:
-        steps: of `_steps`.
-        model: `Answering`.
+        listing: a `Listing`.
+        lacks: of `_lacks`.
+        model: of `open_model`.
         settings: `Settings`.
 
     Yields:
-        For each step, in order, a list of `Answer`s.
+        For each image that lacks something, in order: its path, what it lacks, the reason why there is no answer or
+        None, float64 probabilities `(categories,)`, and float32 features `(width,)` or None.
     """
+    size, compute = model
     step, threads, stopped = min(STEP, settings.batch), reading_threads(settings.processors), threading.Event()
     limit_memory(settings.processors)
     computing = threading.Semaphore(cores(settings.processors))  # more only take more memory
+    # An image's place in its batch follows from its place in the folder alone, and so do its numbers, bit by bit: they
+    # are the same in a resumed run and in a part.
+    todo = (image for image in zip(itertools.count(listing.first), listing.paths, lacks) if image[2])
+    batches = (list(batch) for _, batch in itertools.groupby(todo, lambda image: image[0] // step))
 
-    def answer(images):
-        pixels, problems = np.zeros((step, model.size, model.size, 3), "float32"), {}
-        for image in images:
+    def answer(batch):
+        pixels, problems = np.zeros((step, size, size, 3), "float32"), {}
+        for number, path, _ in batch:
             if stopped.is_set():
                 raise concurrent.futures.CancelledError
             try:
-                pixels[image.place] = read_image(
-                    os.fsdecode(image.path), model.size, settings.exact, settings.max_pixels
-                )
+                pixels[number % step] = read_image(os.fsdecode(path), size, settings.exact, settings.max_pixels)
             except ImageError as error:
-                problems[image.place] = str(error)
+                problems[number] = str(error)
         with computing:
-            logits, features = model.compute(pixels)
-        probabilities = softmax(logits)
-        for place in np.flatnonzero(~np.isfinite(probabilities).all(axis=1)).tolist():
-            problems.setdefault(place, "the model's answer is no number")
-        return [
-            Answer(
-                image,
-                problems.get(image.place),
-                probabilities[image.place],
-                None if features is None else features[image.place],
-            )
-            for image in images
-        ]
+            logits, features = compute(pixels)
+        probabilities, answers = softmax(logits), []
+        for number, path, lack in batch:
+            chances, vector = (None if each is None else each[number % step] for each in (probabilities, features))
+            problem = None if np.isfinite(chances).all() else "the model's logits are NaN or infinite"
+            answers.append((path, lack, problems.get(number, problem), chances, vector))
+        return answers
 
     ahead = max(1, min(2 * threads, settings.batch // step))
-    with contextlib.closing(in_order(answer, steps, threads, ahead, stopped)) as answered:
+    with contextlib.closing(in_order(answer, batches, threads, ahead, stopped)) as answered:
         for _, answers in answered:
-            yield answers
+            yield from answers
 
 
-def _add(answers, table, rows, features, lacks):
-    """Add answers to the journals of rows and features.
-
-    Returns:
-        The errors, path -> reason; and how many images in the table can no longer be read.
-    """
-    errors, gone = {}, 0
-    with contextlib.closing(answers), progress(len(lacks) - lacks.count(0), "images") as advance:
-        for step in answers:
-            good = [answer for answer in step if answer.problem is None]
-            errors.update((one.image.path, one.problem) for one in step if one.problem and one.image.lacks & _ROW)
-            gone += sum(1 for one in step if one.problem and not one.image.lacks & _ROW)
-            found = [(one.image.path, None, one.features.tobytes()) for one in good if one.image.lacks & _FEATURES]
-            if found:
-                features.extend(found)
-            lines = [(one.image.path, None, _line(one, table)) for one in good if one.image.lacks & _ROW]
-            if lines:
-                rows.extend(lines)
-            advance(len(step))
-    return errors, gone
-
-
-def _line(answer, table):
-    """An answer as a line of the table."""
-    about, chances = table.settings, answer.probabilities
-    values = [about["model"], escape_name(os.fsdecode(answer.image.path))]
-    for index in np.argsort(-chances, kind="stable")[: about["top"]]:
-        values += [about["labels"][index], float(chances[index])]
-    return table.line(values + (chances.tolist() if about["probabilities"] else []))
+def _line(table, path, probabilities):
+    """An image's answer as a line of the table."""
+    about = table.settings
+    values = [about["model"], escape_name(os.fsdecode(path))]
+    for index in np.argsort(-probabilities, kind="stable")[: about["top"]]:
+        values += [about["labels"][index], float(probabilities[index])]
+    return table.line(values + (probabilities.tolist() if about["probabilities"] else []))
 
 
 def _versions():

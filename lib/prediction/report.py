@@ -1,4 +1,4 @@
-"""What is made of a table of predictions to be looked at: a page, and folders."""
+"""A page, and folders of links, from a table of predictions."""
 
 import collections
 import logging
@@ -18,8 +18,8 @@ log = logging.getLogger(__name__)
 
 
 class Predicted(NamedTuple):
-    """A row of a table: the image's name as it is there, its category, how probable that is, and the runner-up; None
-    and empty where the table doesn't say."""
+    """A row of a table: the image's escaped name, its category and probability, and the runner-up's; None or empty where
+    the table has no such column."""
 
     name: str
     category: str
@@ -36,7 +36,7 @@ def read_predictions(path, labels=()):
         labels: those whose probabilities may have columns, from which the runner-up is found if it has none.
 
     Returns:
-        The `Predicted` in the table's order; and what it says of the model, None if it doesn't.
+        The `Predicted` in the table's order; and the models' names, None without a column `MODEL`.
 
     Raises:
         UsageError: it is something else, or lists a file twice.
@@ -57,8 +57,6 @@ def read_predictions(path, labels=()):
             raise UsageError(f"{path} lists {name} twice; a page needs a table with one line per image.")
         if not name or not category:
             raise UsageError(f"{path} has a line without a FILE or a PREDICTION.")
-        if "\0" in unescape_name(name):
-            raise UsageError(f"{path} lists {name}, which has a zero byte, as no file name can.")
         if "PREDICTION_2" in places:
             second, chance = row[places["PREDICTION_2"]], _number(path, row, places.get("PROBABILITY_2"))
         elif len(ranked) == len(labels) > 1:
@@ -78,29 +76,24 @@ def _number(path, row, place):
         return None
     try:
         value = float(row[place])
-        if 0 <= value <= 1:
-            return value
+        if not 0 <= value <= 1:
+            raise ValueError
     except ValueError:
-        pass
-    raise UsageError(f"{path} has the probability {row[place]!r}; it must be a number from 0 to 1.")
+        raise UsageError(f"{path} has the probability {row[place]!r}; it must be a number from 0 to 1.") from None
+    return value
 
 
 def labels_of_table(path, labels_file=None):
-    """The labels of a table's categories: of a table of labels, of what is recorded beside it, else the 17."""
-    if labels_file is not None:
-        return list(read_labels(labels_file))
-    recorded = settings_of(path)[0].get("labels")
-    if isinstance(recorded, list) and recorded and all(isinstance(label, str) for label in recorded):
-        return recorded
-    return list(LABELS)
+    """The labels of a table's categories: of a table of labels, else those recorded beside it, else the 17."""
+    return list(read_labels(labels_file) if labels_file else settings_of(path)[0].get("labels") or LABELS)
 
 
 def report_table(settings):
     """Make a page of a table of predictions; its images are read again.
 
     Args:
-        settings: `Settings`, of which `table` is what predicting wrote, or a table like it; its files are found from
-            the current directory. `labels` are by default those that are recorded beside it, else the 17.
+        settings: `Settings`, whose `table` predicting wrote, or one like it. Its files are found from the current
+            directory.
 
     Raises:
         UsageError: it is no such table.
@@ -110,7 +103,7 @@ def report_table(settings):
     rows, model = read_predictions(table, labels)
     used = {row.category for row in rows}
     if settings.labels is None and labels == list(LABELS) and not used <= set(LABELS):
-        labels = []  # of a model of somebody's own, of which nothing is recorded
+        labels = []  # those of a model that nothing is recorded of
     labels = [*labels, *sorted((used | {row.second for row in rows if row.second}) - set(labels))]
     if rows and not any(row.second for row in rows):
         log.info(f"{table} has no runners-up; make it with {option('top')} 2 to show them in the page.")
@@ -122,7 +115,7 @@ def report_table(settings):
         Group(label, counts[label], [_card(row, next(pictures), page) for row in chosen[label]]) for label in labels
     ]
     recorded, versions = settings_of(table)
-    folder = str(recorded.get("data") or "")
+    folder = recorded.get("data") or ""
     subject = Subject(
         f"Predictions for {folder.rstrip('/') or folder}" if folder else f"Predictions of {os.path.basename(table)}",
         _facts(table, model, recorded, versions),
@@ -134,22 +127,17 @@ def report_table(settings):
 
 
 def sort_table(settings):
-    """Sort the images of a table of predictions into folders; see `sort_images`.
-
-    Args:
-        settings: `Settings`, of which `table` is as of `report_table`.
-    """
+    """Sort the images of `settings.table` into folders; see `sort_images`."""
     kind = "copy" if settings.copy else "hardlink" if settings.hardlink else "link"
     rows, _ = read_predictions(settings.table)
-    recorded = settings_of(settings.table)[0].get("data")
-    data = unescape_name(recorded) if isinstance(recorded, str) else None
-    done = sort_images({row.name: row.category for row in rows}, settings.sort, kind, data)
+    data = settings_of(settings.table)[0].get("data")
+    done = sort_images({row.name: row.category for row in rows}, settings.sort, kind, data and unescape_name(data))
     words = {"link": "links", "copy": "copies", "hardlink": "hard links"}[kind]
     log.info(f"{done.made:,} new {words} in {settings.sort}, {done.unchanged:,} unchanged, {done.removed:,} removed.")
     if done.missing:
         log.info(f"{len(done.missing):,} images no longer exist, such as {done.missing[0]}.")
     if done.left:
-        log.info(f"{len(done.left):,} files were changed since and are kept, such as {done.left[0]}.")
+        log.info(f"{len(done.left):,} files were changed since and stay, such as {done.left[0]}.")
 
 
 def least_certain(rows, labels, most):
@@ -164,14 +152,14 @@ def least_certain(rows, labels, most):
 
 
 def _card(row, picture, page):
-    """The `Card` of a row whose thumbnail was read, or was not."""
+    """The `Card` of a row; `picture` is its thumbnail or the `ImageError` of reading it."""
     about = (row.name, row.category, row.probability, row.second, row.second_probability)
     if isinstance(picture, ImageError):
         return Card(*about, problem=str(picture))
     return Card(*about, picture=picture, link=link_to(row.name, page))
 
 
-# What is recorded beside a table, in plain words.
+# The names of the settings recorded beside a table, for people.
 _WORDS = {
     "model_sha256": "The model's SHA-256",
     "data": "Folder",
@@ -188,7 +176,7 @@ def _facts(table, model, settings, versions):
     """How a table was made, as pairs of text."""
     facts = [("Table", table)]
     if model or settings.get("model"):
-        facts.append(("Model", model or str(settings["model"])))
+        facts.append(("Model", model or settings["model"]))
     for name, value in settings.items():
         if name not in ("model", "labels"):
             text = {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)

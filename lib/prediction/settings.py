@@ -1,4 +1,4 @@
-"""The settings of predictions and of what is made of them, and which go together."""
+"""The settings of predictions and of the pages, folders and searches made from them, and which go together."""
 
 import dataclasses
 import os
@@ -11,7 +11,7 @@ from lib.system.shard import Shard
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What is predicted, and what is made of it.
+    """All settings of `predictImages.py`.
 
     Attributes:
         data: the folder of images, searched with all below it; None with `list_file`.
@@ -19,21 +19,21 @@ class Settings:
         model: a published model's name or the path of a `.keras` file.
         models: where published models are; None for the default.
         labels: a table of the categories' labels; None for the default of `lib.prediction.model.labels_of`.
-        top: for how many categories of an image the table has columns; None for as many as it was begun with, in a new
-            one for one, or for two if there is a `report`. With `similar`, how many images to list; None for 10.
+        top: for how many categories of an image the table has columns; None for that of an existing table, else 1, or 2
+            with `report`. With `similar`, how many images to list; None for 10.
         probabilities: whether it has a column for each category.
-        overwrite: begin anew though there be a table.
+        overwrite: start over even if there is a table.
         strict: whether a file that can't be read makes the exit status 1.
         report: the page to make, `.html`.
-        report_images: of how many images of a category it has thumbnails.
+        report_images: at most how many images of a category it has.
         report_from: a table to make `report` and `sort` from, instead of predicting.
         sort: the folder to sort the images into.
         copy, hardlink: whether to make copies or hard links there, instead of symbolic links.
-        embeddings: the file that the images' features are written to, see `lib.data.embeddings`.
+        embeddings: the file for the images' features, see `lib.data.embeddings`.
         similar: an image to find similar ones to among the `embeddings`.
         list_file: a file that lists the images instead of `data`, see `lib.data.listing.of_file`.
-        shard: the part of the images that is done; None for all.
-        merge: a table to write and those of all parts, which it is made from instead of predicting.
+        shard: the part of the images to predict; None for all.
+        merge: a table to write and those of all parts, to be merged instead of predicting.
         exact: the published pipeline's pixels, see `lib.data.images.read_image`.
         max_pixels: the largest picture that is decoded.
         batch: at most how many images are in memory at once.
@@ -69,7 +69,7 @@ class Settings:
 
     @property
     def predicts(self):
-        """Whether there is anything to predict, rather than to make of what was predicted."""
+        """Whether images are to be categorised; else existing tables or features are used."""
         only_similar = self.similar and not self.data and not self.list_file and not self.output
         return not self.report_from and not self.merge and not only_similar
 
@@ -88,10 +88,8 @@ def check(settings):
     if settings.report_from:
         _refuse(settings, option("report_from"), source, "output", "embeddings", "similar")
         if not settings.report and not settings.sort:
-            raise UsageError(
-                f"give {option('report')} FILE.html, {option('sort')} DIR or both, to make from the table.",
-                "report_from",
-            )
+            wanted = f"{option('report')} FILE.html, {option('sort')} DIR or both"
+            raise UsageError(f"give {wanted}, to make from the table.", "report_from")
     if settings.similar:
         _check_similar(settings)
     missing = [name for name in (source, "output") if not getattr(settings, name)]
@@ -116,9 +114,8 @@ def _check_parts(settings):
     if settings.shard:
         for name in ("report", "sort"):
             if getattr(settings, name):
-                raise UsageError(
-                    f"can't be made for a part; use it with {option('merge')}, which makes the whole table.", name
-                )
+                whole = f"use it with {option('merge')}, which makes the whole table"
+                raise UsageError(f"can't be made for a part; {whole}.", name)
         if not settings.data and not settings.list_file:
             raise UsageError(f"it needs {option('data')} or {option('list_file')}.", "shard")
 

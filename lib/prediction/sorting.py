@@ -1,6 +1,7 @@
-"""A folder for each category, with links to the images that were put into it, or copies of them.
+"""Sorting images into a folder for each category, as links or copies.
 
-Nothing outside the folder is changed, and in it only what an earlier call made: that is written in `sorted.tsv`.
+Nothing outside these folders is changed, and in them only the links and copies of an earlier call, which `sorted.tsv`
+lists.
 """
 
 import contextlib
@@ -17,20 +18,18 @@ from lib.storage.names import escape_name, path_order, unescape_name
 INDEX = "sorted.tsv"
 _HEADER = "PLACE\tFILE\n"
 _LONGEST_NAME = 255  # bytes, on all usual file systems
-_LONGEST_ENDING = 32  # bytes; what is longer is no ending but a part of the name
-
-KINDS = ("link", "copy", "hardlink")
+_LONGEST_ENDING = 32  # bytes; a longer one is a part of the name
 
 
 class Sorted(NamedTuple):
-    """What was done.
+    """The result of sorting.
 
     Attributes:
         made: how many links or copies are new.
         unchanged: how many existed already.
         removed: how many of an earlier call were removed.
-        missing: names of the images that no longer exist, so that there is nothing to link to.
-        left: places, below the folder, that an earlier call made but that hold something else now.
+        missing: names of the images that no longer exist.
+        left: places, below the folder, of an earlier call's links or copies that were changed since.
     """
 
     made: int
@@ -44,18 +43,18 @@ def sort_images(categories, folder, kind="link", data=None):
     """Sort images into folders by their categories; running it again changes only what has changed.
 
     Args:
-        categories: a dictionary: name of an image as in tables -> its category.
-        folder: where the categories' folders go; made when it is not there.
+        categories: a dictionary: escaped name of an image -> its category.
+        folder: the parent of the categories' folders, created if missing.
         kind: `link` for relative symbolic links, `copy`, or `hardlink`.
-        data: the folder that is searched for images, in which the folders must not lie; None if that is not known.
+        data: the folder that is searched for images, which must not contain the folders; None if it is not known.
 
     Returns:
         `Sorted`.
 
     Raises:
-        UsageError: the folder holds the images themselves or lies among them, or somebody else's `sorted.tsv`; a
-            category's folder is a link to somewhere else.
-        WorkError: something can't be written, or hard links can't reach that far.
+        UsageError: the folder contains the images or lies among them, or has another program's `sorted.tsv`; a
+            category's folder is a link.
+        WorkError: something can't be written, or is on another disk than an image to be hard-linked.
     """
     folders = _folder_names(categories.values())
     sources = {name: unescape_name(name) for name in sorted(categories, key=path_order)}
@@ -68,9 +67,9 @@ def sort_images(categories, folder, kind="link", data=None):
     try:
         _make_folders(folder, folders.values(), set(own.values()))
         places = _places(sources, own, former, folder)
-        # Before anything is made: what a call that is killed has made is known to the next one.
+        # Before anything is made, so that the next call knows the links and copies of one that was killed.
         _write_index(folder, {**former, **places})
-        removed, left = _remove(folder, {place: name for place, name in former.items() if places.get(place) != name})
+        removed, left = _remove(folder, dict(former.items() - places.items()))
         made = sum(_make(sources[name], os.path.join(folder, place), kind) for place, name in places.items())
         for name in {os.path.dirname(place) for place in former} - set(own.values()):
             with contextlib.suppress(OSError):  # not empty
@@ -78,40 +77,41 @@ def sort_images(categories, folder, kind="link", data=None):
         _write_index(folder, places)
     except OSError as error:
         if error.errno == errno.EXDEV:
-            raise WorkError(
-                f"{folder} is not on the same disk as the images; use {option('copy')}.", "hardlink"
-            ) from error
+            sentence = f"{folder} is not on the same disk as the images; use {option('copy')}."
+            raise WorkError(sentence, "hardlink") from error
         raise WorkError(f"{error.filename or folder} can't be written ({error.strerror}).", "sort") from error
     return Sorted(made, len(places) - made, removed, missing, left)
 
 
 def _make_folders(folder, names, used):
-    """Make the folders that are used, of all that have a name; UsageError if one leads elsewhere."""
-    os.makedirs(folder, exist_ok=True)
+    """Make the folders that are used, of all that have a name; UsageError if one is a link or a file."""
     for name in names:
         path = os.path.join(folder, name)
-        if os.path.islink(path) or (os.path.exists(path) and not os.path.isdir(path)):
+        if os.path.islink(path) or os.path.isfile(path):
             raise UsageError(f"{path} is a link or a file, not a folder; move it, or choose another DIR.", "sort")
-    for name in used:
+    for name in ("", *used):
         os.makedirs(os.path.join(folder, name), exist_ok=True)
 
 
-def _remove(folder, places):
-    """Remove what an earlier call made, place -> name; how many that were, and the places that hold something else."""
-    removed, left = 0, []
-    for place, name in places.items():
-        path = os.path.join(folder, place)
-        if os.path.lexists(path):
-            if _is_made_from(path, unescape_name(name)):
-                os.unlink(path)
-                removed += 1
-            else:
-                left.append(place)
-    return removed, left
+def _remove(folder, former):
+    """Remove links and copies of an earlier call.
+
+    Args:
+        folder: see `sort_images`.
+        former: place -> name.
+
+    Returns:
+        How many were removed, and the places of those that were changed since.
+    """
+    present = {place: name for place, name in former.items() if os.path.lexists(os.path.join(folder, place))}
+    left = [p for p, name in present.items() if not _is_made_from(os.path.join(folder, p), unescape_name(name))]
+    for place in present.keys() - left:
+        os.unlink(os.path.join(folder, place))
+    return len(present) - len(left), left
 
 
 def _folder_names(categories):
-    """For each category the name of its folder: the category's, but for what no folder can be called."""
+    """Category -> the name of its folder: its own, without characters that a folder's name can't have."""
     found = {}
     for category in sorted(set(categories)):
         name = escape_name(category).replace("/", "_").replace("\\", "_")
@@ -121,14 +121,11 @@ def _folder_names(categories):
 
 
 def check_apart(sources, folder, data):
-    """Check that images and the folder they are sorted into are apart.
+    """Raise UsageError if an image lies in the folder for sorted images, or this among the images.
 
     Args:
         sources: paths of images.
         folder, data: see `sort_images`.
-
-    Raises:
-        UsageError: an image lies in the folder, or the folder where images are searched for.
     """
     here = os.path.realpath(folder)
     parents = {os.path.dirname(source) or "." for source in sources}
@@ -137,9 +134,8 @@ def check_apart(sources, folder, data):
             raise UsageError(f"{folder} contains images to be sorted, in {parent}; choose another DIR.", "sort")
     for parent in [*parents, *([data] if data else [])]:
         if _is_within(here, os.path.realpath(parent)):
-            raise UsageError(
-                f"{folder} is inside {parent}, so its links would be taken for images; choose another DIR.", "sort"
-            )
+            reason = "so its links would be taken for images; choose another DIR"
+            raise UsageError(f"{folder} is inside {parent}, {reason}.", "sort")
 
 
 def _is_within(path, parent):
@@ -147,29 +143,22 @@ def _is_within(path, parent):
 
 
 def _read_index(folder):
-    """What an earlier call made: place -> name."""
+    """The links and copies of an earlier call: place -> name."""
     path = os.path.join(folder, INDEX)
-    found = {}
-    if os.path.lexists(path):
-        try:
-            check_regular(path)
-            with open(path, encoding="utf-8", newline="\n") as file:
-                if os.path.islink(path) or file.readline() != _HEADER:
-                    raise ValueError
-                for line in file:
-                    place, name = line.rstrip("\n").split("\t")
-                    place = unescape_name(place)
-                    parts = place.split("/")
-                    wrong = len(parts) != 2 or not set(parts).isdisjoint(("", ".", ".."))
-                    if wrong or "\0" in place + unescape_name(name):
-                        raise ValueError
-                    if not os.path.islink(os.path.join(folder, parts[0])):
-                        found[place] = name
-        except (OSError, ValueError):
-            raise UsageError(
-                f"{path} was not written by {option('sort')}; move it, or choose another DIR.", "sort"
-            ) from None
-    return found
+    if not os.path.lexists(path):
+        return {}
+    try:
+        with open(path, encoding="utf-8", newline="\n") as file:
+            if os.path.islink(path) or file.readline() != _HEADER:
+                raise ValueError
+            rows = [line.rstrip("\n").split("\t") for line in file]
+        found = {unescape_name(place): name for place, name in rows}
+        if any(place.count("/") != 1 or place.startswith("../") for place in found):
+            raise ValueError
+    except (OSError, ValueError):
+        sentence = f"{path} was not written by {option('sort')}; move it, or choose another DIR."
+        raise UsageError(sentence, "sort") from None
+    return {place: found[place] for place in found if not os.path.islink(os.path.join(folder, os.path.dirname(place)))}
 
 
 def _write_index(folder, places):
@@ -180,21 +169,18 @@ def _write_index(folder, places):
 
 
 def _places(sources, folders, former, folder):
-    """Where each image goes: place -> name. One keeps its place; what is somebody else's is not taken."""
+    """Choose a place for each image: place -> name. Former places are kept, other programs' files avoided."""
     at = {name: place for place, name in former.items()}
-    places, taken = {}, {}
+    places = {}
     for name, source in sources.items():
         place = at.get(name)
         if place and os.path.dirname(place) == folders[name]:
             path = os.path.join(folder, place)
             if not os.path.lexists(path) or _is_made_from(path, source):
                 places[place] = name
-    for sub in set(folders.values()):
-        with os.scandir(os.path.join(folder, sub)) as entries:
-            taken[sub] = {_key(entry.name) for entry in entries if f"{sub}/{entry.name}" not in former}
-        taken[sub].update(
-            _key(os.path.basename(place)) for place in [*places, *former] if os.path.dirname(place) == sub
-        )
+    taken = {sub: set(map(_key, os.listdir(os.path.join(folder, sub)))) for sub in set(folders.values())}
+    for place in [*places, *former]:
+        taken.get(os.path.dirname(place), set()).add(_key(os.path.basename(place)))
     placed = set(places.values())
     for name, source in sources.items():
         if name not in placed:
@@ -219,40 +205,33 @@ def _free(name, taken):
 
 
 def _key(name):
-    """What names are compared by: some file systems take large and small letters for the same."""
+    """What names are compared by: some file systems ignore case, or normalise accents."""
     return unicodedata.normalize("NFC", name).casefold()
 
 
 def _target(source, path):
-    """What a link at `path` says that leads to `source`: relative, between the folders that there really are."""
+    """The relative target of a link at `path` to `source`, between the real folders of both."""
     parent = os.path.realpath(os.path.dirname(source) or ".")
     return os.path.relpath(os.path.join(parent, os.path.basename(source)), os.path.realpath(os.path.dirname(path)))
 
 
 def _is_made_from(path, source):
-    """Whether `path` is what some kind of sorting makes of `source`, so that it may go."""
+    """Whether `path` is a link to `source` or an unchanged copy, of any kind, so that it may be removed."""
     if os.path.islink(path):
         return os.readlink(path) == _target(source, path)
-    try:
-        own, original = os.lstat(path), os.stat(source)
-    except OSError:
-        return False  # who knows whether it is the last copy
-    alike = (own.st_size, own.st_mtime_ns) == (original.st_size, original.st_mtime_ns)
-    return os.path.samestat(own, original) or (alike and os.path.isfile(path))
-
-
-def _is_kind(path, source, kind):
-    """Whether what was made at `path` is of that kind already."""
-    if not os.path.lexists(path):
-        return False
-    linked = os.path.islink(path)
-    return kind == "link" if linked else kind == ("hardlink" if os.path.samefile(path, source) else "copy")
+    if not os.path.exists(source):
+        return False  # it may be the last copy
+    own, original = os.stat(path), os.stat(source)
+    same = (own.st_size, own.st_mtime_ns) == (original.st_size, original.st_mtime_ns)
+    return os.path.samestat(own, original) or (same and os.path.isfile(path))
 
 
 def _make(source, path, kind):
-    """Make a link or copy where there is none of that kind; whether it was necessary."""
-    if _is_kind(path, source, kind):
-        return False
+    """Make a link or copy unless there is one of that kind; returns whether there was not."""
+    if os.path.lexists(path):
+        present = "link" if os.path.islink(path) else "hardlink" if os.path.samefile(path, source) else "copy"
+        if present == kind:
+            return False
     temporary = os.path.join(os.path.dirname(path), f".{os.getpid()}.tmp")
     with contextlib.suppress(FileNotFoundError):
         os.unlink(temporary)

@@ -121,7 +121,7 @@ def read_lines(path):
             header = b"" if kind == "jsonl" else file.readline()
             columns = None if kind == "jsonl" else _parse_line(kind, header)
             yield header
-            for number, line in enumerate(file, start=1 if kind == "jsonl" else 2):
+            for number, line in enumerate(file, start=1 if kind == "jsonl" else 2):  # noqa: B007 - for the message
                 values = _parse_line(kind, line)
                 columns = columns or list(values)
                 if len(values) != len(columns) or (kind == "jsonl" and list(values) != columns):
