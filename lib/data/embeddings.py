@@ -1,12 +1,11 @@
-"""Features of images in a `.npz` file, continued where it was stopped, and searched by similarity.
+"""Features of images in a `.npz` file that can be continued and searched by similarity.
 
-The file holds `embeddings`, float32 `(images, width)`; `paths`, their names as in the tables of predictions; and
-`settings`, what they depend on, as JSON. `numpy.load` opens it.
+The file holds `embeddings`, float32 `(images, width)`; `paths`, their escaped names; and `settings`, what they depend
+on, as JSON. `numpy.load` opens it.
 """
 
 import json
 import os
-import struct
 import zipfile
 from typing import NamedTuple
 
@@ -17,23 +16,22 @@ from lib.errors import UsageError, concerning
 from lib.storage.files import whole_file
 from lib.storage.journal import Journal, compare_settings, look_up
 from lib.storage.names import escape_name, path_order
-from lib.storage.untrusted import check_text, parse_json
+from lib.storage.untrusted import check_text, check_zip_member, parse_json
 
-_LOCAL_HEADER = 30  # bytes of a ZIP member's own header, before its name
 _CHUNK = 4096  # rows
 
-# A member that is greater, and so many times greater than the whole file, is not read. Names, which begin alike and
-# take four bytes a character, shrink much.
-_LARGEST_SHRINKING = 200
+# How many times larger than the whole file a member may be, and bytes that any may have. Names shrink much, since they
+# begin alike and take four bytes a character.
+_SHRINKING = 200
 _SMALL_BYTES = 64 << 20
 
 
 class Stored(NamedTuple):
-    """What a file of features holds.
+    """The content of a file of features.
 
     Attributes:
         paths: text `(images,)`.
-        embeddings: float32 `(images, width)`, read from the file as it is needed.
+        embeddings: float32 `(images, width)`, mapped from the file.
         settings: a dictionary.
     """
 
@@ -52,12 +50,12 @@ class Stored(NamedTuple):
 
 
 def open_features(path, settings, overwrite=False):
-    """The `Journal` of images' features: path -> float32 bytes. It continues the file if that is finished.
+    """Open the `Journal` of images' features: path -> float32 bytes. It continues the file if that is finished.
 
     Args:
         path: the `.npz` file to write.
         settings: what the features depend on, a dictionary that JSON can hold.
-        overwrite: begin anew, whatever there is. Until `write_features`, a former file stays as it was.
+        overwrite: start over. Until `write_features`, a former file stays as it was.
 
     Raises:
         UsageError: there are features of other settings, or something else; another process is writing.
@@ -75,12 +73,12 @@ def open_features(path, settings, overwrite=False):
 
 
 def write_features(path, settings, features, paths):
-    """Let a file appear with features, and remove their journal.
+    """Write a file of features, and remove their journal.
 
     Args:
         path, settings: see `open_features`.
-        features: what that opened. A finished file that has the right features stays as it is.
-        paths: of which images to write features, those that have any: ascending bytes.
+        features: the journal. A finished file that has the right features stays as it is.
+        paths: of the images to write features of, ascending bytes; those without features are left out.
     """
     wanted = Paths(path for path, known in look_up(paths, features.keys()) if known)
     if features.former is not None and len(wanted) == len(features.former.paths):
@@ -96,17 +94,11 @@ def write_features(path, settings, features, paths):
 
 def _write_features(archive, source, paths):
     first = next(source.entries(), None)
-    width = 0 if first is None else len(first[2]) // 4
-
-    def contents():
-        waiting = iter(paths)
-        at = next(waiting, None)
-        for path, _, content in source.entries():
-            if path == at:
-                yield content
-                at = next(waiting, None)
-
-    _write_member(archive, "embeddings", "<f4", (len(paths), width), contents())
+    width = len(first[2]) // 4 if first else 0
+    # Every one of the paths is among the keys, and both ascend.
+    wanted = zip(look_up(source.keys(), paths), source.entries())
+    contents = (content for (_, known), (_, _, content) in wanted if known)
+    _write_member(archive, "embeddings", "<f4", (len(paths), width), contents)
 
 
 def _write_names(archive, paths):
@@ -119,7 +111,7 @@ def _write_names(archive, paths):
 
 
 def _write_member(archive, name, kind, shape, chunks, compression=zipfile.ZIP_STORED):
-    """Write an array into a `.npz` file chunk by chunk of its bytes, the same file whenever it is done."""
+    """Write an array, in chunks of its bytes, into a `.npz` file; equal arrays make equal files."""
     info = zipfile.ZipInfo(f"{name}.npy")  # whose date is fixed
     info.compress_type = compression
     with archive.open(info, "w", force_zip64=True) as member:
@@ -140,13 +132,14 @@ def load(path):
     """
     try:
         with np.load(path, allow_pickle=False) as file:
-            _check_sizes(file.zip, os.path.getsize(path))
+            for member in file.zip.infolist():
+                check_zip_member(member, os.path.getsize(path), _SHRINKING, _SMALL_BYTES)
+            embeddings = _map(path, file.zip, "embeddings.npy")
             paths, settings = file["paths"], check_text(parse_json(str(file["settings"])))
-        embeddings = _mapped(path, "embeddings.npy")
         sound = isinstance(settings, dict) and embeddings.ndim == 2 and paths.shape == embeddings.shape[:1]
         if not sound or embeddings.dtype != "<f4" or paths.dtype.kind != "U":
             raise ValueError
-        "".join(paths.tolist()).encode()  # else they are no text
+        "".join(paths.tolist()).encode()  # raises for lone surrogates
     except OSError as error:
         raise UsageError(f"{path} can't be read ({error.strerror or error}).", "embeddings") from error
     except Exception:  # whatever numpy, zipfile and zlib raise on something else, also MemoryError
@@ -154,32 +147,16 @@ def load(path):
     return Stored(paths, embeddings, settings)
 
 
-def _check_sizes(archive, size):
-    """Raise ValueError if a member of a zip of that size in bytes is made to fill the memory."""
-    for member in archive.infolist():
-        # What is packed in another way can be larger than it says.
-        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise ValueError(f"{member.filename} is packed in another way than stored or deflated")
-        if member.file_size > max(_LARGEST_SHRINKING * size, _SMALL_BYTES):
-            raise ValueError(f"{member.filename} would take {member.file_size:,} bytes")
-
-
-def _mapped(path, name):
-    """An array of a `.npz` file that is not compressed, read as it is needed."""
-    with zipfile.ZipFile(path) as archive:
-        info = archive.getinfo(name)
-        with archive.open(info) as member:
-            np.lib.format.read_magic(member)
-            shape, _, kind = np.lib.format.read_array_header_1_0(member)
-            header = member.tell()
-    if info.compress_type != zipfile.ZIP_STORED:
+def _map(path, archive, name):
+    """Map an uncompressed array of a `.npz` file into memory."""
+    if archive.getinfo(name).compress_type != zipfile.ZIP_STORED:
         raise ValueError(f"{name} is compressed")
-    with open(path, "rb") as file:
-        file.seek(info.header_offset + _LOCAL_HEADER - 4)
-        lengths = struct.unpack("<HH", file.read(4))
-    if 0 in shape:
-        return np.zeros(shape, kind)
-    return np.memmap(path, kind, "r", info.header_offset + _LOCAL_HEADER + sum(lengths) + header, shape)
+    with archive.open(name) as member:
+        start = archive.fp.tell()  # of the member's content, whose header was just read
+        np.lib.format.read_magic(member)
+        shape, _, kind = np.lib.format.read_array_header_1_0(member)
+        start += member.tell()
+    return np.zeros(shape, kind) if 0 in shape else np.memmap(path, kind, "r", start, shape)
 
 
 def nearest(stored, query, count, without=None):
@@ -188,7 +165,7 @@ def nearest(stored, query, count, without=None):
     Args:
         stored: `Stored`.
         query: float `(width,)`: the features to compare with.
-        count: how many.
+        count: how many images.
         without: a path to leave out.
 
     Returns:

@@ -18,8 +18,8 @@ log = logging.getLogger(__name__)
 
 
 class Predicted(NamedTuple):
-    """A row of a table: the image's escaped name, its category and probability, and the runner-up's; None or empty where
-    the table has no such column."""
+    """A row of a table: the image's escaped name, its category and probability, and the runner-up's; None or empty
+    where the table has no such column."""
 
     name: str
     category: str

@@ -12,7 +12,7 @@ import unicodedata
 from typing import NamedTuple
 
 from lib.errors import UsageError, WorkError, option
-from lib.storage.files import check_regular, whole_file
+from lib.storage.files import whole_file
 from lib.storage.names import escape_name, path_order, unescape_name
 
 INDEX = "sorted.tsv"
