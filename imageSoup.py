@@ -85,9 +85,9 @@ def work(settings):
     """Do what the settings say."""
     from lib.soup.soup import make_soup
 
-    soup = make_soup(settings)
-    if soup is not None:
-        print("\n".join(soup.lines))
+    lines = make_soup(settings)
+    if lines is not None:
+        print("\n".join(lines))
 
 
 if __name__ == "__main__":

@@ -12,14 +12,7 @@ import sys
 
 from lib.cli.options import add_device_options, add_labels_option, add_report_options, add_shard_option
 from lib.cli.program import parser, run
-from lib.cli.types import (
-    existing_directory,
-    existing_file,
-    output_directory,
-    output_ending,
-    output_file,
-    whole_number,
-)
+from lib.cli.types import existing_directory, existing_file, output_directory, output_ending, output_file, whole_number
 from lib.prediction.settings import Settings, check
 
 log = logging.getLogger("lib.prediction")

@@ -3,10 +3,8 @@
 Paths are bytes here, as the file system has them, and ascend byte by byte.
 """
 
-import bisect
 import codecs
 import collections
-import collections.abc
 import hashlib
 import heapq
 import itertools
@@ -28,11 +26,11 @@ _BLOCK = 1 << 20  # bytes of a list that are read at once
 _IN_A_BLOCK = 1000  # paths
 
 
-class Paths(collections.abc.Sequence):
-    """A sequence of paths in hardly more memory than their bytes; a list takes twice as much."""
+class Paths:
+    """Paths that can be iterated over, in hardly more memory than their bytes; a list takes twice as much."""
 
     def __init__(self, paths=()):
-        self._blocks, self._length, self._opened = [], 0, (None, ())
+        self._blocks, self._length = [], 0
         rest = iter(paths)
         for block in iter(lambda: list(itertools.islice(rest, _IN_A_BLOCK)), []):
             self._blocks.append(b"\0".join(block))
@@ -41,13 +39,9 @@ class Paths(collections.abc.Sequence):
     def __len__(self):
         return self._length
 
-    def __getitem__(self, index):
-        if isinstance(index, slice):
-            return Paths(itertools.islice(self, index.start, index.stop))
-        number, place = divmod(range(self._length)[index], _IN_A_BLOCK)
-        if self._opened[0] != number:
-            self._opened = number, self._blocks[number].split(b"\0")
-        return self._opened[1][place]
+    def __getitem__(self, part):
+        """The paths of a slice without a step."""
+        return Paths(itertools.islice(self, part.start, part.stop))
 
     def __iter__(self):
         for block in self._blocks:
@@ -166,25 +160,20 @@ def of_folder(paths, problems, shard=None):
         problems: what can't be used: path -> reason, for images or other paths.
         shard: a `Shard`; None for all.
     """
-    shard = shard or WHOLE
-    others = sorted(path for path in problems if not _is_in(path, paths))
-    digest = hashlib.sha256()
-    for path in heapq.merge(paths, others):
-        digest.update(os.fsencode(path) + b"\0")
+    others, mine, digest = problems.keys() - paths, set(), hashlib.sha256()
     total = len(paths) + len(others)
-    range_ = shard.range(total)
-    # The places of the others among all paths tell how many of them are in the parts before, and which in this one.
-    places = [bisect.bisect_left(paths, path) + number for number, path in enumerate(others)]
-    first, last = (end - sum(place < end for place in places) for end in (range_.start, range_.stop))
-    part = paths if len(range_) == total and not others else paths[first:last]
-    mine = {path for path, place in zip(others, places) if place in range_}
-    errors = {path: reason for path, reason in problems.items() if path in mine or _is_in(path, part)}
+    places = (shard or WHOLE).range(total)
+    first, last = places.start, places.stop  # among the paths alone, without the others before
+    for place, path in enumerate(heapq.merge(paths, sorted(others))):
+        digest.update(os.fsencode(path) + b"\0")
+        if path in others:
+            first -= place < places.start
+            last -= place < places.stop
+            if place in places:
+                mine.add(path)
+    part = paths if last - first == len(paths) else paths[first:last]
+    errors = {path: problems[path] for path in sorted(mine | (problems.keys() & part))}
     return Listing(part, errors, first, {"entries": total, "SHA-256": digest.hexdigest()})
-
-
-def _is_in(path, paths):
-    place = bisect.bisect_left(paths, path)
-    return place < len(paths) and paths[place] == path
 
 
 def of_file(path, shard=None):

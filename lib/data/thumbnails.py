@@ -6,7 +6,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from lib.data.images import MAX_PIXELS, ImageError, read_thumbnail
+from lib.data.images import ImageError
 from lib.system.parallel import in_order, reading_threads
 from lib.system.progress import progress
 
@@ -14,26 +14,26 @@ from lib.system.progress import progress
 PAGE_BYTES = 7_500_000
 
 _LARGEST = 9_000  # bytes of a picture, where there are few
-_SIDES = ((6_000, 224), (3_000, 160), (0, 128))  # from so many bytes for a picture on: its longer side
+_SIDES = ((6_000, 224), (3_000, 160), (0, 128))  # the fewest bytes for a picture, and its longer side
 _QUALITIES = (82, 72, 60, 48, 36, 24, 12, 0)
 
 
 def allowance(count):
-    """How many bytes each of so many pictures may have."""
+    """The bytes that each of `count` pictures may have."""
     return min(_LARGEST, PAGE_BYTES // max(1, count))
 
 
 def side_of(allowed):
-    """The longer side in pixels of pictures of so many bytes."""
+    """The longer side in pixels of pictures of `allowed` bytes."""
     return next(side for least, side in _SIDES if allowed >= least)
 
 
 def encode(pixels, allowed):
-    """A picture as a WebP of so many bytes, as good as it can be; one that can't be made that small is made smaller.
+    """Encode a picture as a WebP, of the best quality within a number of bytes, in smaller size if necessary.
 
     Args:
         pixels: uint8 `(height, width, 3)`, or 1 for grey.
-        allowed: bytes.
+        allowed: the number of bytes.
     """
     picture = Image.fromarray(pixels if pixels.shape[2] == 3 else np.repeat(pixels, 3, axis=2))
     picture.thumbnail([side_of(allowed)] * 2, Image.LANCZOS)
@@ -48,17 +48,12 @@ def encode(pixels, allowed):
         picture = picture.resize([max(1, side // 2) for side in picture.size], Image.BOX)
 
 
-def read_thumbnails(paths, max_pixels=MAX_PIXELS, processors=None):
-    """Read image files as small pictures; see `make_thumbnails`."""
-    return make_thumbnails(paths, lambda path, side: read_thumbnail(path, side, max_pixels), processors)
-
-
 def make_thumbnails(items, read, processors=None):
     """Make small pictures on several threads, with progress on stderr.
 
     Args:
-        items: what to make them of.
-        read: called with an item and how long the longer side needs to be; returns uint8 `(height, width, 3)`, or 1 for
+        items: the pictures, such as paths.
+        read: called with an item and the least length of the longer side; returns uint8 `(height, width, 3)`, or 1 for
             grey, or raises `ImageError`.
         processors: how many cores to use; None for all.
 

@@ -1,4 +1,4 @@
-"""Measuring a model on labelled records it was not trained on."""
+"""Measuring a model on labelled records that it was not trained on."""
 
 from typing import Any, NamedTuple, Optional, Tuple
 
@@ -15,13 +15,13 @@ SMOOTHING = 0.1  # of the labels, in the test loss
 
 
 class Answers(NamedTuple):
-    """What a model answered.
+    """A model's answers to images.
 
     Attributes:
         images: the `Images`.
         labels: int64 `(images,)`: the true categories.
         logits: float32 `(images, categories)`.
-        penalty: the sum of the penalties that the model's layers carry.
+        penalty: the sum of the regularization penalties of the model's layers.
     """
 
     images: Any
@@ -41,19 +41,19 @@ class Answers(NamedTuple):
 
 
 class Evaluation(NamedTuple):
-    """What was measured.
+    """The measurements of a model.
 
     Attributes:
         labels: the categories' names.
         answers: the model's `Answers`.
-        weights: float64 `(images,)`: what each image counts.
+        weights: float64 `(images,)`: the weight of each image.
         metrics: `loss accuracy auc f1` to floats.
         accuracy, f1: their 95 % intervals.
         top3: the share of images whose category is among the three most probable.
         calibration: of `lib.measures.uncertainty.calibration`.
         matrix: `(categories, categories)`: rows are the true categories; weighted if weights were given.
-        rows: for each category that the records contain: label, precision, recall, F1, support, average precision.
-        absent: the labels of those that they don't contain.
+        rows: for each category in the records: label, precision, recall, F1, support, average precision.
+        absent: the labels of the other categories.
         comparison: with another model; None without one.
     """
 
@@ -72,7 +72,7 @@ class Evaluation(NamedTuple):
 
 
 def evaluate(settings):
-    """Have a model answer all images of records, and measure how well.
+    """Apply a model to all images of records, and measure its answers.
 
     Args:
         settings: `Settings`.
@@ -91,74 +91,61 @@ def evaluate(settings):
         weights = per_class(weights, settings.categories, "class_weights")
     with concerning("labels"):
         labels = labels_of_outputs(settings.categories, settings.model, settings.labels)
-    answers, *others = answer_records(settings)
+    answers, *other = answer_records(settings)
     evaluation = measure(answers, labels, weights)
-    for other in others:
-        chosen = answers.chosen, other.chosen
-        evaluation = evaluation._replace(comparison=compare(answers.labels, *chosen, len(labels), weights))
+    if other:
+        comparison = compare(answers.labels, answers.chosen, other[0].chosen, len(labels), weights)
+        evaluation = evaluation._replace(comparison=comparison)
     return evaluation
 
 
 def answer_records(settings):
-    """Have models answer all images of records, each image decoded once.
+    """Apply the model and the one to compare with, if any, to all images of records, each image decoded once.
 
     Returns:
-        The `Answers` of the model, and of the one that it is compared with.
+        A list of their `Answers`.
     """
     # One core for each operation: several batches are answered side by side instead.
     device = select_device(settings.cpu, settings.gpu, settings.processors or cores(), threads_per_operation=1)
 
-    from lib.data.records import check_bands
+    from lib.data.records import check_bands, load_images, open_records, read_number_map, tell_left_out
     from lib.models.keras_files import load_model
     from lib.training.validation import check_size, side_by_side
 
-    loaded = {}
+    models = {}
     for setting in ("model", "compare") if settings.compare else ("model",):
         path = getattr(settings, setting)
         with concerning(setting):
-            loaded[setting] = load_model(path, settings.categories)
-            check_bands(loaded[setting], path)
-    bands = {model.input_shape[-1] for model in loaded.values()}
-    if len(bands) > 1:
-        raise UsageError(
-            f"{settings.compare} takes images with another number of bands than {settings.model}.", "compare"
-        )
-    images = _load_images(settings, bands.pop())
-    for setting, model in loaded.items():
-        with concerning(setting):
-            check_size(model, images, getattr(settings, setting), "test")
-    step, threads = side_by_side(device, settings.batch, settings.processors)
-    return [_answer(model, images, step, threads, settings, setting) for setting, model in loaded.items()]
-
-
-def _load_images(settings, bands):
-    """The records' `Images`, with their categories mapped."""
-    from lib.data.records import load_images, open_records, read_number_map, tell_left_out
-
+            models[setting] = load_model(path, settings.categories)
+            check_bands(models[setting], path)
+    bands = models["model"].input_shape[-1]
+    if any(model.input_shape[-1] != bands for model in models.values()):
+        reason = f"takes images with another number of bands than {settings.model}"
+        raise UsageError(f"{settings.compare} {reason}.", "compare")
     mapping = None if settings.number_map is None else read_number_map(settings.number_map)
     records = open_records(settings.test, "test", settings.categories, mapping, settings.skip_bad)
     images = load_images(records, bands, None, settings.processors, settings.skip_bad)
     tell_left_out((images,))
-    return images
+    for setting, model in models.items():
+        with concerning(setting):
+            check_size(model, images, getattr(settings, setting), "test")
+    work = side_by_side(device, settings.batch, settings.processors)
+    return [_answer(model, images, getattr(settings, setting), setting, *work) for setting, model in models.items()]
 
 
-def _answer(model, images, step, threads, settings, setting):
-    """The `Answers` of the model that a setting names."""
+def _answer(model, images, path, setting, step, threads):
+    """The `Answers` of the model in a file that a setting names."""
     from lib.measures.losses import penalties
     from lib.models.inference import compile_logits
     from lib.training.validation import answer
 
-    path = getattr(settings, setting)
     with concerning(setting):
         compute = compile_logits(model, (step, *images.shape), named=path)
     logits = np.concatenate(list(answer(images, compute, step, threads)))
     wrong = np.flatnonzero(~np.isfinite(logits).all(axis=1))
     if len(wrong):
-        raise WorkError(
-            f"{path} answers {len(wrong):,} of {len(images):,} images with NaN or infinite logits, such as "
-            f"{images.records.name(wrong[0])}.",
-            setting,
-        )
+        example = f"NaN or infinite logits, such as {images.records.name(wrong[0])}"
+        raise WorkError(f"{path} answers {len(wrong):,} of {len(images):,} images with {example}.", setting)
     return Answers(images, images.records.category.astype("int64"), logits, float(penalties(model)))
 
 
@@ -168,7 +155,7 @@ def measure(answers, labels, weights=None):
     Args:
         answers: `Answers`.
         labels: the categories' names.
-        weights: `(categories,)`: what an image of each category counts; None for 1.
+        weights: `(categories,)`: the weight of an image of each category; None for 1.
 
     Returns:
         An `Evaluation`.
@@ -180,14 +167,13 @@ def measure(answers, labels, weights=None):
     from lib.measures.losses import build_loss
 
     true, chosen, categories = answers.labels, answers.chosen, len(labels)
-    counting = np.ones(categories, "float32") if weights is None else np.asarray(weights, "float32")
-    counting = counting[true]
-    if not counting.any():
+    of_each = np.asarray(np.ones(categories) if weights is None else weights, "float32")[true]
+    if not of_each.any():
         raise UsageError("at least one category in the records needs a number above 0.", "class_weights")
     one_hot = np.eye(categories, dtype="float32")[true]
     losses = np.asarray(build_loss("ce", label_smoothing=SMOOTHING)(one_hot, answers.logits))
-    counts = metrics.count(one_hot, answers.logits, losses + answers.penalty, counting)
-    of_each = counting.astype("float64")
+    counts = metrics.count(one_hot, answers.logits, losses + answers.penalty, of_each)
+    of_each = of_each.astype("float64")
     top3 = (np.argsort(-answers.logits, axis=1, kind="stable")[:, :3] == true[:, None]).any(axis=1)
     accuracy, f1 = intervals(true, chosen, categories, weights)
     support = np.bincount(true, minlength=categories)
@@ -207,19 +193,17 @@ def measure(answers, labels, weights=None):
 
 
 def _rows(answers, labels, weights, support):
-    """A row for each category that the records contain; see `Evaluation`."""
+    """The rows of an `Evaluation`."""
     from sklearn.metrics import average_precision_score, precision_recall_fscore_support
 
-    true, probabilities = answers.labels, answers.probabilities
-    indices = np.flatnonzero(support)
-    figures = precision_recall_fscore_support(
-        true, answers.chosen, labels=indices, sample_weight=weights, average=None, zero_division=0
-    )
+    true, probabilities, indices = answers.labels, answers.probabilities, np.flatnonzero(support)
+    options = {"labels": indices, "sample_weight": weights, "average": None, "zero_division": 0}
     rows = []
-    for index, precision, recall, f1 in zip(indices, *figures[:3]):
-        of_index = true == index
-        average = 0.0  # of a category that counts nothing
-        if weights[of_index].any():
-            average = average_precision_score(of_index, probabilities[:, index], sample_weight=weights)
+    for index, precision, recall, f1, _ in zip(
+        indices, *precision_recall_fscore_support(true, answers.chosen, **options)
+    ):
+        average = 0.0  # of a category with the weight 0
+        if weights[true == index].any():
+            average = average_precision_score(true == index, probabilities[:, index], sample_weight=weights)
         rows.append((labels[index], float(precision), float(recall), float(f1), int(support[index]), float(average)))
     return rows

@@ -1,4 +1,4 @@
-"""What is written of an evaluation: lines, tables, JSON, arrays and figures."""
+"""Writing an evaluation: lines, tables, JSON, arrays and figures."""
 
 import logging
 import os
@@ -18,7 +18,7 @@ _OF_A_ROW = 10
 
 
 def four_lines(evaluation):
-    """What the published pipeline prints."""
+    """The lines that the published pipeline prints."""
     metrics = evaluation.metrics
     return [
         f"Test loss: {metrics['loss']:.4f}",
@@ -29,7 +29,7 @@ def four_lines(evaluation):
 
 
 def write_files(settings, evaluation):
-    """Write all files that the settings name, and log what else was measured."""
+    """Write all files that the settings name, and log the other measurements."""
     answers = evaluation.answers
     if settings.answers:
         _write_arrays(settings.answers, answers, answers.chosen, matrix=evaluation.matrix)
@@ -45,7 +45,7 @@ def write_files(settings, evaluation):
         log.info(line)
     if settings.json:
         with whole_file(settings.json) as file:
-            file.write(json_text(_all_metrics(settings, evaluation)) + "\n")
+            file.write(json_text(_content(settings, evaluation)) + "\n")
     if settings.figures:
         draw(settings.figures, evaluation)
     if settings.report:
@@ -65,11 +65,9 @@ def _table(evaluation):
 
 
 def _sentences(settings, evaluation):
-    """What was measured beyond the four lines, for people."""
-    accuracy, f1, comparison = evaluation.accuracy, evaluation.f1, evaluation.comparison
-    yield (
-        f"95 % intervals: accuracy {accuracy.low:.2%} to {accuracy.high:.2%}, macro F1 {f1.low:.2%} to {f1.high:.2%}"
-    )
+    """Yield the measurements beyond the four lines, as sentences."""
+    (low, high), f1, comparison = evaluation.accuracy, evaluation.f1, evaluation.comparison
+    yield f"95 % intervals: accuracy {low:.2%} to {high:.2%}, macro F1 {f1.low:.2%} to {f1.high:.2%}"
     yield f"top-3 accuracy {evaluation.top3:.2%}, expected calibration error {evaluation.calibration[0]:.4f}"
     if evaluation.absent:
         yield f"Not in the records, and 0 in the macro F1: {', '.join(evaluation.absent)}."
@@ -83,26 +81,22 @@ def _sentences(settings, evaluation):
         )
 
 
-def _all_metrics(settings, evaluation):
-    """All metrics, for JSON."""
-    error, shares, confidences, accuracies = evaluation.calibration
-    images = evaluation.answers.images
+def _content(settings, evaluation):
+    """All measurements, for JSON."""
+    error, *calibration = evaluation.calibration
+    steps = [dict(zip(("share", "certainty", "right"), map(float, step))) for step in zip(*calibration) if step[0]]
     content = {
         "model": settings.model,
         "records": list(settings.test),
         "images": len(evaluation.answers.labels),
-        "left_out": list(images.records.skipped),
+        "left_out": list(evaluation.answers.images.records.skipped),
         **({"compared_with": settings.compare} if settings.compare else {}),
         **evaluation.metrics,
         "accuracy_interval": evaluation.accuracy,
         "f1_interval": evaluation.f1,
         "top3_accuracy": evaluation.top3,
         "calibration_error": error,
-        "calibration": [
-            {"share": share, "certainty": confidence, "right": accuracy}
-            for share, confidence, accuracy in zip(shares.tolist(), confidences.tolist(), accuracies.tolist())
-            if share
-        ],
+        "calibration": steps,
         "categories": [dict(zip(_COLUMNS, row)) for row in evaluation.rows],
         "absent": evaluation.absent,
         "matrix": evaluation.matrix.tolist(),
@@ -125,7 +119,7 @@ def draw(folder, evaluation):
 
 
 def _curves(evaluation):
-    """The precision-recall curves of each category and of all together, as `draw_precision_recall` takes them."""
+    """The arguments of `draw_precision_recall`: the curve of each category, and that of all together."""
     from scipy.special import expit
     from sklearn.metrics import precision_recall_curve
 
@@ -137,10 +131,8 @@ def _curves(evaluation):
             precision, recall, _ = precision_recall_curve(true == index, probabilities[:, index], sample_weight=weights)
             curves.append((row[0], recall, precision, row[5]))
     one_hot = np.eye(len(labels), dtype=bool)[true]
-    sigmoids = expit(evaluation.answers.logits.astype("float64"))
-    precision, recall, _ = precision_recall_curve(
-        one_hot.ravel(), sigmoids.ravel(), sample_weight=np.repeat(weights, len(labels))
-    )
+    sigmoids, repeated = expit(evaluation.answers.logits.astype("float64")), np.repeat(weights, len(labels))
+    precision, recall, _ = precision_recall_curve(one_hot.ravel(), sigmoids.ravel(), sample_weight=repeated)
     return curves, (recall, precision, evaluation.metrics["auc"])
 
 

@@ -1,6 +1,7 @@
 """A page of a model's answers to labelled records."""
 
 import glob
+import itertools
 import os
 
 import numpy as np
@@ -27,16 +28,15 @@ def write_report(settings, evaluation):
     answers, labels = evaluation.answers, evaluation.labels
     true, chosen, records = answers.labels, answers.chosen, answers.images.records
     confidence, most = answers.probabilities.max(axis=1), settings.report_images
-    shown = [
-        most_telling(np.flatnonzero(true == place), true, chosen, confidence, most) for place in range(len(labels))
-    ]
+    members = [np.flatnonzero(true == place) for place in range(len(labels))]
+    shown = [most_telling(indices, true, chosen, confidence, most) for indices in members]
     wrong = np.flatnonzero(true != chosen)
     mistakes = wrong[np.argsort(-confidence[wrong], kind="stable")][:_MISTAKES].tolist()
     names, are_files = _names_of_records(records)
-    cards = _cards([*(index for members in shown for index in members), *mistakes], settings, evaluation, names)
+    cards = _cards([*itertools.chain(*shown), *mistakes], settings, evaluation, names)
     groups = [
-        Group(label, int((true == place).sum()), [next(cards) for _ in shown[place]])
-        for place, label in enumerate(labels)
+        Group(label, len(indices), list(itertools.islice(cards, len(some))))
+        for label, indices, some in zip(labels, members, shown)
     ]
     found = ", ".join(records.files)
     subject = Subject(
@@ -45,12 +45,13 @@ def write_report(settings, evaluation):
         labels,
         identity=f"{settings.model} {found}",
     )
+    error, *calibration = evaluation.calibration
     measured = Measured(
         _figures(evaluation),
         _cells(evaluation),
         evaluation.rows,
-        evaluation.calibration[0],
-        _bins(*evaluation.calibration[1:]),
+        error,
+        _bins(*calibration),
         evaluation.absent,
         settings.class_weights is not None,
     )
@@ -58,10 +59,10 @@ def write_report(settings, evaluation):
 
 
 def most_telling(indices, true, chosen, confidence, most):
-    """Of some images, all of one category, at most `most` for a page, mistakes first.
+    """Choose at most `most` images of one category for a page, mistakes first.
 
-    Each answer's images are ranked, wrong ones from the most confident on, right ones from the least confident on; then
-    the first of all answers are taken, then the second ones, and so on, so that each answer has some.
+    The images of each answer are ranked, wrong ones from the most confident on, right ones from the least confident on;
+    then the first of all answers are taken, then the second ones, and so on, so that each answer has some.
 
     Args:
         indices: of the images.
@@ -83,31 +84,23 @@ def most_telling(indices, true, chosen, confidence, most):
 
 def _cards(indices, settings, evaluation, names):
     """Yield the `Card` of each image."""
-    answers, labels = evaluation.answers, evaluation.labels
-    probabilities = answers.probabilities
-    pictures = make_thumbnails(
-        indices, lambda index, side: answers.images.take(np.array([index]))[0], settings.processors
-    )
-    for index, picture in zip(indices, pictures):
+    answers, labels, probabilities = evaluation.answers, evaluation.labels, evaluation.answers.probabilities
+
+    def read(index, side):
+        return answers.images.take(np.array([index]))[0]
+
+    for index, picture in zip(indices, make_thumbnails(indices, read, settings.processors)):
         first, second = np.argsort(-probabilities[index], kind="stable")[:2].tolist()
-        name = names[index]
-        yield Card(
-            name,
-            labels[first],
-            round(float(probabilities[index, first]), 4),
-            labels[second],
-            round(float(probabilities[index, second]), 4),
-            picture,
-            link=link_to(name, settings.report) if os.path.isfile(unescape_name(name)) else "",
-            true=labels[answers.labels[index]],
-        )
+        ranked = [(labels[place], round(float(probabilities[index, place]), 4)) for place in (first, second)]
+        link = link_to(names[index], settings.report) if os.path.isfile(unescape_name(names[index])) else ""
+        true = labels[answers.labels[index]]
+        yield Card(names[index], *ranked[0], *ranked[1], picture, link=link, true=true)
 
 
 def _names_of_records(records):
-    """What the images of records are called, and whether that is the names of files.
+    """The escaped names of the images of records, and whether they are those of image files.
 
-    Beside records that imagesToTFR.py wrote lies an index, which says what files they were made of; names are escaped
-    as there. Other records have only a number.
+    An index beside the records, as imagesToTFR.py writes it, has these names. Other records have only a number.
     """
     found = {}
     for place, path in enumerate(records.files):
@@ -124,33 +117,29 @@ def _names_of_records(records):
 
 
 def _index_of(path, records):
-    """What an index says of a file of records: number -> name; empty if it says nothing."""
-    found = {}
+    """The image files of a file of records, from an index: number -> name; empty if it is no index of these records."""
     try:
         rows = read_table(path)
-        columns = next(rows, [])
-        name, number, file = (columns.index(column) for column in ("FILE", "RECORD", "TFR"))
-        for row in rows:
-            if unescape_name(row[file]) == records and row[number].isdecimal():
-                found[int(row[number])] = row[name]
-    except (UsageError, ValueError):
+        columns = next(rows)
+        found = (dict(zip(columns, row)) for row in rows)
+        return {int(row["RECORD"]): row["FILE"] for row in found if unescape_name(row["TFR"]) == records}
+    except (UsageError, ValueError, KeyError, StopIteration):
         return {}
-    return found
 
 
 def _figures(evaluation):
     """The overall figures as pairs of text."""
     metrics = evaluation.metrics
 
-    def words(value, interval=None):
+    def percent(value, interval=None):
         text = f"{100 * value:.2f} %"
         return text if interval is None else f"{text} ({100 * interval.low:.2f} to {100 * interval.high:.2f} %)"
 
     return [
-        ("Accuracy (95 % interval)", words(metrics["accuracy"], evaluation.accuracy)),
-        ("Macro F1 (95 % interval)", words(metrics["f1"], evaluation.f1)),
-        ("Top-3 accuracy", words(evaluation.top3)),
-        ("AUCPR", words(metrics["auc"])),
+        ("Accuracy (95 % interval)", percent(metrics["accuracy"], evaluation.accuracy)),
+        ("Macro F1 (95 % interval)", percent(metrics["f1"], evaluation.f1)),
+        ("Top-3 accuracy", percent(evaluation.top3)),
+        ("AUCPR", percent(metrics["auc"])),
         ("Loss", f"{metrics['loss']:.4f}"),
     ]
 
@@ -159,22 +148,16 @@ def _cells(evaluation):
     """The `Cell`s of the confusion matrix, which may have weights."""
     answers, matrix = evaluation.answers, evaluation.matrix
     counts = confusion_matrix(answers.labels, answers.chosen, len(matrix))
-    totals = counts.sum(axis=1)
-    return [
-        [
-            Cell(
-                int(count),
-                int(np.ceil(4 * count / totals[row])) if count else 0,
-                f"{value:,.0f}" if value == round(value) else f"{value:.3g}",
-            )
-            for count, value in zip(counts[row], matrix[row])
-        ]
-        for row in range(len(matrix))
-    ]
+
+    def cell(count, total, value):
+        text = f"{value:,.0f}" if value == round(value) else f"{value:.3g}"
+        return Cell(int(count), int(np.ceil(4 * count / total)) if count else 0, text)
+
+    return [[cell(count, row.sum(), value) for count, value in zip(row, values)] for row, values in zip(counts, matrix)]
 
 
 def _bins(shares, confidences, accuracies):
-    """The steps of confidence that have images, in percent; see `lib.measures.uncertainty.calibration`."""
+    """The bins of confidence that have images, in percent; see `lib.measures.uncertainty.calibration`."""
     width = 100 / len(shares)
     return [
         {

@@ -1,4 +1,4 @@
-"""What an evaluation is made of."""
+"""The settings of an evaluation."""
 
 import dataclasses
 from typing import Dict, Optional, Tuple
@@ -6,14 +6,14 @@ from typing import Dict, Optional, Tuple
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """All that an evaluation follows from, and the files that it writes.
+    """All settings of `testImages.py`.
 
     Attributes:
         model: the `.keras` file to evaluate.
         categories: how many there are.
         test: record files.
         number_map: a table that gives categories other numbers.
-        class_weights: what an image of each category counts; None for 1.
+        class_weights: the weight of an image of each category; None for 1.
         batch: at most how many images a model is given at once.
         compare: a `.keras` file to compare with.
         labels: a table of the categories' labels; None for the one beside the model, else the published ones.

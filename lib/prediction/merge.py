@@ -7,16 +7,9 @@ import os
 from typing import NamedTuple
 
 from lib.errors import UsageError, WorkError, concerning, option
+from lib.storage import tables
 from lib.storage.files import whole_file
 from lib.storage.names import path_order, unescape_name
-from lib.storage.tables import (
-    check_errors_table,
-    read_errors_table,
-    read_lines,
-    settings_of,
-    write_errors_table,
-    write_settings,
-)
 from lib.system.shard import Shard, parse_shard
 
 
@@ -55,10 +48,10 @@ def merge_tables(output, paths, overwrite=False):
                 rows = sum(_copy(part, parts[0], file, errors, digest) for part in parts)
                 if digest.hexdigest() != parts[0].listed["SHA-256"]:
                     raise UsageError("the images in the parts are not those of their list; the tables were changed.")
-            write_settings(output, parts[0].settings, parts[0].versions)
+            tables.write_settings(output, parts[0].settings, parts[0].versions)
         except OSError as error:
             raise WorkError(f"{output} can't be written ({error.strerror or error}).", "output") from error
-    write_errors_table(f"{output}.errors.tsv", errors)
+    tables.write_errors_table(f"{output}.errors.tsv", errors)
     return rows, len(errors)
 
 
@@ -71,13 +64,13 @@ def _copy(part, first, file, errors, digest):
         errors: path -> reason, of all parts so far.
         digest: of the paths of all images so far.
     """
-    lines = read_lines(part.path)
+    lines = tables.read_lines(part.path)
     header = next(lines)
     if part is first:
         file.write(header)
-    elif header != next(read_lines(first.path)):
+    elif header != next(tables.read_lines(first.path)):
         raise UsageError(f"{part.path} has other columns than {first.path}.")
-    failed, done = read_errors_table(f"{part.path}.errors.tsv"), 0
+    failed, done = tables.read_errors_table(f"{part.path}.errors.tsv"), 0
     for path, line in heapq.merge(lines, sorted((path_order(name), b"") for name in failed)):
         digest.update(path + b"\0")
         file.write(line)
@@ -95,7 +88,7 @@ def _read_part(path):
         raise UsageError(f"{path} is incomplete; rerun the command that created it.")
     if not os.path.isfile(path):
         raise UsageError(f"{path} does not exist.")
-    settings, versions = settings_of(path)
+    settings, versions = tables.settings_of(path)
     try:
         shard, listed = parse_shard(settings.pop("shard")), settings.pop("listed")
     except (KeyError, ValueError):
@@ -131,6 +124,6 @@ def _check_output(output, paths, settings, overwrite):
         raise UsageError(f"{output} and the parts have different endings ({', '.join(sorted(endings))}).")
     if any(os.path.exists(output) and os.path.samefile(output, path) for path in paths):
         raise UsageError(f"{output} is one of the parts; name the table to write first.")
-    if os.path.exists(output) and not overwrite and settings_of(output)[0] != settings:
+    if os.path.exists(output) and not overwrite and tables.settings_of(output)[0] != settings:
         raise UsageError(f"{output} was made with other settings; choose another file or pass {option('overwrite')}.")
-    check_errors_table(f"{output}.errors.tsv", "merge")
+    tables.check_errors_table(f"{output}.errors.tsv", "merge")

@@ -18,17 +18,10 @@ from lib.errors import UsageError
 from lib.measures.softmax import softmax
 from lib.models.published import find_model
 from lib.prediction.model import labels_of, open_model
+from lib.storage import tables
 from lib.storage.files import checksum
 from lib.storage.journal import look_up
 from lib.storage.names import escape_name
-from lib.storage.tables import (
-    Table,
-    check_errors_table,
-    open_rows,
-    settings_begun_with,
-    write_errors_table,
-    write_table,
-)
 from lib.system.parallel import STEP, cores, in_order, reading_threads
 from lib.system.progress import progress
 
@@ -60,9 +53,9 @@ def predict(settings):
     labels, source = labels_of(path, settings)
     listing = find_images(settings.data, settings.list_file, settings.shard)
     table, errors = _table(settings, checksum(path), labels, listing.about), dict(listing.errors)
-    check_errors_table(settings.output + ".errors.tsv")
+    tables.check_errors_table(settings.output + ".errors.tsv")
     with contextlib.ExitStack() as stack:
-        journals = {_ROW: stack.enter_context(open_rows(table, settings.overwrite))}
+        journals = {_ROW: stack.enter_context(tables.open_rows(table, settings.overwrite))}
         of_features = {key: table.settings[key] for key in _OF_FEATURES if key in table.settings}
         if settings.embeddings:
             features = open_features(settings.embeddings, of_features, settings.overwrite)
@@ -75,8 +68,8 @@ def predict(settings):
             errors.update(_add_answers(listing, lacks, model, settings, table, journals))
         if settings.embeddings:
             write_features(settings.embeddings, of_features, features, journals[_ROW].keys())
-        write_table(table, journals[_ROW], _versions())
-    write_errors_table(settings.output + ".errors.tsv", errors)
+        tables.write_table(table, journals[_ROW], _versions())
+    tables.write_errors_table(settings.output + ".errors.tsv", errors)
     return len(lacks) - sum(known for _, known in look_up(sorted(errors), listing.paths)), len(errors)
 
 
@@ -94,7 +87,7 @@ def _table(settings, model_sha256, labels, listed):
     """The `Table` to be written."""
     top = settings.top
     if top is None:
-        begun = {} if settings.overwrite else settings_begun_with(settings.output)
+        begun = {} if settings.overwrite else tables.settings_begun_with(settings.output)
         top = begun.get("top") or (min(2, len(labels)) if settings.report else 1)
     if top > len(labels):
         raise UsageError(f"{top} is more than the {len(labels)} categories of the model.", "top")
@@ -106,7 +99,7 @@ def _table(settings, model_sha256, labels, listed):
     about.update(labels=list(labels), exact=settings.exact, top=top, probabilities=settings.probabilities)
     if settings.shard is not None:
         about.update(shard=str(settings.shard), listed=listed)
-    return Table(settings.output, columns_of(labels, top, settings.probabilities), about)
+    return tables.Table(settings.output, columns_of(labels, top, settings.probabilities), about)
 
 
 def _lacks(paths, journals):

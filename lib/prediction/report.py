@@ -6,8 +6,8 @@ import os
 from typing import NamedTuple, Optional
 
 from lib.data.categories import CATEGORIES, LABELS, read_labels
-from lib.data.images import ImageError
-from lib.data.thumbnails import read_thumbnails
+from lib.data.images import ImageError, read_thumbnail
+from lib.data.thumbnails import make_thumbnails
 from lib.display.pages import Card, Group, Subject, link_to, write_prediction_page
 from lib.errors import UsageError, option
 from lib.prediction.sorting import sort_images
@@ -109,7 +109,11 @@ def report_table(settings):
         log.info(f"{table} has no runners-up; make it with {option('top')} 2 to show them in the page.")
     chosen = least_certain(rows, labels, settings.report_images)
     shown = [unescape_name(row.name) for label in labels for row in chosen[label]]
-    pictures = iter(list(read_thumbnails(shown, settings.max_pixels, settings.processors)))
+
+    def read(path, side):
+        return read_thumbnail(path, side, settings.max_pixels)
+
+    pictures = iter(list(make_thumbnails(shown, read, settings.processors)))
     counts = collections.Counter(row.category for row in rows)
     groups = [
         Group(label, counts[label], [_card(row, next(pictures), page) for row in chosen[label]]) for label in labels

@@ -81,31 +81,9 @@ class Settings:
 
 def check(settings):
     """Raise UsageError if something is missing, or does not go together."""
+    source = "list_file" if settings.list_file else "data"
     if settings.data and settings.list_file:
         raise UsageError(f"it replaces {option('data')}; give only one of them.", "list_file")
-    source = "list_file" if settings.list_file else "data"
-    _check_parts(settings)
-    if settings.report_from:
-        _refuse(settings, option("report_from"), source, "output", "embeddings", "similar")
-        if not settings.report and not settings.sort:
-            wanted = f"{option('report')} FILE.html, {option('sort')} DIR or both"
-            raise UsageError(f"give {wanted}, to make from the table.", "report_from")
-    if settings.similar:
-        _check_similar(settings)
-    missing = [name for name in (source, "output") if not getattr(settings, name)]
-    if settings.predicts and missing:
-        raise UsageError(f"the following arguments are required: {', '.join(map(option, missing))}")
-    for kind in ("copy", "hardlink"):
-        if getattr(settings, kind) and not settings.sort:
-            raise UsageError(f"it needs {option('sort')} DIR.", kind)
-    if settings.sort:
-        check_apart([], settings.sort, settings.data)  # now rather than after hours
-    if settings.report and settings.report in (settings.output, settings.report_from, *(settings.merge or ())):
-        raise UsageError(f"{settings.report} is the table itself; choose another FILE.", "report")
-
-
-def _check_parts(settings):
-    """Check what goes together with `shard` and `merge`."""
     if settings.merge:
         others = ("data", "list_file", "output", "embeddings", "similar", "report_from", "shard")
         _refuse(settings, option("merge"), *others)
@@ -116,18 +94,30 @@ def _check_parts(settings):
             if getattr(settings, name):
                 whole = f"use it with {option('merge')}, which makes the whole table"
                 raise UsageError(f"can't be made for a part; {whole}.", name)
-        if not settings.data and not settings.list_file:
+        if not getattr(settings, source):
             raise UsageError(f"it needs {option('data')} or {option('list_file')}.", "shard")
-
-
-def _check_similar(settings):
-    if not settings.embeddings:
+    if settings.report_from:
+        _refuse(settings, option("report_from"), source, "output", "embeddings", "similar")
+        if not settings.report and not settings.sort:
+            wanted = f"{option('report')} FILE.html, {option('sort')} DIR or both"
+            raise UsageError(f"give {wanted}, to make from the table.", "report_from")
+    if settings.similar and not settings.embeddings:
         raise UsageError(f"give {option('embeddings')} FILE.npz, the images to compare with.", "similar")
-    if not settings.predicts:
+    if settings.similar and not settings.predicts:
         _refuse(settings, f"{option('similar')} without {option('data')}", "report", "sort")
         if not os.path.isfile(settings.embeddings):
             both = f"{option('data')} and {option('output')}"
             raise UsageError(f"{settings.embeddings} does not exist; give {both} to make it.", "embeddings")
+    missing = [name for name in (source, "output") if not getattr(settings, name)]
+    if settings.predicts and missing:
+        raise UsageError(f"the following arguments are required: {', '.join(map(option, missing))}")
+    for kind in ("copy", "hardlink"):
+        if getattr(settings, kind) and not settings.sort:
+            raise UsageError(f"it needs {option('sort')} DIR.", kind)
+    if settings.sort:
+        check_apart([], settings.sort, settings.data)  # now rather than after hours
+    if settings.report and settings.report in (settings.output, settings.report_from, *(settings.merge or ())):
+        raise UsageError(f"{settings.report} is the table itself; choose another FILE.", "report")
 
 
 def _refuse(settings, reason, *others):

@@ -170,13 +170,11 @@ def _write_index(folder, places):
 
 def _places(sources, folders, former, folder):
     """Choose a place for each image: place -> name. Former places are kept, other programs' files avoided."""
-    at = {name: place for place, name in former.items()}
     places = {}
-    for name, source in sources.items():
-        place = at.get(name)
-        if place and os.path.dirname(place) == folders[name]:
+    for place, name in former.items():
+        if folders.get(name) == os.path.dirname(place):
             path = os.path.join(folder, place)
-            if not os.path.lexists(path) or _is_made_from(path, source):
+            if not os.path.lexists(path) or _is_made_from(path, sources[name]):
                 places[place] = name
     taken = {sub: set(map(_key, os.listdir(os.path.join(folder, sub)))) for sub in set(folders.values())}
     for place in [*places, *former]:

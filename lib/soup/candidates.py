@@ -1,6 +1,6 @@
-"""The models that a soup may be made of, and how well one does on records.
+"""The models that a soup may be made of, and their scores.
 
-Only one model is ever built: the weights of each candidate, and of each mean, are put into it in turn.
+Only one model is ever built: the weights of each candidate, and of each mean, are loaded into it in turn.
 """
 
 import logging
@@ -11,24 +11,25 @@ from typing import Any, Callable, NamedTuple, Tuple
 import numpy as np
 
 from lib.errors import UsageError, WorkError, concerning, option
-from lib.storage.files import check_regular
+from lib.measures.recipes import per_class
+from lib.storage.untrusted import one_line
 from lib.system.devices import select_device
 from lib.system.parallel import cores
 
-CROP = 0.875  # the side of each of the five crops, of the image's
+CROP = 0.875  # the side of each of the five crops, as a share of the image's
 
 log = logging.getLogger(__name__)
 
 
 class Candidates(NamedTuple):
-    """What a soup is made with.
+    """Models of one architecture.
 
     Attributes:
-        paths: the files of models that have one architecture.
+        paths: their files.
         opened: the one model, as of `lib.models.keras_files.open_model`.
-        score: called with `data` or `validate`; gives the score, a float, of the model's present weights on these
+        score: called with `data` or `validate`; returns the score, a float, of the model's present weights on these
             records.
-        left_out: sentences about the bad records that it is scored without.
+        left_out: sentences about the bad records that were left out.
     """
 
     paths: Tuple[str, ...]
@@ -44,7 +45,7 @@ def find_models(folder):
         folder: the directory, searched through links, too; what can't be read is logged and left out.
 
     Returns:
-        A dictionary: path -> what is in the file, as JSON: the names, checksums and sizes in its zip.
+        A dictionary: path -> the file's content, for JSON: the names, checksums and sizes in its zip.
 
     Raises:
         WorkError: there is none.
@@ -58,30 +59,27 @@ def find_models(folder):
         places = {name: os.path.realpath(os.path.join(parent, name)) for name in sorted(folders)}
         folders[:] = [name for name, place in places.items() if not (name.startswith(".") or place in seen)]
         seen.update(places.values())
-        for path in (os.path.join(parent, name) for name in sorted(names) if not name.startswith(".")):
-            if not path.endswith(".keras"):
+        for name in sorted(names):
+            if name.startswith(".") or not name.endswith(".keras"):
                 continue
+            path = os.path.join(parent, name)
             try:
-                check_regular(path)
                 with zipfile.ZipFile(path) as archive:
                     found[path] = [[member.filename, member.CRC, member.file_size] for member in archive.infolist()]
-            except OSError as error:
-                leave_out(error)
-            except Exception:  # zipfile raises whatever it likes at a damaged file
-                log.info(f"Left out: {path} is not a complete .keras file.")
+            except Exception as error:  # zipfile raises whatever it likes at a damaged file
+                log.info(f"Left out: {path} is not a complete .keras file ({one_line(error)}).")
     if not found:
         raise WorkError(f"there is no complete .keras file in {folder} or its subfolders.", "models")
     return found
 
 
-def open_candidates(settings, class_weights, paths, needed):
+def open_candidates(settings, paths, needed):
     """Build the one model, and load the records that it is scored on.
 
     Args:
         settings: `Settings`.
-        class_weights: float32 `(categories,)`; None for 1.
-        paths: of `find_models`; what does not fit is logged and left out.
-        needed: which records: of `data` and `validate`.
+        paths: of `find_models`; files that don't fit are logged and left out.
+        needed: the settings whose records are needed, of `data` and `validate`.
 
     Returns:
         `Candidates`.
@@ -90,14 +88,17 @@ def open_candidates(settings, class_weights, paths, needed):
         UsageError: settings that don't fit models or records.
         WorkError: fewer than two models of one architecture, or bad records.
     """
+    class_weights = settings.class_weights
+    if class_weights is not None:
+        class_weights = np.array(per_class(class_weights, settings.categories, "class_weights"), "float32")
     # One core for each operation: several batches are answered side by side instead.
     device = select_device(settings.cpu, settings.gpu, settings.processors or cores(), threads_per_operation=1)
 
-    from lib.data.records import check_bands, read_number_map, tell_left_out
+    from lib.data.records import check_bands, tell_left_out
     from lib.models.keras_files import check_outputs
-    from lib.training.validation import side_by_side
+    from lib.training.validation import answer, side_by_side
 
-    opened, paths = _open_first(_of_one_kind(paths))
+    opened, paths = _open_first(paths)
     bands = opened.model.input_shape[-1]
     with concerning("models"):
         check_outputs(opened.model, settings.categories, paths[0])
@@ -106,17 +107,40 @@ def open_candidates(settings, class_weights, paths, needed):
         numbers = getattr(settings, setting)
         if numbers is not None and len(numbers) != bands:
             raise UsageError(f"{len(numbers)} numbers, but the models take {bands} bands.", setting)
-    mapping = None if settings.number_map is None else read_number_map(settings.number_map)
-    images = {name: _load_images(settings, name, opened.model, paths[0], mapping, class_weights) for name in needed}
+    images = _load_images(settings, needed, opened.model, paths[0], class_weights)
     left_out = tell_left_out(images.values())
     step, threads = side_by_side(device, settings.batch, settings.processors)
-    score = _build_score(settings, class_weights, opened.model, paths[0], images, step, threads)
+    with concerning("models"):
+        shapes = {each.shape for each in images.values()}
+        compute = {shape: _compile(opened.model, (step, *shape), settings, paths[0]) for shape in shapes}
+
+    def score(setting):
+        shape = images[setting].shape
+        return _score(settings, class_weights, images[setting], answer(images[setting], compute[shape], step, threads))
+
     return Candidates(paths, opened, score, tuple(left_out))
 
 
-def _of_one_kind(paths):
-    """Those of some models that have the architecture that most of them have."""
-    from lib.models.keras_files import read_outline
+def _load_images(settings, needed, model, path, class_weights):
+    """The `Images` of the records that some settings name: setting -> images."""
+    from lib.data.records import load_images, open_records, read_number_map
+    from lib.training.validation import check_size
+
+    mapping = None if settings.number_map is None else read_number_map(settings.number_map)
+    images, skip_bad = {}, settings.skip_bad
+    for setting in needed:
+        records = open_records(getattr(settings, setting), setting, settings.categories, mapping, skip_bad)
+        images[setting] = load_images(records, model.input_shape[-1], None, settings.processors, skip_bad)
+        if class_weights is not None and not class_weights[images[setting].records.category].any():
+            raise UsageError(f"at least one category in {option(setting)} needs a number above 0.", "class_weights")
+        with concerning("models"):
+            check_size(model, images[setting], path, setting)
+    return images
+
+
+def _open_first(paths):
+    """The first model of the most frequent architecture that can be opened, and the paths of this kind from it on."""
+    from lib.models.keras_files import open_model, read_outline
 
     kinds = {}
     for path in paths:
@@ -127,61 +151,29 @@ def _of_one_kind(paths):
     most = max(kinds.values(), key=len, default=[])
     if len(most) < 2:
         raise WorkError("no two of the .keras files have the same architecture, and a soup needs two.", "models")
-    for found in kinds.values():
-        for path in found if found is not most else ():
-            log.info(f"Left out: {path} has another architecture.")
-    return most
-
-
-def _open_first(paths):
-    """The first model that can be read, and the paths from it on."""
-    from lib.models.keras_files import open_model
-
-    for place, path in enumerate(paths):
+    for path in (path for found in kinds.values() if found is not most for path in found):
+        log.info(f"Left out: {path} has another architecture.")
+    for place, path in enumerate(most):
         try:
-            return open_model(path), tuple(paths[place:])
+            return open_model(path), tuple(most[place:])
         except UsageError as error:
             log.info(f"Left out: {error}")
     raise WorkError("none of the .keras files can be read.", "models")
 
 
-def _load_images(settings, setting, model, path, mapping, class_weights):
-    """The `Images` of the records that a setting names."""
-    from lib.data.records import load_images, open_records
-    from lib.training.validation import check_size
-
-    bands, skip_bad = model.input_shape[-1], settings.skip_bad
-    records = open_records(getattr(settings, setting), setting, settings.categories, mapping, skip_bad)
-    images = load_images(records, bands, None, settings.processors, skip_bad)
-    if class_weights is not None and not class_weights[images.records.category].any():
-        raise UsageError(f"at least one category in {option(setting)} needs a number above 0.", "class_weights")
-    with concerning("models"):
-        check_size(model, images, path, setting)
-    return images
-
-
-def _build_score(settings, class_weights, model, path, images, step, threads):
-    """The function `score` of `Candidates`."""
+def _score(settings, class_weights, images, answers):
+    """The score of answers, float32 logits in the images' order."""
     from lib.measures import metrics
-    from lib.training.validation import answer
 
-    shapes = {each.shape for each in images.values()}
-    with concerning("models"):
-        compute = {shape: _compile(model, (step, *shape), settings, path) for shape in shapes}
-
-    def score(name):
-        pictures, categories = images[name], settings.categories
-        counts, start = metrics.no_counts(categories), 0
-        for logits in answer(pictures, compute[pictures.shape], step, threads):
-            category = pictures.records.category[start : start + len(logits)]
-            start += len(logits)
-            one_hot = np.eye(categories, dtype="float32")[category]
-            weights = None if class_weights is None else class_weights[category]
-            losses = np.zeros(len(logits), "float32")
-            counts = metrics.add(counts, metrics.count(one_hot, logits, losses, weights))
-        return metrics.summarise(counts)[settings.metric]
-
-    return score
+    counts, start = metrics.no_counts(settings.categories), 0
+    for logits in answers:
+        category = images.records.category[start : start + len(logits)]
+        start += len(logits)
+        one_hot = np.eye(settings.categories, dtype="float32")[category]
+        weights = None if class_weights is None else class_weights[category]
+        losses = np.zeros(len(logits), "float32")
+        counts = metrics.add(counts, metrics.count(one_hot, logits, losses, weights))
+    return metrics.summarise(counts)[settings.metric]
 
 
 def _compile(model, shape, settings, path):

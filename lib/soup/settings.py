@@ -1,17 +1,17 @@
-"""What a soup is made of."""
+"""The settings of a soup."""
 
 import dataclasses
 from typing import Dict, Optional, Tuple
 
 from lib.system.shard import Shard
 
-# How a soup is made and where it goes, which it does not follow from.
+# Settings that a soup does not depend on.
 _EXECUTION = ("output", "fresh", "shard", "batch", "cpu", "gpu", "processors", "command")
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """All that a soup follows from, and how it is made.
+    """All settings of `imageSoup.py`.
 
     Attributes:
         models: the directory of the `.keras` files.
@@ -20,7 +20,7 @@ class Settings:
         validate: record files that rank the models.
         output: the directory for all runs.
         number_map: a table that gives categories other numbers.
-        class_weights: what an image of each category counts; None for 1.
+        class_weights: the weight of an image of each category; None for 1.
         threshold: the score that a model must reach.
         percentile: the same as a percentile of the models' scores; None for `threshold`.
         method: `greedy` or `uniform`.
@@ -30,7 +30,7 @@ class Settings:
         crops: whether the score is of the mean over five crops.
         means, variances: of each band, to normalise by; None for 0 and 1.
         skip_bad: whether bad records are left out.
-        fresh: whether to forget an earlier run.
+        fresh: whether to start over.
         shard: only score this part of the models, for a later call that makes the soup; None for all.
         batch: at most how many images a model is given at once.
         cpu, gpu, processors: see `lib.system.devices.select_device`.
@@ -63,5 +63,5 @@ class Settings:
     command: Tuple[str, ...] = ()
 
     def recipe(self):
-        """What the soup follows from: name -> value."""
+        """The settings that the soup depends on: name -> value."""
         return {name: value for name, value in dataclasses.asdict(self).items() if name not in _EXECUTION}

@@ -6,12 +6,10 @@ import logging
 import os
 import platform
 import re
-from typing import NamedTuple, Tuple
 
 import numpy as np
 
 from lib.errors import UsageError, WorkError, option
-from lib.measures.recipes import per_class
 from lib.soup.candidates import find_models, open_candidates
 from lib.storage.files import checksum, whole_file
 from lib.storage.journal import Journal
@@ -23,21 +21,14 @@ from lib.system.devices import enough_memory
 log = logging.getLogger(__name__)
 
 
-class Soup(NamedTuple):
-    """A soup that is made: the path of its model, and the lines of its result."""
-
-    path: str
-    lines: Tuple[str, ...]
-
-
 def make_soup(settings):
-    """Make a soup, go on with it, or find that it is made already.
+    """Make a soup, resume one, or find that it is already made.
 
     Args:
         settings: `Settings`.
 
     Returns:
-        The `Soup`; None where only a part of the models was to be scored.
+        The lines of the result, a tuple; None where only a part of the models was to be scored.
 
     Raises:
         UsageError: settings that don't fit the models or records.
@@ -45,9 +36,6 @@ def make_soup(settings):
     """
     if settings.shard and settings.fresh:
         raise UsageError(f"{option('fresh')} would discard the scores of other parts; leave it out.", "shard")
-    weights = settings.class_weights
-    if weights is not None:
-        weights = np.array(per_class(weights, settings.categories, "class_weights"), "float32")
     found = find_models(settings.models)
     files = [*settings.data, *settings.validate, *([settings.number_map] if settings.number_map else [])]
     inputs = {path: checksum(path) for path in files}
@@ -56,32 +44,33 @@ def make_soup(settings):
         for path in glob.glob(glob.escape(run.file("journal")) + "*"):
             os.unlink(path)  # of a process that was killed in its last moment
         log.info("The soup is already made.")
-        log.info(run.model)
-        return Soup(run.model, _former_result(run.file("settings.json")))
-    if settings.shard is not None:
-        _score_part(settings, weights, found, inputs, run)
+        lines = _former_result(run.file("settings.json"))
+    elif settings.shard:
+        _score_part(settings, found, inputs, run)
         return None
-    with reserved(run, settings.fresh):
-        candidates = open_candidates(settings, weights, found, ("data", "validate"))
-        with _journal(run) as journal:
-            lines = _make(settings, candidates, inputs, run, journal)
-            journal.remove()
+    else:
+        with reserved(run, settings.fresh):
+            candidates = open_candidates(settings, found, ("data", "validate"))
+            with _journal(run) as journal, _enough_memory():
+                lines = _make(settings, candidates, inputs, run, journal)
+                journal.remove()
     log.info(run.model)
-    return Soup(run.model, lines)
+    return lines
 
 
 def _identity(settings, inputs, found):
-    """What a run is named after."""
-    identity = settings.recipe()
-    for name in ("data", "validate"):
-        identity[name] = [inputs[path] for path in identity[name]]
-    identity["number_map"] = inputs.get(settings.number_map)
-    identity["models"] = [[os.path.relpath(path, settings.models), content] for path, content in found.items()]
-    return identity
+    """The values that a run is named after."""
+    return {
+        **settings.recipe(),
+        "data": [inputs[path] for path in settings.data],
+        "validate": [inputs[path] for path in settings.validate],
+        "number_map": inputs.get(settings.number_map),
+        "models": [[os.path.relpath(path, settings.models), content] for path, content in found.items()],
+    }
 
 
 def _former_result(path):
-    """The lines of a finished soup's result, as its settings record them."""
+    """The lines of a finished soup's result, from its recorded settings."""
     try:
         with open(path, encoding="utf-8") as file:
             return tuple(str(line) for line in parse_json(file.read())["result"])
@@ -90,59 +79,55 @@ def _former_result(path):
 
 
 def _journal(run, part=""):
-    """The `Journal` of a run: under each model's name its score and, once it was decided on, what was decided."""
+    """The `Journal` of a run: a model's name -> its score and, later, the decision; see `_mix`."""
     return Journal(run.file(f"journal{part}.sqlite"), "soup", {}, output=run.best)
 
 
-def _score_part(settings, weights, found, inputs, run):
+def _score_part(settings, found, inputs, run):
     """Score a part of the models, into a journal of its own."""
     shard = settings.shard
-    candidates = open_candidates(settings, weights, found, ("validate",))
+    candidates = open_candidates(settings, found, ("validate",))
     places = shard.range(len(candidates.paths))
-    os.makedirs(run.best, exist_ok=True)  # not for itself: other parts are at work there
+    os.makedirs(run.best, exist_ok=True)  # not reserved: other parts are scored at the same time
     with _journal(run, f"-{shard.number:05d}-of-{shard.count:05d}") as journal, _enough_memory():
         scores = _score(settings, candidates, inputs, journal, candidates.paths[places.start : places.stop])
     log.info(f"Scored the {len(scores):,} models of part {shard}.")
-
-
-def _make(settings, candidates, inputs, run, journal):
-    """Make the soup and write the run's files, the model last; the lines of the result."""
-    _take_over_parts(run, journal)
-    with _enough_memory():
-        scores = _score(settings, candidates, inputs, journal, candidates.paths)
-        chosen = _good_enough(settings, scores)
-        decisions = _mix(settings, candidates, journal, scores, chosen)
-        of_soup = candidates.score("validate")
-    ingredients = [path for path, decision in decisions if decision["taken"]]
-    lines = [f"MODEL\t{settings.metric.upper()}"]
-    lines += [f"{escape_name(path)}\t{score:.4f}" for path, score in scores.items()]
-    lines.append(f"soup of {len(ingredients)}\t{of_soup:.4f}")
-    _write_settings(settings, candidates, inputs, run, ingredients, lines)
-    _write_decisions(settings, decisions, run)
-    _draw(settings.metric, [decision for _, decision in decisions], run)
-
-    from lib.models.keras_files import save_model
-
-    save_model(candidates.opened.model, run.model)
-    return tuple(lines)
 
 
 def _enough_memory():
     return enough_memory(f"give a smaller {option('batch')}")
 
 
+def _make(settings, candidates, inputs, run, journal):
+    """Make the soup and write the run's files, the model last; returns the lines of the result."""
+    from lib.models.keras_files import save_model
+
+    _take_over_parts(run, journal)
+    scores = _score(settings, candidates, inputs, journal, candidates.paths)
+    decisions = _mix(settings, candidates, journal, scores, _good_enough(settings, scores))
+    ingredients = [path for path, decision in decisions.items() if decision["taken"]]
+    lines = [f"MODEL\t{settings.metric.upper()}"]
+    lines += [f"{escape_name(path)}\t{score:.4f}" for path, score in scores.items()]
+    lines.append(f"soup of {len(ingredients)}\t{candidates.score('validate'):.4f}")
+    _write_settings(settings, candidates, inputs, run, ingredients, lines)
+    _write_decisions(settings, decisions, run)
+    _draw(settings.metric, list(decisions.values()), run)
+    save_model(candidates.opened.model, run.model)
+    return tuple(lines)
+
+
 def _take_over_parts(run, journal):
-    """Move what parts have scored into the journal."""
-    known = set(journal.keys())
-    for path in sorted(glob.glob(glob.escape(run.file("journal")) + "-*-of-*.sqlite")):
-        with _journal(run, path[len(run.file("journal")) : -len(".sqlite")]) as part:
+    """Move the scores of parts into the journal."""
+    known, prefix = set(journal.keys()), run.file("journal")
+    for path in sorted(glob.glob(glob.escape(prefix) + "-*-of-*.sqlite")):
+        with _journal(run, path[len(prefix) : -len(".sqlite")]) as part:
             journal.extend(entry for entry in part.entries() if entry[0] not in known)
             journal.save()
             part.remove()
 
 
 def _score(settings, candidates, inputs, journal, paths):
-    """Score models on the records that rank them: path -> score, the best first. What can't be used is left out."""
+    """Score models on `validate`: path -> score, the best first. Files that can't be used are left out."""
     known = {} if settings.rescore else _recorded(settings, inputs, candidates.paths)
     if known:
         log.info(f"Using the scores that training recorded for {len(known):,} models.")
@@ -161,7 +146,7 @@ def _score(settings, candidates, inputs, journal, paths):
 
 
 def _load(candidates, path):
-    """Give the candidate model a file's weights; whether they could be used."""
+    """Load a file's weights into the model; returns whether they could be used."""
     from lib.models.keras_files import load_weights
 
     try:
@@ -173,12 +158,12 @@ def _load(candidates, path):
 
 
 def _name(settings, path):
-    """What a model is called in the run's files."""
+    """A model's name in the run's files."""
     return escape_name(os.path.relpath(path, settings.models))
 
 
 def _recorded(settings, inputs, paths):
-    """The scores that trainings recorded of their epochs on the same validation records: name -> score."""
+    """The scores on the same records that trainings recorded of their epochs: name -> score."""
     found = {}
     if settings.class_weights or settings.crops or settings.means or settings.variances:
         return found
@@ -187,16 +172,16 @@ def _recorded(settings, inputs, paths):
         best = re.sub("-intermediate$", "-best", os.path.realpath(folder))
         if not _validated_alike(os.path.join(best, "training-settings.json"), settings, inputs):
             continue
-        with contextlib.suppress(UsageError, ValueError, KeyError):  # a damaged table; the models are scored then
+        with contextlib.suppress(UsageError, ValueError, KeyError):  # no such column: the models are scored
             (_, header), *rows = read_tsv(os.path.join(folder, "epochs.tsv"))
             for row in (dict(zip(header, values)) for _, values in rows):
                 if row["FILE"]:
                     found[_name(settings, os.path.join(folder, row["FILE"]))] = float(row[column])
-    return {name: found[name] for name in (_name(settings, path) for path in paths) if name in found}
+    return {name: found[name] for name in {_name(settings, path) for path in paths} & found.keys()}
 
 
 def _validated_alike(path, settings, inputs):
-    """Whether the settings file of a training says that it scored its epochs as this soup scores models."""
+    """Whether a training, by its settings file, scored its epochs as this soup scores models."""
     try:
         with open(path, encoding="utf-8") as file:
             recorded = parse_json(file.read())
@@ -220,28 +205,24 @@ def _good_enough(settings, scores):
         least, setting = float(np.percentile(list(scores.values()), settings.percentile)), "percentile"
     chosen = [path for path, score in scores.items() if score >= least]
     if not chosen:
-        best = next(iter(scores.values()))
-        raise WorkError(
-            f"no model reaches {least}; the best has {best:.4f}. Lower it, or use a percentile with "
-            f"{option('percentile')}.",
-            setting,
-        )
+        advice = f"the best has {max(scores.values()):.4f}. Lower it, or use a percentile with {option('percentile')}."
+        raise WorkError(f"no model reaches {least}; {advice}", setting)
     reached = f"{option(setting)} {getattr(settings, setting)}"
     log.info(f"{len(chosen):,} of {len(scores):,} models reach {least:.4f} ({reached}).")
     return chosen
 
 
 def _mix(settings, candidates, journal, scores, chosen):
-    """Add models one after the other; the candidate model has the soup's weights then.
+    """Add models one after the other, and give the model the soup's weights.
 
     In memory are the sum of those added and the weights of one more, beside the model itself.
 
     Returns:
-        Pairs of a path and what was decided: `score`, alone; `with`, of the mean with it, None in a uniform soup;
-        whether it was `taken`.
+        Path -> decision: `score`, of the model alone; `with`, of the mean with it, None in a uniform soup; whether it
+        was `taken`.
     """
     decided = {key.decode(): about for key, about in journal.facts() if "taken" in about}
-    decisions, total, count, best = [], None, 0, None
+    decisions, total, count, best = {}, None, 0, None
     for path in chosen:
         name = _name(settings, path)
         decision, weights = decided.get(name), None  # rather than two models' weights while one is loaded
@@ -250,11 +231,17 @@ def _mix(settings, candidates, journal, scores, chosen):
                 continue
             weights = candidates.opened.model.get_weights()
         if decision is None:
-            decision = {"score": scores[path], **_decide(settings, candidates, weights, total, count, best)}
+            together = None
+            if settings.method == "greedy":
+                if count:
+                    _assign(candidates, ((one + other) / (count + 1) for one, other in zip(total, weights)))
+                together = candidates.score("data")
+            taken = together is None or not count or together > best or (together == best and not settings.strict)
+            decision = {"score": scores[path], "with": together, "taken": taken}
             journal.add(name.encode(), b"", decision)
-            together = "" if decision["with"] is None else f"{decision['with']:.4f} with it, "
-            log.info(f"{path}: {together}{'added' if decision['taken'] else 'left out'}")
-        decisions.append((path, decision))
+            shown = "" if together is None else f"{together:.4f} with it, "
+            log.info(f"{path}: {shown}{'added' if taken else 'left out'}")
+        decisions[path] = decision
         if decision["taken"]:
             best, count = decision["with"], count + 1
             if total is None:
@@ -268,18 +255,8 @@ def _mix(settings, candidates, journal, scores, chosen):
     return decisions
 
 
-def _decide(settings, candidates, weights, total, count, best):
-    """Whether the model that is loaded, with these weights, is added to the sum of others: `with` and `taken`."""
-    if settings.method == "uniform":
-        return {"with": None, "taken": True}
-    if count:
-        _assign(candidates, ((one + other) / (count + 1) for one, other in zip(total, weights)))
-    score = candidates.score("data")
-    return {"with": score, "taken": not count or score > best or (score == best and not settings.strict)}
-
-
 def _assign(candidates, weights):
-    """Give the candidate model weights: arrays in the order of its own, of which only one at a time is in memory."""
+    """Give the model weights from an iterator, so that only one array at a time is in memory."""
     import tensorflow as tf
 
     for variable, values in zip(candidates.opened.model.weights, weights):
@@ -305,7 +282,7 @@ def _write_settings(settings, candidates, inputs, run, ingredients, lines):
 def _write_decisions(settings, decisions, run):
     with whole_file(run.file("log.tsv")) as file:
         file.write("MODEL\tVALIDATION\tWITH\tTAKEN\n")
-        for path, decision in decisions:
+        for path, decision in decisions.items():
             together = "" if decision["with"] is None else repr(decision["with"])
             taken = "yes" if decision["taken"] else "no"
             file.write(f"{_name(settings, path)}\t{decision['score']!r}\t{together}\t{taken}\n")
@@ -319,13 +296,12 @@ def _draw(metric, decisions, run):
     scores = [decision["score"] for decision in decisions]
     axes.plot(np.arange(1, len(scores) + 1), scores, color="#999999", label="alone, on the records that rank")
     shown = [(number, each) for number, each in enumerate(decisions, start=1) if each["with"] is not None]
-    for taken, marker, label in (
-        (True, "o", "the mean with it, on the records that decide: added"),
-        (False, "x", "left out"),
-    ):
+    added = {"marker": "o", "color": "#4477aa", "label": "the mean with it, on the records that decide: added"}
+    left_out = {"marker": "x", "color": "#cc6677", "label": "left out"}
+    for taken, style in ((True, added), (False, left_out)):
         points = [(number, each["with"]) for number, each in shown if each["taken"] == taken]
         if points:
-            axes.plot(*zip(*points), marker, color="#4477aa" if taken else "#cc6677", label=label)
+            axes.plot(*zip(*points), linestyle="", **style)
     axes.set(xlabel="candidate, the best one first", ylabel={"f1": "macro F1"}.get(metric, metric))
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.grid(alpha=0.3)

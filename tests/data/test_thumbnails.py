@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from lib.data.images import ImageError, read_thumbnail
-from lib.data.thumbnails import PAGE_BYTES, allowance, encode, read_thumbnails
+from lib.data.thumbnails import PAGE_BYTES, allowance, encode, make_thumbnails
 
 
 def opened(data):
@@ -82,7 +82,7 @@ def test_all_pictures_together_fit():
 def test_what_cannot_be_read_has_its_reason_in_its_place(picture, tmp_path):
     (tmp_path / "bad.jpg").write_text("no picture")
     paths = [str(picture), str(tmp_path / "bad.jpg"), str(tmp_path / "none.jpg"), str(picture)]
-    found = list(read_thumbnails(paths))
+    found = list(make_thumbnails(paths, read_thumbnail))
     assert opened(found[0]).shape == (149, 224, 3) and found[3] == found[0]
     assert isinstance(found[1], ImageError) and "not an image" in str(found[1])
     assert isinstance(found[2], ImageError) and "doesn't exist" in str(found[2])

@@ -19,7 +19,6 @@ from lib.errors import UsageError, WorkError
 from lib.measures import metrics
 from lib.models import keras_files
 from lib.models.keras_files import load_model, save_model
-from lib.soup.candidates import find_models
 from lib.soup.settings import Settings
 from lib.soup.soup import make_soup
 from lib.storage.files import checksum
@@ -63,10 +62,10 @@ def make(output, settings, **changes):
     logger.setLevel(logging.INFO)
     logger.addHandler(handler)
     try:
-        soup = make_soup(dataclasses.replace(settings, output=str(output), **changes))
+        lines = make_soup(dataclasses.replace(settings, output=str(output), **changes))
     finally:
         logger.removeHandler(handler)
-    return (*(soup or (None, ())), messages)
+    return messages[-1] if lines else None, lines or (), messages
 
 
 def log_of(path):
@@ -421,12 +420,3 @@ def test_bad_records_that_are_left_out_are_recorded(folder, tmp_path):
     assert words in sentence
     with pytest.raises(WorkError, match=words):
         make(tmp_path, dataclasses.replace(settings, skip_bad=False))
-
-
-def test_a_named_pipe_is_not_waited_for(folder, tmp_path, caplog):
-    os.mkfifo(tmp_path / "a.keras")
-    with caplog.at_level(logging.INFO, "lib"), pytest.raises(WorkError, match="there is no complete .keras file"):
-        find_models(str(tmp_path))
-    assert caplog.messages == [f"Left out: {tmp_path / 'a.keras'} can't be read (it is not a regular file)."]
-    (tmp_path / "b.keras").write_bytes((folder / "start.keras").read_bytes())
-    assert list(find_models(str(tmp_path))) == [str(tmp_path / "b.keras")]
