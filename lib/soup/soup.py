@@ -164,10 +164,9 @@ def _name(settings, path):
 
 def _recorded(settings, inputs, paths):
     """The scores on the same records that trainings recorded of their epochs: name -> score."""
-    found = {}
     if settings.class_weights or settings.crops or settings.means or settings.variances:
-        return found
-    column = f"VAL_{settings.metric.upper()}"
+        return {}
+    found, names, column = {}, {_name(settings, path) for path in paths}, f"VAL_{settings.metric.upper()}"
     for folder in {os.path.dirname(path) for path in paths}:
         best = re.sub("-intermediate$", "-best", os.path.realpath(folder))
         if not _validated_alike(os.path.join(best, "training-settings.json"), settings, inputs):
@@ -175,9 +174,10 @@ def _recorded(settings, inputs, paths):
         with contextlib.suppress(UsageError, ValueError, KeyError):  # no such column: the models are scored
             (_, header), *rows = read_tsv(os.path.join(folder, "epochs.tsv"))
             for row in (dict(zip(header, values)) for _, values in rows):
-                if row["FILE"]:
-                    found[_name(settings, os.path.join(folder, row["FILE"]))] = float(row[column])
-    return {name: found[name] for name in {_name(settings, path) for path in paths} & found.keys()}
+                name = _name(settings, os.path.join(folder, row["FILE"]))
+                if name in names:
+                    found[name] = float(row[column])
+    return found
 
 
 def _validated_alike(path, settings, inputs):
