@@ -16,14 +16,13 @@ import h5py
 
 from lib.storage.untrusted import check_zip_member, parse_json
 
-# What a file may take in memory: so many times its own bytes, and anyway so many bytes.
+# What a file may take in memory: a multiple of its own bytes, or this many bytes if that is more.
 SHRINKING = 20
 SMALL_BYTES = 32 << 20
 
 _SMALL_CHUNK = 1 << 20  # numbers that a chunk of an array may have, however small the array is
 
-# The heads of HDF5's global heaps, which hold texts, and of a text in one.
-_HEAP_HEAD = struct.Struct("<8sQ")
+# The head of a text in HDF5's global heaps.
 _HEAP_ITEM = struct.Struct("<H6xQ")
 
 
@@ -47,7 +46,7 @@ class Content(NamedTuple):
 
 @contextlib.contextmanager
 def open_archive(path):
-    """Open a file; yields its `Content`. Whatever is wrong with it raises whatever zipfile, h5py and others like."""
+    """Open a file; yields its `Content`. What is wrong with it raises any error of zipfile, h5py and others."""
     with open(path, "rb") as file:
         if file.read(8) == b"\x89HDF\r\n\x1a\n":
             file.seek(0)
@@ -60,12 +59,12 @@ def open_archive(path):
             if "config.json" not in names or "model.weights.h5" not in names:
                 raise ValueError("it is a zip without config.json and model.weights.h5")
             description = parse_json(_inflate(archive, "config.json"))
-            if not isinstance(description, dict):
-                raise ValueError("its config.json describes no model")
-            image_size = _image_size(_inflate(archive, "metadata.json")) if "metadata.json" in names else None
+            metadata = parse_json(_inflate(archive, "metadata.json")) if "metadata.json" in names else {}
             content = _inflate(archive, "model.weights.h5")
     with open_hdf5(content) as hdf5:
-        yield Content(description, hdf5, False, len(content), image_size)
+        size = metadata.get("image_size")
+        known = type(size) is int and 0 < size <= 8192
+        yield Content(description, hdf5, False, len(content), size if known else None)
 
 
 def read_description(path):
@@ -86,21 +85,12 @@ def _inflate(archive, name):
     return archive.read(name)
 
 
-def _image_size(metadata):
-    recorded = parse_json(metadata)
-    size = recorded.get("image_size") if isinstance(recorded, dict) else None
-    return size if type(size) is int and 0 < size <= 8192 else None
-
-
 def open_hdf5(content):
     """Open the bytes of an HDF5 file; raises ValueError for one that HDF5 would never finish reading."""
-    # HDF5 goes through a heap by adding up the sizes of its texts, and never gets past one of size 0.
+    # HDF5 walks through a heap by the sizes of its texts, and never gets past one of size 0.
     steps = 0
-    for heap in re.finditer(b"GCOL\x01", content):
-        place = heap.start() + _HEAP_HEAD.size
-        if place > len(content):
-            break
-        end = min(heap.start() + _HEAP_HEAD.unpack_from(content, heap.start())[1], len(content))
+    for heap in re.finditer(b"GCOL\x01.{3}(.{8})", content, re.DOTALL):
+        place, end = heap.end(), min(heap.start() + int.from_bytes(heap[1], "little"), len(content))
         while place + _HEAP_ITEM.size <= end:
             number, size = _HEAP_ITEM.unpack_from(content, place)
             steps += 1
@@ -131,20 +121,10 @@ def groups_by_class(parent):
     return {kind: [name for _, name in sorted(numbered)] for kind, numbered in found.items()}
 
 
-def holds_arrays(parent, seen=None):
-    """Whether there is any array below a group, the state of random generators aside."""
-    # A group may lie in many places, even within itself: each is looked into once, in `seen` by its place in the file.
-    seen = set() if seen is None else seen
-    seen.add(h5py.h5o.get_info(parent.id).addr)
-    for name in parent:
-        if "generator" in name:
-            continue
-        item = _member(parent, name)
-        if isinstance(item, h5py.Dataset):
-            return True
-        if h5py.h5o.get_info(item.id).addr not in seen and holds_arrays(item, seen):
-            return True
-    return False
+def holds_arrays(parent):
+    """Whether a group holds any array, also in groups within it; the state of random generators is none."""
+    members = (_member(parent, name) for name in parent if "generator" not in name)
+    return any(isinstance(item, h5py.Dataset) or holds_arrays(item) for item in members)
 
 
 def group(parent, name):

@@ -1,7 +1,7 @@
 """`.keras` files of any Keras since 2.12, opened and written by the Keras that runs."""
 
-import contextlib
 import errno
+import itertools
 import json
 import math
 import os
@@ -70,11 +70,11 @@ def open_model(path, categories=None, precision="float32"):
             description = keras_graphs.with_precision(description, precision)
         most = max(keras_archives.SHRINKING * content.size, keras_archives.SMALL_BYTES) // 4
         model, parts = keras_graphs.build_model(description, most)
-        _restore(model, parts, content)
         model.image_size = content.image_size
-        outline = keras_graphs.outline(description)
+        opened = Opened(model, parts, keras_graphs.outline(description))
+        _restore(opened, content)
     check_outputs(model, categories, path)
-    return Opened(model, parts, outline)
+    return opened
 
 
 def load_weights(opened, path):
@@ -91,7 +91,7 @@ def load_weights(opened, path):
     with refusing(path, ".keras file"), keras_archives.open_archive(path) as content:
         if keras_graphs.outline(content.description) != opened.outline:
             raise RefusedError("has another architecture")
-        _restore(opened.model, opened.parts, content)
+        _restore(opened, content)
 
 
 def read_outline(path):
@@ -126,31 +126,26 @@ def save_model(model, path):
     if getattr(model, "image_size", None) is not None:
         metadata["image_size"] = model.image_size
     path = os.path.realpath(path)
-    _check_room(model, path)
-    with contextlib.ExitStack() as stack:
-        try:
-            draft = tempfile.TemporaryDirectory(prefix=f".{os.path.basename(path)}.", dir=os.path.dirname(path))
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, path) from error  # the name that the caller knows
-        folder = stack.enter_context(draft)
-        weights = os.path.join(folder, "model.weights.h5")
-        model.save_weights(weights)
-        _drop_training_state(weights)
-        with whole_file(path, "wb") as file, zipfile.ZipFile(file, "w") as archive:
-            for name, content in (("metadata.json", metadata), ("config.json", description)):
-                archive.writestr(zipfile.ZipInfo(name), json.dumps(content))  # with no date: the same bytes each time
+    with whole_file(path, "wb") as file, zipfile.ZipFile(file, "w") as archive:
+        for name, content in (("metadata.json", metadata), ("config.json", description)):
+            archive.writestr(zipfile.ZipInfo(name), json.dumps(content))  # with no date: the same bytes each time
+        _check_room(model, path)
+        with tempfile.TemporaryDirectory(prefix=f".{os.path.basename(path)}.", dir=os.path.dirname(path)) as folder:
+            weights = os.path.join(folder, "model.weights.h5")
+            model.save_weights(weights)
+            _drop_training_state(weights)
             member = zipfile.ZipInfo("model.weights.h5")
             member.file_size = os.path.getsize(weights)
             with open(weights, "rb") as source, archive.open(member, "w") as target:
                 shutil.copyfileobj(source, target, 1 << 20)
 
 
-def _restore(model, parts, content):
+def _restore(opened, content):
     if content.named:
-        _restore_named(model, content.arrays)
+        _restore_named(opened.model, content.arrays)
     else:
-        _restore_parts(parts, content.arrays)
-    if not all(np.isfinite(weight.numpy()).all() for weight in model.weights):  # one at a time, to save memory
+        _restore_parts(opened.parts, content.arrays)
+    if not all(np.isfinite(weight.numpy()).all() for weight in opened.model.weights):  # one at a time, to save memory
         raise RefusedError("has infinite or NaN weights")
 
 
@@ -175,7 +170,7 @@ def _restore_parts(parts, arrays):
             _restore_in_order(parts, keras_archives.group(arrays, container))
             return
     if any(_count(part.layer) for part in parts):
-        raise ValueError("its weights are not where any Keras keeps them")
+        raise ValueError("its weights are not where any Keras puts them")
 
 
 def _restore_in_order(parts, arrays):
@@ -191,30 +186,27 @@ def _restore_in_order(parts, arrays):
             _restore_parts(part.parts, stored)
         elif _restore_layer(part.layer, stored) < _count(part.layer):
             raise ValueError(f"it lacks weights of the layer {part.layer.name!r}")
-    left = [name for names in places.values() for name in names]
-    if left:
-        raise ValueError("it holds weights that belong to no layer ({})".format(", ".join(sorted(left)[:3])))
+    surplus = sorted(itertools.chain(*places.values()))
+    if surplus:
+        raise ValueError(f"it holds weights that belong to no layer ({', '.join(surplus[:3])})")
 
 
 def _restore_layer(layer, stored):
-    """Give one layer, and the layers that it holds as attributes, their weights; returns how many these are."""
+    """Restore the weights of a layer, and of the layers that it holds as attributes; returns their number."""
     restored = 0
-    if "vars" in stored:
-        variables = keras_archives.group(stored, "vars")
-        restored = len(variables)
-        if restored:
-            _load_variables(layer, variables)
     for name in stored:
-        if name == "vars" or not keras_archives.holds_arrays(keras_archives.group(stored, name)):
-            continue
+        part = keras_archives.group(stored, name)
         # Keras 2 writes the attribute's name as it is, Keras 3 without its underscore.
-        held = next((getattr(layer, known) for known in (name, "_" + name) if hasattr(layer, known)), None)
-        if isinstance(held, keras.layers.Layer):
-            restored += _restore_layer(held, keras_archives.group(stored, name))
+        held = getattr(layer, name, getattr(layer, "_" + name, None))
+        if name == "vars":
+            restored += _load_variables(layer, part)
+        elif not keras_archives.holds_arrays(part):
+            continue
+        elif isinstance(held, keras.layers.Layer):
+            restored += _restore_layer(held, part)
         elif isinstance(held, (list, tuple)):
-            parts = [keras_graphs.Part(type(item).__name__, item, None) for item in held]
-            _restore_in_order(parts, keras_archives.group(stored, name))
-            restored += sum(_count(item) for item in held)
+            _restore_in_order([keras_graphs.Part(type(item).__name__, item, None) for item in held], part)
+            restored += sum(map(_count, held))
         else:
             raise ValueError(f"it holds weights for a part {name!r} that {layer.name!r} does not have")
     return restored
@@ -225,13 +217,15 @@ def _load_variables(layer, variables):
         raise ValueError(f"it holds {len(variables)} arrays for the layer {layer.name!r}")
     most = sum(math.prod(weight.shape) for weight in layer.weights)
     try:
-        layer.load_own_variables({name: keras_archives.array(variables, name, most) for name in variables})
+        if len(variables):
+            layer.load_own_variables({name: keras_archives.array(variables, name, most) for name in variables})
     except ValueError as error:
         raise ValueError(f"the weights of {layer.name!r} don't fit: {one_line(error)}") from error
+    return len(variables)
 
 
 def _count(layer):
-    """How many weights of a layer a file has to hold: the state of a random generator is none of them."""
+    """How many weights of a layer a file has to hold; the state of random generators isn't one."""
     return sum("float" in str(weight.dtype) for weight in getattr(layer, "weights", ()))
 
 
@@ -245,7 +239,7 @@ def _check_room(model, path):
 def _drop_training_state(path):
     """Remove the state of an optimizer or of metrics from a weights file."""
     with h5py.File(path, "r") as source:
-        if not any(name in source for name in _TRAINING_STATE):
+        if set(source).isdisjoint(_TRAINING_STATE):
             return
         with h5py.File(path + ".clean", "w") as target:
             for name in source:

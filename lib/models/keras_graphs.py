@@ -1,4 +1,4 @@
-"""From the description of a model in a `.keras` file, by any Keras since 2.12, to a model of the Keras that runs.
+"""Models built by the running Keras from the descriptions in `.keras` files by any Keras since 2.12.
 
 Only plain layers are built: those of Keras that hold no code and read no files, and this project's own. The graph is
 rebuilt here, layer by layer, rather than by Keras, whose versions refuse each other's descriptions and which would
@@ -19,40 +19,28 @@ from lib.models.layers import LayerScale, RandomCrop
 from lib.storage.untrusted import RefusedError, one_line
 
 # Layers of Keras that run code from the file or read other files.
-REFUSED = frozenset(
-    [
-        "Lambda",
-        "TFSMLayer",
-        "TorchModuleWrapper",
-        "JaxLayer",
-        "FlaxLayer",
-        "StringLookup",
-        "IntegerLookup",
-        "TextVectorization",
-    ]
+REFUSED = (
+    *("Lambda", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer"),
+    *("StringLookup", "IntegerLookup", "TextVectorization"),
 )
 
-# Settings that some versions write and others don't know, with the value that means what the others do anyway. For
-# all settings None and False mean that.
-NEUTRAL = {
-    "autocast": True,
-    "data_format": "channels_last",
-    "fill_mode": "constant",
-    "fill_value": 0.0,
-    "groups": 1,
-    "implementation": 2,
-}
+# Settings that some versions write and others don't know, with the value that has no effect. None and False have none
+# for any setting.
+NEUTRAL = (
+    *(("autocast", True), ("data_format", "channels_last"), ("fill_mode", "constant"), ("fill_value", 0.0)),
+    *(("groups", 1), ("implementation", 2)),
+)
 
 # Settings that repeat what the graph says, or have no effect on results.
-REDUNDANT = frozenset(["batch_input_shape", "build_input_shape", "dynamic", "key_shape", "query_shape", "value_shape"])
+REDUNDANT = ("batch_input_shape", "build_input_shape", "dynamic", "key_shape", "query_shape", "value_shape")
 
 # The same setting under the name that Keras 3 gave it.
 RENAMED = {("LeakyReLU", "alpha"): "negative_slope", ("LeakyReLU", "negative_slope"): "alpha"}
 
-# What arrays in a description may hold.
+# The dtypes of arrays in a description.
 NUMBERS = ("float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "bool")
 
-MOST_LAYERS = 10_000  # in one model
+MODELS = ("Functional", "Sequential", "Model")  # the classes of models in a file
 
 
 class Part(NamedTuple):
@@ -84,7 +72,7 @@ else:
             return super().losses + frozen
 
 
-# How many more numbers the weights of the model that is being built may have.
+# How many more numbers the weights of the model being built may have.
 _budget = contextvars.ContextVar("budget", default=math.inf)
 
 _TOO_MANY = "describes far more weights than it holds"
@@ -98,10 +86,10 @@ def _spend(count):
 
 @keras.saving.register_keras_serializable("herbariograph")
 class FromFile(keras.initializers.Initializer):
-    """Zeros until the weights are read from a file. Takes the place of the initializer that the file describes.
+    """Zeros until the weights are read from a file, in place of the initializer that the file describes.
 
     Args:
-        described: the description of that one, which is written when the model is saved.
+        described: the description of that initializer, which is written when the model is saved.
     """
 
     def __init__(self, described=None):
@@ -161,13 +149,11 @@ def plain_description(description):
 
 
 def outline(description):
-    """What of a description the model's function follows from, the same for every Keras, to compare two by."""
-    config = description["config"]
-    layers = config["layers"] if isinstance(config, dict) else config
+    """The parts of a description that determine what the model computes, equal for every Keras, for comparisons."""
     found = []
-    for entry in layers:
+    for entry in description["config"]["layers"]:
         kind, settings = entry["class_name"], entry["config"]
-        if kind in ("Functional", "Sequential", "Model"):
+        if kind in MODELS:
             found.append((kind, outline(entry)))
         elif kind != "InputLayer":
             values = [(key, _as_text(settings[key])) for key in _FUNCTIONAL_SETTINGS if key in settings]
@@ -189,7 +175,7 @@ def _as_text(value):
     return [_as_text(item) for item in value] if isinstance(value, (list, tuple)) else str(value)
 
 
-_ALWAYS_FLOAT32 = ("InputLayer", "Rescaling", "LayerNormalization", "BatchNormalization", "GroupNormalization")
+_FLOAT32 = ("InputLayer", "Rescaling", "LayerNormalization", "BatchNormalization", "GroupNormalization")
 
 
 def with_precision(description, policy):
@@ -199,32 +185,27 @@ def with_precision(description, policy):
     TensorFlow 2.13 has no fused normalization in bfloat16 for processors without such arithmetic.
     """
     config = description["config"]
-    layers = config["layers"] if isinstance(config, dict) else config
+    outputs = [config["layers"][-1]["config"].get("name")]  # of a Sequential model
     if "output_layers" in config:
-        outputs = {reference.layer for reference in _references(config["output_layers"])}
-    else:
-        outputs = {layers[-1]["config"].get("name")}
+        outputs = [reference.layer for reference in _references(config["output_layers"])]
     changed = []
-    for entry in layers:
-        if entry["class_name"] in ("Functional", "Sequential", "Model"):
+    for entry in config["layers"]:
+        if entry["class_name"] in MODELS:
             entry = with_precision(entry, policy)
-        elif entry["class_name"] not in _ALWAYS_FLOAT32 and entry["config"].get("name") not in outputs:
+        elif entry["class_name"] not in _FLOAT32 and entry["config"].get("name") not in outputs:
             entry = dict(entry, config=dict(entry["config"], dtype=policy))
         changed.append(entry)
-    return dict(description, config=dict(config, layers=changed) if isinstance(config, dict) else changed)
+    return dict(description, config=dict(config, layers=changed))
 
 
 def _build(description, model_class):
     """Build a Functional or Sequential model: the model and its parts."""
     kind, config = description["class_name"], description["config"]
+    if kind not in MODELS:
+        raise RefusedError(f"is a {kind}, not a model of plain layers (Functional or Sequential)")
     if kind == "Sequential":
         config = _as_functional(config, description.get("build_config"))
-    elif kind not in ("Functional", "Model"):
-        raise RefusedError(f"is a {kind}, not a model of plain layers (Functional or Sequential)")
-    parts, waiting = [], []
-    tensors = {}
-    if len(config["layers"]) > MOST_LAYERS:
-        raise RefusedError(f"describes {len(config['layers']):,} layers, more than {MOST_LAYERS:,}")
+    parts, waiting, tensors = [], [], {}
     for entry in config["layers"]:
         name = entry.get("name", entry["config"].get("name"))
         if entry["class_name"] == "InputLayer":
@@ -232,30 +213,27 @@ def _build(description, model_class):
             continue
         part = _part(entry, name)
         parts.append(part)
-        for index, node in enumerate(entry["inbound_nodes"]):
-            waiting.append((name, index, part, _call(node)))
+        waiting += [(name, index, part, _call(node)) for index, node in enumerate(entry["inbound_nodes"])]
     outputs = _references(config["output_layers"])
     shifts = _shifts(parts, waiting, outputs)
     while waiting:
         later = []
-        for name, index, part, (arguments, options) in waiting:
-            if not all(reference in tensors for reference in _named(arguments) + _named(options)):
-                later.append((name, index, part, (arguments, options)))
+        for call in waiting:
+            name, index, part, given = call
+            if not all(reference in tensors for reference in _named(given)):
+                later.append(call)
                 continue
-            filled = _fill(arguments, tensors)
+            arguments, options = _replaced(given, tensors.get)
             if isinstance(part.layer, keras.layers.Normalization):  # whose weights have no initializer to be set
-                _spend(math.prod(filled[0].shape[axis] or 1 for axis in part.layer.axis))
-            results = part.layer(*filled, **_fill(options, tensors))
+                _spend(math.prod(arguments[0].shape[axis] or 1 for axis in part.layer.axis))
+            results = part.layer(*arguments, **options)
             for position, tensor in enumerate(results if isinstance(results, (list, tuple)) else [results]):
                 tensors[Reference(name, index + shifts[name], position)] = _checked(tensor)
         if len(later) == len(waiting):
             raise RefusedError(f"has a layer {later[0][0]!r} whose input comes from nowhere")
         waiting = later
-    ends = []
-    for references in (_references(config["input_layers"]), outputs):
-        found = [tensors[reference] for reference in references]
-        ends.append(found[0] if len(found) == 1 else found)
-    model = model_class(ends[0], ends[1], name=config.get("name"))
+    ends = [[tensors[end] for end in references] for references in (_references(config["input_layers"]), outputs)]
+    model = model_class(*(end[0] if len(end) == 1 else end for end in ends), name=config.get("name"))
     if config.get("trainable") is False:
         model.trainable = False
     return model, parts
@@ -271,26 +249,19 @@ def _checked(tensor):
 
 def _as_functional(config, build_config):
     """The configuration of a Sequential model as that of a Functional one."""
-    layers = config["layers"] if isinstance(config, dict) else config
+    layers = config["layers"]
     if layers[0]["class_name"] != "InputLayer":
         shape = layers[0]["config"].get("batch_input_shape") or (build_config or config).get("input_shape")
         shape = shape or config.get("build_input_shape")
         if shape is None:
             raise RefusedError("holds a Sequential model that was saved before its input's shape was known")
         layers = [{"class_name": "InputLayer", "config": {"batch_shape": shape, "name": "sequential_input"}}, *layers]
-    chained, before = [], None
+    chained, ends = [], []
     for layer in layers:
         name = layer["config"].get("name") or layer.get("name")
-        inbound = [] if before is None else [[[before, 0, 0, {}]]]
-        chained.append(dict(layer, name=name, inbound_nodes=inbound))
-        before = name
-    return {
-        "name": config.get("name") if isinstance(config, dict) else None,
-        "trainable": config.get("trainable") if isinstance(config, dict) else None,
-        "layers": chained,
-        "input_layers": [[chained[0]["name"], 0, 0]],
-        "output_layers": [[before, 0, 0]],
-    }
+        chained.append(dict(layer, name=name, inbound_nodes=ends and [ends]))
+        ends = [[name, 0, 0]]
+    return dict(config, layers=chained, input_layers=[[chained[0]["name"], 0, 0]], output_layers=ends)
 
 
 def _input(config):
@@ -301,13 +272,12 @@ def _input(config):
 def _part(entry, name):
     """The live layer for one entry of a model's layers."""
     kind, config = entry["class_name"], entry["config"]
-    module = entry.get("module")
-    if kind in ("Functional", "Sequential", "Model"):
+    if kind in MODELS:
         model, parts = _build(entry, keras.Model)
         return Part(kind, model, parts)
     if kind == "TFOpLambda":
         return Part(kind, _operation(config["function"], name), None)
-    if module and module.startswith("keras.src.ops"):
+    if (entry.get("module") or "").startswith("keras.src.ops"):
         return Part(kind, _operation(kind, name), None)
     layer_class = _layer_class(entry)
     options = _options(layer_class, config, name)
@@ -318,68 +288,57 @@ def _part(entry, name):
 
 
 def _layer_class(entry):
-    kind = entry["class_name"]
-    # Keras writes the module None for a class that is not its own; versions before 2.13 write no module at all.
-    foreign = entry.get("module", "keras") is None or not _of_keras(entry.get("module", "keras"))
+    kind, name = entry["class_name"], entry["config"].get("name")
     if kind == "LayerScale":
         return LayerScale
-    if kind == "RandomCrop" and not foreign:
-        return RandomCrop
-    found = getattr(keras.layers, kind, None)
-    if foreign or kind in REFUSED or not (inspect.isclass(found) and issubclass(found, keras.layers.Layer)):
-        raise RefusedError(
-            "holds a layer {!r} of the class {}, which is not one of Keras's plain layers".format(
-                entry["config"].get("name"), kind
-            )
-        )
+    found = RandomCrop if kind == "RandomCrop" else getattr(keras.layers, kind, None)
+    plain = inspect.isclass(found) and issubclass(found, keras.layers.Layer) and kind not in REFUSED
+    if not (plain and _of_keras(entry)):
+        raise RefusedError(f"holds a layer {name!r} of the class {kind}, which is not one of Keras's plain layers")
     return found
 
 
-def _of_keras(module):
-    return module.split(".")[0] in ("keras", "tf_keras")
+def _of_keras(described):
+    """Whether a class is Keras's own: others have the module None, and versions before 2.13 write no module at all."""
+    return (described.get("module", "keras") or "").split(".")[0] in ("keras", "tf_keras")
 
 
 def _options(built_class, config, name):
     """The settings of a layer, initializer, regularizer or constraint, as the running Keras wants them."""
-    accepted = {"name", "trainable", "dtype"} if issubclass(built_class, keras.layers.Layer) else set()
+    accepted, options = set(), {}
     for ancestor in built_class.__mro__:
         if "__init__" in vars(ancestor):
             accepted.update(inspect.signature(ancestor.__init__).parameters)
-    options = {}
     if issubclass(built_class, keras.layers.Layer):
+        accepted |= {"name", "trainable", "dtype"}
         known = [key for key in inspect.signature(built_class.__init__).parameters if key.endswith("_initializer")]
         options = {key: FromFile(config.get(key)) for key in known}
     for key, value in config.items():
         if key in options:
-            _value(value, name)  # which refuses what is not of Keras
+            _value(value, name)  # refuses what is not Keras's
             continue
         if key == "axis" and built_class is keras.layers.BatchNormalization and isinstance(value, list):
             value = value[0]  # Keras 2 writes its one axis as a list
         if key not in accepted and RENAMED.get((built_class.__name__, key)) in accepted:
             key = RENAMED[built_class.__name__, key]
-        if key == "dtype":
-            options[key] = _dtype(value)
-        elif key in accepted:
-            options[key] = _value(value, name)
-        elif not _means_nothing(key, value):
+        if key in accepted:
+            options[key] = _dtype(value) if key == "dtype" else _value(value, name)
+        elif not _has_no_effect(key, value):
             raise RefusedError(
                 f"has a layer {name!r} with the setting {key}={value!r}, which Keras {keras.__version__} does not know"
             )
     return options
 
 
-def _means_nothing(key, value):
-    """Whether a setting that the running Keras does not know can be left out."""
-    if key in REDUNDANT or key.endswith("_initializer"):  # the weights come from the file
-        return True
-    return value is None or value is False or (key in NEUTRAL and NEUTRAL[key] == value)
+def _has_no_effect(key, value):
+    """Whether a setting that the running Keras does not know can be left out; weights come from the file."""
+    ignored = key in REDUNDANT or key.endswith("_initializer") or (key, value) in NEUTRAL
+    return ignored or value is None or value is False
 
 
 def _dtype(value):
     """A dtype or dtype policy as its name."""
-    if isinstance(value, dict):
-        return value["config"]["name"]
-    return value
+    return value["config"]["name"] if isinstance(value, dict) else value
 
 
 def _value(value, name):
@@ -397,11 +356,11 @@ def _value(value, name):
         if value["config"]["dtype"] not in NUMBERS:
             raise RefusedError(f"has a layer {name!r} with an array of {value['config']['dtype']!r}")
         return np.array(value["config"]["value"], dtype=value["config"]["dtype"])
-    module, config = value.get("module", "keras"), value["config"]
+    config = value["config"]
     if kind == "function":
         if isinstance(config, str) and callable(getattr(keras.activations, config, None)):
             return config
-    elif module is not None and _of_keras(module):
+    elif _of_keras(value):
         for namespace in (keras.initializers, keras.regularizers, keras.constraints):
             found = getattr(namespace, kind, None)
             if inspect.isclass(found):
@@ -435,9 +394,9 @@ def _operation(operation, name):
 def _call(node):
     """One call of a layer in a file's graph -> its positional and named arguments, tensors as `Reference`s."""
     if isinstance(node, dict):  # Keras 3
-        # `training` is recorded as it was when the model was made; each call sets it anew.
-        options = {key: _argument(item) for key, item in node["kwargs"].items() if key != "training"}
-        return [_argument(item) for item in node["args"]], {k: v for k, v in options.items() if v is not None}
+        # `training` is recorded as it was when the model was made; each call sets its own.
+        given = {key: item for key, item in node["kwargs"].items() if key != "training" and item is not None}
+        return [_argument(item) for item in node["args"]], {key: _argument(item) for key, item in given.items()}
     if isinstance(node[0], str):  # Keras 2, an operator
         return [_old_reference(node)], {key: _argument(item) for key, item in node[3].items()}
     options = {key: _argument(item) for item in node for key, item in (item[3] if len(item) > 3 else {}).items()}
@@ -467,29 +426,25 @@ def _references(ends):
 
 
 def _named(value):
-    """All references in nested lists and dictionaries."""
-    if isinstance(value, Reference):
-        return [value]
-    if isinstance(value, dict):
-        value = list(value.values())
-    if isinstance(value, list):
-        return [reference for item in value for reference in _named(item)]
-    return []
+    """All references in nested lists, tuples and dictionaries."""
+    found = []
+    _replaced(value, found.append)
+    return found
 
 
-def _fill(value, tensors):
-    """Nested lists and dictionaries with the references replaced by tensors."""
+def _replaced(value, function):
+    """Nested lists, tuples and dictionaries with the function's results in place of references."""
     if isinstance(value, Reference):
-        return tensors[value]
+        return function(value)
     if isinstance(value, dict):
-        return {key: _fill(item, tensors) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_fill(item, tensors) for item in value]
+        return {key: _replaced(item, function) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_replaced(item, function) for item in value)
     return value
 
 
 def _shifts(parts, waiting, outputs):
-    """For each layer's name, at which number its calls start to be counted.
+    """The number of each layer's first call: layer's name -> number.
 
     Keras 2 counts the call that makes a model as the first of a model in a model: its calls in the graph start at 1.
     Every call that a file lists leads to an output, so an unused result means that the graph was written wrongly, which
@@ -497,7 +452,7 @@ def _shifts(parts, waiting, outputs):
     """
     calls = collections.Counter(name for name, _, _, _ in waiting)
     used = collections.defaultdict(set)
-    for reference in outputs + [one for _, _, _, call in waiting for one in _named(list(call))]:
+    for reference in outputs + [one for _, _, _, call in waiting for one in _named(call)]:
         used[reference.layer].add(reference.node)
     models = {part.layer.name for part in parts if part.parts is not None}
     shifts = {name: int(name in models and max(used[name], default=0) == count) for name, count in calls.items()}
