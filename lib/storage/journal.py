@@ -1,8 +1,8 @@
 """What a stage has done so far, kept beside its result until all is done.
 
-A stage that works on many pieces (images, models, fractals) adds what it makes of each under a key. Killed at any
-moment and run again, it finds in the journal all but the last half second of work and does the rest; then it writes its
-result in the order of the keys and removes the journal.
+A stage that works on many pieces (images, models, fractals) adds the result of each under a key. Killed at any moment
+and run again, it finds all but the last half second of work in the journal and does the rest; then it writes its result
+in the order of the keys and removes the journal.
 
 A journal is an SQLite database with a rollback journal, written by one process at a time: that works on the shared file
 systems of clusters, where SQLite's other modes don't. It is locked as all other files here are (`lib.storage.files`),
@@ -12,6 +12,7 @@ since SQLite by itself refuses to work on file systems without locks.
 import contextlib
 import json
 import os
+import re
 import sqlite3
 import time
 from urllib.parse import quote
@@ -36,8 +37,8 @@ def compare_settings(recorded, settings, named, setting="output", anew="overwrit
 
     Args:
         recorded, settings: dictionaries that JSON can hold.
-        named: the file that was made or begun with `recorded`.
-        setting, anew: the names of the settings that name this file and that begin it anew.
+        named: the file that was begun with `recorded`.
+        setting, anew: the names of the settings that name this file and that start it over.
     """
     settings = json.loads(json.dumps(settings))
     for key in {**settings, **recorded}:
@@ -90,26 +91,26 @@ class Journal:
         settings: what the entries depend on, a dictionary that JSON can hold.
         output: the result that the entries are for, to be named in messages; None for the journal itself.
         setting: the name of the setting that names the result.
-        fresh: begin anew, whatever there is.
-        replace: begin anew if there is a journal of other settings, rather than refuse.
+        fresh: start over even if there is a journal.
+        replace: start over if there is a journal of other settings, rather than refuse.
 
     Attributes:
-        continued: whether an earlier call had begun.
+        continued: whether this call resumes an earlier one.
         former: of `continue_from`; None from the first entry on.
 
     Raises:
-        UsageError: another process is writing, or there is something else: another program's file, a journal of
-            another kind or of other settings.
+        UsageError: another process is writing, or the file is another program's, or a journal of another kind or of
+            other settings.
         WorkError: it can't be written, or is damaged.
     """
 
-    anew = "overwrite"  # the name of the setting that begins anew
+    anew = "overwrite"  # the name of the setting that starts over
 
     def __init__(self, path, kind, settings, output=None, setting="output", fresh=False, replace=False):
         self.path, self._output, self._setting = path, output or path, setting
         self._database = self.former = None
         begin = {"kind": kind, "settings": json.loads(json.dumps(settings))}
-        with self._sentences():
+        with self.resumable():
             self._file = open_locked(path)
             if self._file is None:
                 raise UsageError(f"{self._output} is being written by another process.")
@@ -133,37 +134,36 @@ class Journal:
         return self
 
     def __exit__(self, *exception):
-        with contextlib.suppress(StageError):  # such as a full disk, which has been told of
+        with contextlib.suppress(StageError):  # such as a full disk, which has been reported
             self.save()
-        with contextlib.suppress(StageError):
             if self._database is not None and not len(self) and self.finished is None:
                 self.remove()
         self._close()
 
     def continue_from(self, former):
-        """Let a finished result, with methods `keys` and `entries` as here, stand for the entries if there are none.
+        """Use the entries of a finished result, which has methods `keys` and `entries`, if there are none here.
 
-        With the first entry that is added the journal takes it over, in a step that no kill divides.
+        The first entry that is added copies them into the journal, in one transaction.
         """
         if not self._rows("SELECT 1 FROM entries LIMIT 1"):
             self.former = former
 
     def __len__(self):
-        """How many entries there are."""
+        """The number of entries."""
         return self._rows("SELECT COUNT(*) FROM entries")[0][0]
 
     def keys(self):
-        """Yield the keys, ascending byte by byte."""
+        """The keys, ascending byte by byte."""
         if self.former is not None:
             return self.former.keys()
         return (key for (key,) in self._stream("SELECT key FROM entries ORDER BY key"))
 
     def missing(self, keys):
-        """Yield those of `keys`, which have to ascend, that have no entry; nothing is held in memory."""
+        """Those of `keys`, which have to ascend, that have no entry; nothing is held in memory."""
         return (key for key, known in look_up(keys, self.keys()) if not known)
 
     def facts(self):
-        """Yield pairs of a key and what is known `about` its entry, ascending; the contents are not read."""
+        """Yield pairs of an entry's key and `about`, ascending; the contents are not read."""
         for key, about in self._stream("SELECT key, about FROM entries ORDER BY key"):
             yield key, self._parsed(about)
 
@@ -180,14 +180,14 @@ class Journal:
         return found[0][0]
 
     def add(self, key, content, about=None):
-        """Add an entry, in place of a former one of that key; it is safe within half a second, or after `save`."""
+        """Add an entry, or replace that of the key; it is safe within half a second, or after `save`."""
         self.extend([(key, about, content)])
 
     def extend(self, entries):
         """Add entries, triples as of `entries`."""
-        with self._sentences():
+        with self.resumable():
             if self.former is not None:
-                with self._database:  # which commits, or takes back what was done
+                with self._database:  # which commits, or rolls back
                     self._database.execute("BEGIN")
                     self._insert(self.former.entries())
                 self.former = None
@@ -198,70 +198,70 @@ class Journal:
             self.save()
 
     def save(self):
-        """Make safe what was added."""
-        with self._sentences():
+        """Write what was added to the disk."""
+        with self.resumable():
             if self._database is not None and self._database.in_transaction:
                 self._database.execute("COMMIT")
         self._saved = time.monotonic()
 
     @property
     def finished(self):
-        """What `finish` was given; None before."""
+        """The argument of `finish`; None before."""
         return self._fact("finished")
 
     def finish(self, about):
-        """Note that all is done that was to be, and something about it, for JSON: for work that others go on with."""
-        with self._sentences():
+        """Mark the work as complete, with a value for JSON, for a journal that another call takes over."""
+        with self.resumable():
             self._database.execute("INSERT OR REPLACE INTO facts VALUES ('finished', ?)", (json.dumps(about),))
         self.save()
 
+    @contextlib.contextmanager
     def resumable(self):
-        """A context for writing the result: where that fails, a `WorkError` says that the same command resumes."""
-        return self._sentences()
+        """A context for writing, also the result: a `WorkError` says that the same command resumes after a failure."""
+        try:
+            yield
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+            if isinstance(error, sqlite3.OperationalError) and not re.search("no such|decode", str(error)):
+                raise self._failure(error) from error
+            raise self._damaged(error) from error
+        except OSError as error:
+            raise self._failure(error.strerror or error) from error
 
     def remove(self):
         """Remove the journal: its result is written."""
         self._database.close()
         self._database = None
-        for path in (self.path + "-journal", self.path):  # while the lock is held
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(path)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.path)  # while the lock is held
 
     def _open(self):
         """Open the database, unless it is another program's."""
-        foreign = f"{self.path} was not written by this command; move it, or choose another {option(self._setting)}."
         self._file.seek(0)
         start = self._file.read(len(_MAGIC))
-        if start and start != _MAGIC and not os.path.exists(self.path + "-journal"):  # else it is to be rolled back
-            raise UsageError(foreign)
-        try:
-            self._database = _connect(self.path)
-            (number,) = self._database.execute("PRAGMA application_id").fetchone()
-            tables = self._database.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0]
-        except sqlite3.OperationalError as error:
-            raise self._failure(error) from error
-        except UnicodeDecodeError as error:  # of SQLite's own message about it
-            raise self._damaged(error) from error
-        except sqlite3.DatabaseError:
-            number, tables = None, 1
-        if number != _APPLICATION and (number or tables):
-            raise UsageError(foreign)
-        with self._sentences():
-            for pragma in ("journal_mode = TRUNCATE", "synchronous = NORMAL"):
-                self._database.execute(f"PRAGMA {pragma}").fetchall()
+        # A damaged start is restored from the rollback journal.
+        foreign = start not in (b"", _MAGIC) and not os.path.exists(self.path + "-journal")
+        if not foreign:
+            with self.resumable():
+                self._database = _connect(self.path)
+                (number,) = self._database.execute("PRAGMA application_id").fetchone()
+                (tables,) = self._database.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()
+            foreign = number != _APPLICATION and (number or tables)
+        if foreign:
+            cure = f"move it, or choose another {option(self._setting)}"
+            raise UsageError(f"{self.path} was not written by this command; {cure}.")
+        with self.resumable():
+            self._database.execute("PRAGMA synchronous = NORMAL")
             if not tables:
-                script = f"BEGIN; PRAGMA application_id = {_APPLICATION}; {_SCHEMA} COMMIT;"
-                self._database.executescript(script)
+                self._database.executescript(f"BEGIN; PRAGMA application_id = {_APPLICATION}; {_SCHEMA} COMMIT;")
         self._saved = 0.0  # so that the first entry is saved at once
 
     def _begin(self, begin):
-        """Empty the journal and note what it is for, in one step that a kill can't divide."""
-        with self._sentences():
+        """Empty the journal and record what it is for."""
+        with self.resumable(), self._database:
             self._database.execute("BEGIN")
             self._database.execute("DELETE FROM entries")
             self._database.execute("DELETE FROM facts")
             self._database.execute("INSERT INTO facts VALUES ('begin', ?)", (json.dumps(begin),))
-            self._database.execute("COMMIT")
 
     def _insert(self, entries):
         rows = ((key, None if about is None else json.dumps(about), content) for key, about, content in entries)
@@ -272,18 +272,12 @@ class Journal:
         return self._parsed(found[0][0]) if found else None
 
     def _rows(self, query, values=()):
-        with self._sentences():
+        with self.resumable():
             return self._database.execute(query, values).fetchall()
 
     def _stream(self, query):
-        with self._sentences():
-            cursor = self._database.execute(query)
-        while True:
-            with self._sentences():
-                rows = cursor.fetchmany(1000)
-            if not rows:
-                return
-            yield from rows
+        with self.resumable():
+            yield from self._database.execute(query)
 
     def _parsed(self, text):
         try:
@@ -292,33 +286,15 @@ class Journal:
             raise self._damaged(error) from error
 
     def _close(self):
-        with contextlib.suppress(sqlite3.Error):
-            if self._database is not None:
+        if self._database is not None:
+            with contextlib.suppress(sqlite3.Error):
                 self._database.close()
-        self._database = None
-        with contextlib.suppress(FileNotFoundError):
-            if not os.path.getsize(self.path + "-journal"):  # else there is something to be rolled back
-                os.unlink(self.path + "-journal")
+            self._database = None
         self._file.close()  # and unlock it
-
-    @contextlib.contextmanager
-    def _sentences(self):
-        try:
-            yield
-        except sqlite3.OperationalError as error:
-            if "no such" in str(error) or "decode" in str(error):
-                raise self._damaged(error) from error
-            raise self._failure(error) from error
-        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
-            raise self._damaged(error) from error
-        except OSError as error:
-            raise self._failure(error.strerror or error) from error
 
     def _damaged(self, reason):
         return WorkError(f"{self.path} is damaged ({reason}); remove it to start over.")
 
     def _failure(self, reason):
-        return WorkError(
-            f"{self._output} can't be written ({reason}); what was written is kept; run the same command again to "
-            "resume."
-        )
+        advice = "what was written is kept; run the same command again to resume"
+        return WorkError(f"{self._output} can't be written ({reason}); {advice}.")
