@@ -78,9 +78,9 @@ def work(settings):
     """Do what the settings say."""
     from lib.models.architecture import make_model
 
-    made = make_model(settings)
-    cost = f"{made.multiply_adds:,} multiply-adds for an image of {settings.size} x {settings.size}"
-    print(f"{settings.output}: {made.parameters:,} parameters, {cost}")
+    parameters, multiply_adds = make_model(settings)
+    cost = f"{multiply_adds:,} multiply-adds for an image of {settings.size} x {settings.size}"
+    print(f"{settings.output}: {parameters:,} parameters, {cost}")
 
 
 if __name__ == "__main__":

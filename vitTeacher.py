@@ -37,9 +37,8 @@ def work(settings):
     """Do what the settings say."""
     from lib.models.porting import make_teacher
 
-    made = make_teacher(settings)
-    size = f"{made.size} x {made.size} pixels"
-    print(f"{settings.output}: {made.categories:,} outputs, {size}, {made.parameters:,} parameters")
+    size, categories, parameters = make_teacher(settings)
+    print(f"{settings.output}: {categories:,} outputs, {size} x {size} pixels, {parameters:,} parameters")
 
 
 if __name__ == "__main__":

@@ -147,8 +147,8 @@ def _use_weights(path):
     """Read all that is in HDF5 as a model's reader does, though no model is built, which takes long."""
     import h5py
 
-    from lib.models.keras_archives import array, group, groups_by_class, hdf5_description, holds_arrays, open_hdf5
-    from lib.storage.untrusted import refusing
+    from lib.models.keras_archives import array, group, groups_by_class, holds_arrays, open_hdf5
+    from lib.storage.untrusted import parse_json, refusing
 
     def look(parent, depth=0):
         for name in list(parent)[:20]:
@@ -164,7 +164,7 @@ def _use_weights(path):
         if "layers" in file:
             groups_by_class(group(file, "layers"))
         if "model_config" in file.attrs:
-            hdf5_description(file)
+            parse_json(file.attrs["model_config"])
         look(file)
 
 

@@ -1,8 +1,8 @@
-"""What a ConvNeXt is made of, and the stage that makes one with fresh weights."""
+"""The architecture of a ConvNeXt, and the stage that makes one with fresh weights."""
 
 import dataclasses
 import logging
-from typing import NamedTuple, Optional, Tuple
+from typing import Optional, Tuple
 
 from lib.errors import option
 
@@ -11,7 +11,7 @@ log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class Architecture:
-    """What a ConvNeXt is made of.
+    """The architecture of a ConvNeXt.
 
     Attributes:
         categories: number of logits.
@@ -27,7 +27,7 @@ class Architecture:
         layer_scale: LayerScale at the end of each block's branch (arXiv:2103.17239).
         noise: Gaussian noise at the end of each block's branch, in training.
         polish: the width of a dense layer before the last; None for none.
-        seed: what the first weights follow from.
+        seed: of the initial weights.
     """
 
     categories: int
@@ -48,7 +48,7 @@ class Architecture:
 
 @dataclasses.dataclass(frozen=True)
 class Settings(Architecture):
-    """An architecture and what is written.
+    """An architecture and the files to write.
 
     Attributes:
         output: the `.keras` file to write; required.
@@ -61,13 +61,6 @@ class Settings(Architecture):
     plot: Optional[str] = None
 
 
-class Made(NamedTuple):
-    """The size of a model: its parameters, and its multiply-adds for one image."""
-
-    parameters: int
-    multiply_adds: int
-
-
 def make_model(settings):
     """Write a ConvNeXt with fresh weights, and its picture if asked for; log a table of its layers.
 
@@ -75,7 +68,7 @@ def make_model(settings):
         settings: `Settings`.
 
     Returns:
-        `Made`.
+        The numbers of the model's parameters and of its multiply-adds for one image.
 
     Raises:
         MemoryError: the model is larger than the memory.
@@ -103,4 +96,4 @@ def make_model(settings):
     if settings.plot:
         with whole_file(settings.plot, "wb") as file:
             file.write(picture)
-    return Made(model.count_params(), sum(multiply_adds(model, settings.size).values()))
+    return model.count_params(), sum(multiply_adds(model, settings.size).values())

@@ -29,16 +29,15 @@ def convnext(architecture):
     """
     inputs = keras.Input((None, None, architecture.bands), name="input")
     x = keras.layers.Rescaling(1 / 127.5, offset=-1, name="rescale")(inputs)
-    x = _stem(x, architecture)
-    noises = 0
+    options = {"strides": STEM, "padding": "valid"}
+    x = _convolution(x, architecture.filters, STEM, "convNeXt0_downSample_conv2D", architecture, **options)
+    x = _normalization(x, "convNeXt0_downSample_layerNormalization")
     for stage, blocks in enumerate(architecture.blocks):
         if stage:
             x = _excite(_down_sample(x, stage, architecture), stage, architecture)
         for number in range(blocks):
-            noise = None
-            if architecture.noise:
-                noise = f"gaussian_noise_{noises}" if noises else "gaussian_noise"
-                noises += 1
+            before = sum(architecture.blocks[:stage]) + number
+            noise = f"gaussian_noise_{before}" if before else "gaussian_noise"
             x = _block(x, f"convNeXt{stage}_block{number}", noise, architecture)
     x = keras.layers.GlobalAveragePooling2D(name="output_gap")(x)
     x = _normalization(x, "output_layerNormalization")
@@ -63,13 +62,12 @@ def multiply_adds(model, size):
     Returns:
         Layer's name -> count, 0 for those without a kernel.
     """
-    shapes = output_shapes(model, size)
-    return {
-        layer.name: 0
-        if _kernel(layer) is None
-        else math.prod(shapes[layer.name][:-1]) * math.prod(_kernel(layer).shape)
-        for layer in model.layers
-    }
+    shapes, costs = output_shapes(model, size), {}
+    for layer in model.layers:
+        # The shape is (height, width, in, out), (height, width, channels, 1) or (in, out).
+        kernel = getattr(layer, "depthwise_kernel", getattr(layer, "kernel", None))
+        costs[layer.name] = 0 if kernel is None else math.prod(shapes[layer.name][:-1]) * math.prod(kernel.shape)
+    return costs
 
 
 def summary(model, size):
@@ -84,26 +82,8 @@ def summary(model, size):
         rows.append((layer.name, type(layer).__name__, sides, f"{layer.count_params():,}", f"{costs[layer.name]:,}"))
     rows.append(("total", "", "", f"{model.count_params():,}", f"{sum(costs.values()):,}"))
     widths = [max(map(len, column)) for column in zip(*rows)]
-    lines = []
-    for row in rows:
-        left = [value.ljust(width) for value, width in zip(row[:3], widths)]
-        right = [value.rjust(width) for value, width in zip(row[3:], widths[3:])]
-        lines.append("  ".join(left + right))
+    lines = ("  ".join(f"{cell:{side}{width}}" for cell, side, width in zip(row, "<<<>>", widths)) for row in rows)
     return "\n".join(lines)
-
-
-def _kernel(layer):
-    """A layer's kernel: `(height, width, in, out)`, `(height, width, channels, 1)` or `(in, out)`; None without."""
-    if isinstance(layer, keras.layers.DepthwiseConv2D):
-        return layer.depthwise_kernel if hasattr(layer, "depthwise_kernel") else layer.kernel
-    return getattr(layer, "kernel", None)
-
-
-def _stem(x, architecture):
-    x = _convolution(
-        x, architecture.filters, STEM, "convNeXt0_downSample_conv2D", architecture, strides=STEM, padding="valid"
-    )
-    return _normalization(x, "convNeXt0_downSample_layerNormalization")
 
 
 def _down_sample(x, stage, architecture):
@@ -145,18 +125,13 @@ def _excite_space(x, prefix, architecture):
 
 
 def _block(x, prefix, noise, architecture):
-    """A residual block; `noise` is the name of its noise layer, None for none."""
+    """A residual block; `noise` is the name of its noise layer."""
     width = x.shape[-1]
     if architecture.depthwise:
         name = f"{prefix}_5x5_dconv2D"
-        y = keras.layers.DepthwiseConv2D(
-            5,
-            padding="same",
-            use_bias=False,
-            depthwise_initializer=_initializer(name, architecture),
-            depthwise_regularizer=keras.regularizers.L2(PENALTY),
-            name=name,
-        )(x)
+        options = {"depthwise_initializer": _initializer(name, architecture), "use_bias": False, "name": name}
+        options["depthwise_regularizer"] = keras.regularizers.L2(PENALTY)
+        y = keras.layers.DepthwiseConv2D(5, padding="same", **options)(x)
     else:
         y = _convolution(x, width, 5, f"{prefix}_5x5_conv2D", architecture)
     y = _normalization(y, f"{prefix}_layerNormalization")
@@ -165,21 +140,15 @@ def _block(x, prefix, noise, architecture):
     y = _convolution(y, width, 1, f"{prefix}_smooth_conv2D", architecture)
     if architecture.layer_scale:
         y = LayerScale(name=f"{prefix}_layerScale")(y)
-    if noise:
+    if architecture.noise:
         y = keras.layers.GaussianNoise(NOISE, seed=_seed(noise, architecture), name=noise)(y)
     return keras.layers.Add(name=f"{prefix}_add")([y, x])
 
 
 def _convolution(x, filters, side, name, architecture, **options):
-    return keras.layers.Conv2D(
-        filters,
-        side,
-        use_bias=False,
-        kernel_initializer=_initializer(name, architecture),
-        kernel_regularizer=keras.regularizers.L2(PENALTY),
-        name=name,
-        **{"padding": "same", **options},
-    )(x)
+    options = {"padding": "same", "kernel_initializer": _initializer(name, architecture), **options}
+    options["kernel_regularizer"] = keras.regularizers.L2(PENALTY)
+    return keras.layers.Conv2D(filters, side, use_bias=False, name=name, **options)(x)
 
 
 def _dense(x, width, name, architecture, activation=None, bias=False):

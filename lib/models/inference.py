@@ -16,23 +16,11 @@ from lib.models.layers import LayerScale, RandomCrop
 from lib.system.devices import applying
 
 # The layers of a ConvNeXt. A model with any other is applied by Keras.
-_FOLDABLE = frozenset(
-    [
-        keras.layers.InputLayer,
-        RandomCrop,
-        keras.layers.Rescaling,
-        keras.layers.Conv2D,
-        keras.layers.DepthwiseConv2D,
-        keras.layers.LayerNormalization,
-        keras.layers.MaxPooling2D,
-        LayerScale,
-        keras.layers.GaussianNoise,
-        keras.layers.Add,
-        keras.layers.Multiply,
-        keras.layers.GlobalAveragePooling2D,
-        keras.layers.Dense,
-    ]
+_KERAS = (
+    *("InputLayer", "Rescaling", "Conv2D", "DepthwiseConv2D", "LayerNormalization", "MaxPooling2D", "GaussianNoise"),
+    *("Add", "Multiply", "GlobalAveragePooling2D", "Dense"),
 )
+_FOLDABLE = {RandomCrop, LayerScale, *(getattr(keras.layers, name) for name in _KERAS)}
 
 FEATURES = "output_layerNormalization"  # the layer after the pooling
 
@@ -164,23 +152,22 @@ def _apply_folded(model, pixels, wanted, read):
         return by_keras()
     users = {}
     for layer, inputs, _ in flow:
-        for tensor in inputs if isinstance(inputs, (list, tuple)) else [inputs]:
+        for tensor in tf.nest.flatten(inputs):
             users.setdefault(id(tensor), []).append(layer)
     values = {id(model.input): _Scaled(pixels)}
     for layer, inputs, output in flow:
-        several = isinstance(inputs, (list, tuple))
-        given = [values[id(tensor)] for tensor in (inputs if several else [inputs])]
+        given = values[id(tf.nest.flatten(inputs)[0])]
         following = users.get(id(output), [])
         if type(layer) is keras.layers.Conv2D:
-            values[id(output)] = _convolve(layer, given[0], following, read)
+            values[id(output)] = _convolve(layer, given, following, read)
         elif _is_plain_normalization(layer):
-            values[id(output)] = _normalize(layer, given[0].tensor, following, read)
-        elif isinstance(layer, RandomCrop) and given[0].tensor.shape[1:3] == (layer.height, layer.width):
-            values[id(output)] = given[0]  # resizing to the same size changes nothing
+            values[id(output)] = _normalize(layer, given.tensor, following, read)
+        elif isinstance(layer, RandomCrop) and given.tensor.shape[1:3] == (layer.height, layer.width):
+            values[id(output)] = given  # resizing to the same size changes nothing
         else:
-            tensors = [value.tensor for value in given]
+            tensors = tf.nest.map_structure(lambda tensor: values[id(tensor)].tensor, inputs)
             options = {"training": False} if "training" in inspect.signature(layer.call).parameters else {}
-            values[id(output)] = _Scaled(layer(tensors if several else tensors[0], **options))
+            values[id(output)] = _Scaled(layer(tensors, **options))
     return [_resolved(values[id(tensor)]) for tensor in wanted]
 
 

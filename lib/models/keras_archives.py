@@ -52,14 +52,14 @@ def open_archive(path):
             file.seek(0)
             content = file.read()
             with open_hdf5(content) as hdf5:
-                yield Content(hdf5_description(hdf5), group(hdf5, "model_weights"), True, len(content), None)
+                yield Content(
+                    parse_json(hdf5.attrs["model_config"]), group(hdf5, "model_weights"), True, len(content), None
+                )
             return
-        with _zip(file) as archive:
-            names = archive.namelist()
-            if "config.json" not in names or "model.weights.h5" not in names:
-                raise ValueError("it is a zip without config.json and model.weights.h5")
+        with zipfile.ZipFile(file) as archive:
             description = parse_json(_inflate(archive, "config.json"))
-            metadata = parse_json(_inflate(archive, "metadata.json")) if "metadata.json" in names else {}
+            recorded = "metadata.json" in archive.namelist()
+            metadata = parse_json(_inflate(archive, "metadata.json")) if recorded else {}
             content = _inflate(archive, "model.weights.h5")
     with open_hdf5(content) as hdf5:
         size = metadata.get("image_size")
@@ -69,14 +69,8 @@ def open_archive(path):
 
 def read_description(path):
     """A file's description without its arrays; raises as `open_archive` does."""
-    with open(path, "rb") as file, _zip(file) as archive:
+    with zipfile.ZipFile(path) as archive:
         return parse_json(_inflate(archive, "config.json"))
-
-
-def _zip(file):
-    if not zipfile.is_zipfile(file):
-        raise ValueError("it is not a zip, or cut short")
-    return zipfile.ZipFile(file)
 
 
 def _inflate(archive, name):
@@ -98,13 +92,6 @@ def open_hdf5(content):
                 raise ValueError("its HDF5 is damaged")
             place += -(-size // 8) * 8 + (_HEAP_ITEM.size if number else 0)
     return h5py.File(io.BytesIO(content), "r")
-
-
-def hdf5_description(file):
-    """The description in an HDF5 file that holds all of a model; raises ValueError if there is none."""
-    if "model_config" not in file.attrs:
-        raise ValueError("it is HDF5 without a model's description")
-    return parse_json(file.attrs["model_config"])
 
 
 def groups_by_class(parent):

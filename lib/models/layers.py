@@ -3,6 +3,8 @@
 Importing this module makes Keras know `LayerScale`, so that `keras.models.load_model` opens files that hold it.
 """
 
+import functools
+
 import keras
 
 
@@ -12,7 +14,7 @@ class LayerScale(keras.layers.Layer):
     In and out: a float tensor, channels last. One weight, `gamma`, `(channels,)`.
 
     Args:
-        epsilon: what every factor is at first.
+        epsilon: the initial value of every factor.
     """
 
     def __init__(self, epsilon=1.0, **options):
@@ -20,12 +22,8 @@ class LayerScale(keras.layers.Layer):
         self.epsilon = epsilon
 
     def build(self, input_shape):
-        self.gamma = self.add_weight(
-            name="gamma",
-            shape=(input_shape[-1],),
-            initializer=keras.initializers.Constant(self.epsilon),
-            trainable=True,
-        )
+        initializer = keras.initializers.Constant(self.epsilon)
+        self.gamma = self.add_weight(name="gamma", shape=(input_shape[-1],), initializer=initializer)
         super().build(input_shape)
 
     def call(self, inputs):
@@ -63,11 +61,8 @@ else:
             if not training:
                 return self._crop_middle(inputs, height, width)
             fits = keras.ops.logical_and(height >= self.height, width >= self.width)
-            return keras.ops.cond(
-                fits,
-                lambda: self._crop_anywhere(inputs, height, width),
-                lambda: self._crop_middle(inputs, height, width),
-            )
+            crops = (self._crop_anywhere, self._crop_middle)
+            return keras.ops.cond(fits, *(functools.partial(crop, inputs, height, width) for crop in crops))
 
         def _crop_anywhere(self, inputs, height, width):
             places = keras.random.uniform((2,), seed=self.generator)

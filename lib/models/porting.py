@@ -3,13 +3,13 @@
 import dataclasses
 import logging
 import os
-from typing import NamedTuple, Optional
+from typing import Optional
 
 from lib.errors import UsageError, WorkError, option
 
 log = logging.getLogger(__name__)
 
-# What a training's images were normalised by: mean and standard deviation of each band, of pixels from 0 to 1.
+# The normalisation of a training's images: mean and standard deviation of each band, of pixels from 0 to 1.
 NORMALIZATIONS = {
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
@@ -19,15 +19,15 @@ NORMALIZATIONS = {
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What a teacher is made of.
+    """The settings of a teacher.
 
     Attributes:
-        checkpoint: a `.safetensors` file or what `torch.save` wrote, with timm's names.
+        checkpoint: a `.safetensors` file or one by `torch.save`, with timm's names.
         output: the directory to make.
         normalize: a key of `NORMALIZATIONS`, whose values become part of the model.
         heads: see `lib.models.vit.design_of`.
         key: see `lib.models.torch_files.read_arrays`.
-        overwrite: whether to replace a teacher that was made here before.
+        overwrite: whether to replace a teacher that an earlier call made.
     """
 
     checkpoint: str
@@ -38,14 +38,6 @@ class Settings:
     overwrite: bool = False
 
 
-class Ported(NamedTuple):
-    """The side of a teacher's images in pixels, and the numbers of its logits and parameters."""
-
-    size: int
-    categories: int
-    parameters: int
-
-
 def make_teacher(settings):
     """Make a SavedModel of a checkpoint: `serving_default` from float32 `(batch, bands, size, size)`, 0-1, as `input`,
     to float32 logits `(batch, categories)` as `output`.
@@ -54,7 +46,7 @@ def make_teacher(settings):
         settings: `Settings`.
 
     Returns:
-        `Ported`.
+        The side of the teacher's images in pixels, and the numbers of its logits and parameters.
 
     Raises:
         UsageError: the checkpoint can't be used, or the output exists.
@@ -62,14 +54,14 @@ def make_teacher(settings):
     """
     from lib.models.teacher_files import is_made_here, write_teacher
     from lib.models.torch_files import read_arrays
-    from lib.system.devices import bind_devices
+    from lib.system.devices import select_device
 
     output = settings.output
     if os.path.lexists(output) and not (settings.overwrite and is_made_here(output)):
         cure = f"{option('overwrite')} replaces it" if is_made_here(output) else "choose another one"
         raise UsageError(f"{output} already exists; {cure}.", "output")
     tensors = read_arrays(settings.checkpoint, settings.key)
-    bind_devices(cpu=True)
+    select_device(cpu=True)
 
     from lib.models.vit import build_vit, put_arrays
 
@@ -83,7 +75,7 @@ def make_teacher(settings):
     model = build_vit(design)
     put_arrays(model, design, lambda name: _read(settings.checkpoint, name, tensors[name]))
     write_teacher(model, normalization, output, settings.overwrite)
-    return Ported(design.size, design.categories, model.count_params())
+    return design.size, design.categories, model.count_params()
 
 
 def _design(settings, tensors, bands):

@@ -12,30 +12,27 @@ from lib.storage.files import checksum, whole_file
 
 
 class Published(NamedTuple):
-    """A published model: its file's name; where it is fetched from, its size and its SHA-256 (None where it can't be
-    fetched); and what to do where it is missing."""
+    """A published model: its file's name, what to do if it is missing, and, if it can be fetched, its address, size in
+    bytes and SHA-256."""
 
     file: str
-    url: Optional[str]
-    bytes: Optional[int]
-    sha256: Optional[str]
     advice: str
+    url: Optional[str] = None
+    bytes: Optional[int] = None
+    sha256: Optional[str] = None
 
 
 MODELS = {
     "ConvNeXt-N": Published(
-        file="ConvNeXt-distilled.keras",
+        "ConvNeXt-distilled.keras",
+        "download it from {url} with a browser and put it there",
         url="https://github.com/dpl10/herbariograph/raw/refs/heads/main/ConvNeXt-distilled.keras",
         bytes=4152516,
         sha256="d987950a01fee8978a6b7708571d37020b9b84e64db9b9819575cef2f9040fa3",
-        advice="download it from {url} with a browser and put it there",
     ),
     "ConvNeXt-T": Published(
-        file="ConvNeXt-T.keras",
-        url=None,
-        bytes=None,
-        sha256=None,
-        advice="its authors share it as https://drive.google.com/file/d/1j7GQTc1TrOvXmBRjeAJjGq799uuGnqDC "
+        "ConvNeXt-T.keras",
+        "its authors share it as https://drive.google.com/file/d/1j7GQTc1TrOvXmBRjeAJjGq799uuGnqDC "
         "(106 MB), which only a browser can download; put it there under that name",
     ),
 }
@@ -73,16 +70,15 @@ def find_model(model, directory=None):
         WorkError: it could not be fetched; the message says where to put the file.
     """
     check_model_name(model, directory)
-    published = MODELS.get(model)
-    if published is None:
+    if model not in MODELS:
         return model
+    published = MODELS[model]
     path = os.path.join(model_directory(directory), published.file)
     if not os.path.exists(path):
         _fetch(published, path)
     elif published.sha256 and checksum(path) != published.sha256:
-        raise UsageError(
-            f"{path} is not the published {model} (its SHA-256 differs); remove it, or give its path instead.", "model"
-        )
+        cure = "remove it, or give its path instead"
+        raise UsageError(f"{path} is not the published {model} (its SHA-256 differs); {cure}.", "model")
     return path
 
 
@@ -91,18 +87,13 @@ def _fetch(published, path):
     advice = published.advice.format(url=published.url)
     try:
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        with urllib.request.urlopen(published.url, timeout=TIMEOUT_SECONDS) as response, whole_file(path, "wb") as file:
-            digest, size = hashlib.sha256(), 0
-            for block in iter(lambda: response.read(1 << 16), b""):
-                digest.update(block)
-                size += len(block)
-                if size > published.bytes:
-                    break
-                file.write(block)
-            if size != published.bytes or digest.hexdigest() != published.sha256:
-                raise WorkError(
-                    f"the download from {published.url} is not the published file; {path} is still missing: {advice}."
-                )
+        with urllib.request.urlopen(published.url, timeout=TIMEOUT_SECONDS) as response:
+            content = response.read(published.bytes + 1)
+        if hashlib.sha256(content).hexdigest() != published.sha256:
+            cause = f"the download from {published.url} is not the published file"
+            raise WorkError(f"{cause}; {path} is still missing: {advice}.")
+        with whole_file(path, "wb") as file:
+            file.write(content)
     except (OSError, http.client.HTTPException) as error:  # urllib.error.URLError is an OSError, too
         cause = error.reason if isinstance(getattr(error, "reason", None), OSError) else error
         reason = getattr(cause, "strerror", None) or str(cause) or type(cause).__name__

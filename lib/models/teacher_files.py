@@ -1,4 +1,4 @@
-"""Teachers, models whose answers another one learns: opened from SavedModels and `.keras` files, and written."""
+"""Teachers, models whose logits a student learns: opened from SavedModels and `.keras` files, and written."""
 
 import os
 import tempfile
@@ -12,17 +12,17 @@ _MADE_HERE = "herbariograph-teacher.txt"  # in `assets.extra`, where TensorFlow 
 def open_teacher(path, categories, size, bands=3, output=None):
     """Open a teacher.
 
-    A SavedModel is a program: TensorFlow does what it says. A `.keras` file holds plain layers only.
+    A SavedModel is a program, which TensorFlow runs. A `.keras` file holds plain layers only.
 
     Args:
         path: a directory with a SavedModel, whose `serving_default` takes one float32 tensor
             `(batch, bands, size, size)`, 0-1, and returns a dictionary with logits `(batch, categories)`; or a `.keras`
             file, from `(batch, size, size, bands)`, 0-255, to logits. Its variables are made in the current
             distribution strategy's scope.
-        categories: how many logits it has to give.
+        categories: the number of its logits.
         size: the height and width of the images, in pixels.
         bands: their channels.
-        output: which of the SavedModel's outputs to take; None for the one called `output`, or the only one.
+        output: the name of the SavedModel's output; None for the one called `output`, or the only one.
 
     Returns:
         A compiled function from float32 `(batch, size, size, bands)`, 0-255, to float32 logits `(batch, categories)`.
@@ -90,31 +90,24 @@ def _saved_model(path, categories, size, bands, output):
     if shape.rank is None or shape[-1] is None:
         shape = answer(tf.zeros((1, size, size, bands))).shape
     if shape.rank != 2 or shape[-1] != categories:
-        raise UsageError(
-            f"{path} gives {_words(shape[1:])} as {chosen!r}, but {option('categories')} asks for {categories} logits."
-        )
+        wanted = f"{option('categories')} asks for {categories} logits"
+        raise UsageError(f"{path} gives {_words(shape[1:])} as {chosen!r}, but {wanted}.")
     return answer
 
 
 def _choose_output(path, outputs, wanted):
     names = sorted(outputs)  # else in another order each time
-    if wanted is not None:
-        if wanted not in outputs:
-            raise UsageError(f"{path} has no output {wanted!r}, only {', '.join(names)}.", "teacher_output")
-        return wanted
-    if "output" in outputs:
-        return "output"
-    if len(names) > 1:
+    if wanted is not None and wanted not in outputs:
+        raise UsageError(f"{path} has no output {wanted!r}, only {', '.join(names)}.", "teacher_output")
+    if wanted is None and "output" not in outputs and len(names) > 1:
         raise UsageError(f"{path} has the outputs {', '.join(names)}; choose one with {option('teacher_output')}.")
-    return names[0]
+    return wanted or ("output" if "output" in outputs else names[0])
 
 
 def _check_input(path, shape, expected, words):
     if len(shape) != len(expected) or any(side not in (None, right) for side, right in zip(shape, expected)):
-        raise UsageError(
-            f"{path} takes images of {_words(shape)} ({words}), not {_words(expected)}; {option('teacher_size')} sets "
-            "the size, the student the bands."
-        )
+        cure = f"{option('teacher_size')} sets the size, the student the bands"
+        raise UsageError(f"{path} takes images of {_words(shape)} ({words}), not {_words(expected)}; {cure}.")
 
 
 def _words(shape):
@@ -133,7 +126,7 @@ def write_teacher(model, normalization, output, overwrite=False):
         model: from float32 `(batch, size, size, bands)`, normalised, to logits.
         normalization: mean and standard deviation of each band, of pixels from 0 to 1.
         output: the directory to make.
-        overwrite: whether to replace one that is there.
+        overwrite: whether to replace a former one.
 
     Raises:
         WorkError: it can't be written.
@@ -161,12 +154,11 @@ def write_teacher(model, normalization, output, overwrite=False):
         os.makedirs(os.path.join(made, "assets.extra"), exist_ok=True)
         with open(os.path.join(made, "assets.extra", _MADE_HERE), "w", encoding="utf-8") as file:
             file.write("A teacher for distilling, made by vitTeacher.py.\n")
-        if not (overwrite and os.path.isdir(output)):
-            os.rename(made, output)
-            return
-        os.rename(output, former)
+        if overwrite and os.path.isdir(output):
+            os.rename(output, former)
         try:
             os.rename(made, output)
         except BaseException:
-            os.rename(former, output)
+            if os.path.isdir(former):
+                os.rename(former, output)
             raise

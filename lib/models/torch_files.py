@@ -27,16 +27,9 @@ _MOST_TUPLES = 40_000  # of a pickle; an array takes four, and Python crashes on
 
 # The names of number types in PyTorch, safetensors and numpy; bfloat16 is the upper half of a float32.
 _DTYPES = (
-    ("Double", "F64", "<f8"),
-    ("Float", "F32", "<f4"),
-    ("Half", "F16", "<f2"),
-    ("BFloat16", "BF16", "bfloat16"),
-    ("Long", "I64", "<i8"),
-    ("Int", "I32", "<i4"),
-    ("Short", "I16", "<i2"),
-    ("Char", "I8", "i1"),
-    ("Byte", "U8", "u1"),
-    ("Bool", "BOOL", "?"),
+    *(("Double", "F64", "<f8"), ("Float", "F32", "<f4"), ("Half", "F16", "<f2"), ("BFloat16", "BF16", "bfloat16")),
+    *(("Long", "I64", "<i8"), ("Int", "I32", "<i4"), ("Short", "I16", "<i2"), ("Char", "I8", "i1")),
+    *(("Byte", "U8", "u1"), ("Bool", "BOOL", "?")),
 )
 _STORAGES = {f"{name}Storage": dtype for name, _, dtype in _DTYPES}
 _SAFE_TENSORS = {name: dtype for _, name, dtype in _DTYPES}
@@ -68,13 +61,7 @@ class _Remark:
     def __init__(self, *arguments, **options):
         pass
 
-    def __setstate__(self, state):
-        pass
-
-    def __setitem__(self, key, value):
-        pass
-
-    append = extend = __setstate__
+    __setstate__ = __setitem__ = append = extend = __init__
 
 
 def read_arrays(path, key=None, marker="patch_embed.proj.weight"):

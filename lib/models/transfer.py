@@ -102,26 +102,19 @@ def move_weights(encoder, model, standard=False):
     model.trainable = True  # else nothing in it would be, whatever its layers say
     for layer in model.layers:
         layer.trainable = layer.name in OWN
-        if not layer.weights:
+        if not layer.weights or (layer.name in OWN and (layer.name != POLISH or hidden is None)):
             continue
-        if layer.name in OWN:
-            source = hidden if layer.name == POLISH else None
-            if source is None:
-                continue
-        else:
-            source = sources.get(layer.name)
+        name = HIDDEN if layer.name == POLISH else layer.name
+        source = sources.get(name)
         if source is not None and _shapes(source) == _shapes(layer):
             layer.set_weights(source.get_weights())
             moved.append(layer.name)
         else:
-            name = HIDDEN if layer.name == POLISH else layer.name
             unmoved[name] = (_shapes(source), _shapes(layer))
             layer.trainable = True
     names = {layer.name for layer in model.layers}
     expected = {*names, *OWN, *([HIDDEN] if standard or POLISH in names else [])}
-    for name, source in sources.items():
-        if name not in expected:
-            unmoved[name] = (_shapes(source), None)
+    unmoved.update({name: (_shapes(source), None) for name, source in sources.items() if name not in expected})
     weighted = [layer for layer in model.layers if layer.weights]
     return Transfer(
         moved=tuple(moved),

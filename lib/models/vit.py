@@ -3,7 +3,6 @@
 import dataclasses
 import itertools
 import math
-import re
 
 import keras
 import numpy as np
@@ -17,7 +16,7 @@ HEAD_WIDTH = 64  # of an attention's head, by default
 
 @dataclasses.dataclass(frozen=True)
 class Design:
-    """What a vision transformer is made of.
+    """The structure of a vision transformer.
 
     Attributes:
         size: height and width of its images, in pixels.
@@ -57,53 +56,39 @@ _DESCRIBING = {"patch_embed.proj.weight": 4, "pos_embed": 3, "head.weight": 2, "
 
 
 def design_of(shapes, heads=None):
-    """The `Design` that a checkpoint's arrays have.
+    """The `Design` of a checkpoint's arrays.
 
     Args:
         shapes: a dictionary, name in timm's naming -> shape.
-        heads: number of attention heads, which follows from no shape; None for one per 64 of the width.
+        heads: number of attention heads, which no shape shows; None for one per 64 of the width.
 
     Raises:
-        WorkError: arrays that it follows from are missing or impossible; the message names them.
-        UsageError: the width can't be divided among so many heads, or is no multiple of 64.
+        WorkError: necessary arrays are missing or have impossible shapes; the message names them.
+        UsageError: the width can't be divided among the heads, or is no multiple of 64.
     """
     for name, rank in _DESCRIBING.items():
         if name not in shapes:
             raise WorkError(f"{name} is missing: it holds no vision transformer classifier with timm's names.")
         if len(shapes[name]) != rank or 0 in shapes[name]:
-            problem = "so it is empty" if len(shapes[name]) == rank else f"but needs {rank} dimensions"
-            raise WorkError(f"{name} has the shape {tuple(shapes[name])}, {problem}.")
+            raise WorkError(f"{name} has the shape {tuple(shapes[name])}, but needs {rank} dimensions, none of them 0.")
     width, bands, patch, _ = shapes["patch_embed.proj.weight"]
-    blocks = {int(match.group(1)) for match in (re.match(r"blocks\.([0-9]{1,6})\.", name) for name in shapes) if match}
+    depth = len({name.split(".")[1] for name in shapes if name.startswith("blocks.")})
     if heads is None and width % HEAD_WIDTH:
         raise UsageError(f"the number of attention heads can't be inferred from a width of {width}; give it.", "heads")
     heads = heads or width // HEAD_WIDTH
     if width % heads:
         raise UsageError(f"a width of {width} can't be divided evenly among {heads} heads.", "heads")
     positions, class_token = shapes["pos_embed"][1], "cls_token" in shapes
-    side = math.isqrt(positions)
-    token_position = class_token and side * side != positions
-    if token_position:
-        side = math.isqrt(positions - 1)
+    token_position = class_token and math.isqrt(positions) ** 2 != positions
+    side = math.isqrt(positions - token_position)
     if side * side != positions - token_position:
         raise WorkError(f"pos_embed has {positions} positions, which don't form a square of patches.")
+    hidden, categories = shapes["blocks.0.mlp.fc1.weight"][0], shapes["head.weight"][0]
     last = "fc_norm" if "fc_norm.weight" in shapes else "norm"
-    return Design(
-        size=side * patch,
-        patch=patch,
-        bands=bands,
-        width=width,
-        depth=len(blocks),
-        heads=heads,
-        hidden=shapes["blocks.0.mlp.fc1.weight"][0],
-        categories=shapes["head.weight"][0],
-        class_token=class_token,
-        token_position=token_position,
-        mean=last == "fc_norm" or not class_token,
-        last=last,
-        query_bias="blocks.0.attn.qkv.bias" in shapes,
-        layer_scale="blocks.0.ls1.gamma" in shapes,
-    )
+    parts = {"query_bias": "blocks.0.attn.qkv.bias" in shapes, "layer_scale": "blocks.0.ls1.gamma" in shapes}
+    parts.update(class_token=class_token, token_position=token_position, last=last)
+    parts.update(mean=last == "fc_norm" or not class_token)
+    return Design(side * patch, patch, bands, width, depth, heads, hidden, categories, **parts)
 
 
 def array_shapes(design):
@@ -141,16 +126,14 @@ def _arrays(design):
 def check_arrays(shapes, design):
     """Raise WorkError unless a checkpoint's arrays (see `design_of`) are exactly those of a `Design`."""
     expected = array_shapes(design)
-    missing = sorted(set(expected) - set(shapes))
-    surplus = sorted(set(shapes) - set(expected))
-    wrong = [name for name in expected if name in shapes and tuple(shapes[name]) != expected[name]]
+    missing, surplus = sorted(set(expected) - set(shapes)), sorted(set(shapes) - set(expected))
     if missing:
         raise WorkError(f"{_names(missing)} missing.")
     if surplus:
         raise WorkError(f"{_names(surplus)} left over: this is another kind of vision transformer.")
-    if wrong:
-        name = wrong[0]
-        raise WorkError(f"{name} has the shape {tuple(shapes[name])}, but needs {expected[name]}.")
+    for name, shape in expected.items():
+        if tuple(shapes[name]) != shape:
+            raise WorkError(f"{name} has the shape {tuple(shapes[name])}, but needs {shape}.")
 
 
 def _names(names):
@@ -183,12 +166,6 @@ class Tokens(keras.layers.Layer):
         token = inputs[:, :1] * 0 + self.class_token
         return keras.layers.concatenate([token, inputs], axis=1) + self.positions
 
-    def compute_output_shape(self, input_shape):
-        return (input_shape[0], input_shape[1] + self.has_class_token, input_shape[2])
-
-    def get_config(self):
-        return dict(super().get_config(), class_token=self.has_class_token)
-
 
 def build_vit(design):
     """Build a vision transformer with fresh weights.
@@ -197,22 +174,18 @@ def build_vit(design):
         A functional Keras model: float32 `(batch, size, size, bands)`, normalised as its training's images were, to
         float32 logits `(batch, outputs)`.
     """
+    patches = (design.size // design.patch) ** 2
     inputs = keras.Input((design.size, design.size, design.bands), name="input")
     x = keras.layers.Conv2D(design.width, design.patch, design.patch, name="patch_embed")(inputs)
-    x = keras.layers.Reshape(((design.size // design.patch) ** 2, design.width), name="squares")(x)
+    x = keras.layers.Reshape((patches, design.width), name="squares")(x)
     x = Tokens(design.class_token, name="tokens")(x)
     for number in range(design.depth):
         x = _block(x, f"block{number}", design)
     if design.last == "norm":
         x = _normalization(x, "norm")
-    if design.mean:
-        if design.class_token:
-            x = keras.layers.Cropping1D((1, 0), name="without_class_token")(x)
-        x = keras.layers.GlobalAveragePooling1D(name="pool")(x)
-    else:
-        others = (design.size // design.patch) ** 2
-        x = keras.layers.Cropping1D((0, others), name="class_token")(x)
-        x = keras.layers.Reshape((design.width,), name="pool")(x)
+    if design.class_token:
+        x = keras.layers.Cropping1D((1, 0) if design.mean else (0, patches), name="pooled_tokens")(x)
+    x = keras.layers.GlobalAveragePooling1D(name="pool")(x)
     if design.last == "fc_norm":
         x = _normalization(x, "fc_norm")
     logits = keras.layers.Dense(design.categories, name="head")(x)

@@ -60,21 +60,22 @@ def open_locked(path):
         if not lock(file):
             file.close()
             return None
-        try:
+        with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
                 return file
-        except FileNotFoundError:
-            pass
         file.close()  # the process that held the lock removed the file between our opening and locking it
 
 
 def lock(descriptor):
-    """Lock an open file for this process alone; if another process holds the lock, wait for it with `patience`.
+    """Lock an open file for this process alone, without waiting, but for minutes in a job that Slurm has restarted.
+
+    There the lock may still be that of the job's previous run, on a node that failed or in a process about to end.
 
     Returns:
-        False if the other process still holds it; true, too, on a file system without locks.
+        False if another process holds the lock; true, too, on a file system without locks.
     """
-    end = time.monotonic() + patience()
+    restarted = (os.environ.get("SLURM_RESTART_COUNT") or "0") != "0"
+    end = time.monotonic() + (300 if restarted else 0)
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -86,14 +87,6 @@ def lock(descriptor):
             return True
         else:
             return True
-
-
-def patience():
-    """The seconds to wait for a lock: none, but in a job that Slurm has restarted some minutes.
-
-    There the lock may still be that of the job's previous run, on a node that failed or in a process about to end.
-    """
-    return 300.0 if (os.environ.get("SLURM_RESTART_COUNT") or "0") != "0" else 0.0
 
 
 def checksum(path):

@@ -86,11 +86,9 @@ def reserved(run, fresh=False):
     """
     made = not os.path.isdir(run.best)
     os.makedirs(run.best, exist_ok=True)
-    with contextlib.ExitStack() as stack:
-        # A file of its own, open for writing: network file systems don't lock directories.
-        place = os.open(os.path.join(run.best, _LOCK), os.O_RDWR | os.O_CREAT, 0o666)
-        stack.callback(os.close, place)
-        if not lock(place):
+    # A file of its own, open for writing: network file systems don't lock directories.
+    with open(os.path.join(run.best, _LOCK), "ab") as file:
+        if not lock(file):
             raise UsageError(f"{run.best} is in use: another process is at the same run.")
         if fresh:
             _empty(run)

@@ -1,12 +1,10 @@
-"""What comes from outside: tables, JSON, numbers, zips. Whatever is in it, only what the functions say is raised."""
+"""Tables, JSON, numbers and zips from outside: whatever they hold, these functions raise only the errors they name."""
 
 import contextlib
 import json
 import zipfile
 
 from lib.errors import UsageError
-
-_DIGITS = 18  # of a number that every program's integers hold
 
 
 class RefusedError(ValueError):
@@ -29,7 +27,7 @@ def refusing(path, kind):
         raise UsageError(f"{path} {error}.") from error
     except FileNotFoundError:
         raise UsageError(f"{path} doesn't exist; give an existing {kind}.") from None
-    except Exception as error:  # a damaged file makes zipfile, pickle, h5py and others raise whatever they like
+    except Exception as error:  # a damaged file makes zipfile, pickle, h5py and others raise anything
         raise UsageError(f"{path} is not a whole {kind} ({one_line(error)}).") from error
 
 
@@ -85,37 +83,17 @@ def parse_json(text):
         raise ValueError("it is nested too deeply") from None
 
 
-def whole_number(text):
-    """A whole number of 0 or more, of up to 18 ASCII digits; raises ValueError for any other text."""
-    if not (text.isascii() and text.isdecimal() and len(text) <= _DIGITS):
-        raise ValueError(f"{text[:40]!r} is not a whole number")
-    return int(text)
-
-
 def is_whole_number(text):
-    """Whether `whole_number` takes a text."""
-    try:
-        whole_number(text)
-    except ValueError:
-        return False
-    return True
+    """Whether a text is a whole number of 0 or more, of up to 18 ASCII digits, which every program's integers hold."""
+    return text.isascii() and text.isdecimal() and len(text) <= 18
 
 
 def check_text(value):
     """A parsed JSON value; raises ValueError if a text anywhere in it has a lone surrogate, which JSON can hold."""
-    waiting = [value]
-    while waiting:
-        part = waiting.pop()
-        if isinstance(part, str):
-            part.encode()
-        elif isinstance(part, dict):
-            waiting.extend((*part, *part.values()))
-        elif isinstance(part, list):
-            waiting.extend(part)
+    json.dumps(value, ensure_ascii=False).encode()
     return value
 
 
 def json_text(value):
     """A value as indented JSON for a UTF-8 file: lone surrogates, as in names that are not UTF-8, stay escaped."""
-    text = json.dumps(value, indent=2, ensure_ascii=False)
-    return "".join(f"\\u{ord(sign):04x}" if "\ud800" <= sign <= "\udfff" else sign for sign in text)
+    return json.dumps(value, indent=2, ensure_ascii=False).encode("utf-8", "backslashreplace").decode()

@@ -16,15 +16,8 @@ from lib.errors import UsageError, WorkError, option
 log = logging.getLogger(__name__)
 
 
-class Device(NamedTuple):
-    """Where to compute: the kind, `cpu` or `gpu`, and TensorFlow's name for it."""
-
-    kind: str
-    name: str
-
-
-# What Keras imports where it is installed, for parts of it that nothing here uses: a third of the time that
-# TensorFlow 2.21 needs to start. Stages that use one of these themselves import it later, as ever.
+# Packages that Keras imports if they are installed, for parts of it that nothing here uses: a third of the time that
+# TensorFlow 2.21 needs to start. Stages that use one of them import it later.
 _NOT_FOR_KERAS = ("matplotlib", "pandas", "scipy", "sklearn")
 
 
@@ -40,7 +33,7 @@ def import_tensorflow():
 
 @contextlib.contextmanager
 def _as_if_missing(names):
-    """Let imports of packages fail as if they weren't installed, but for those that are imported already."""
+    """Let imports of packages fail as if they weren't installed, except those already imported."""
     hidden = [name for name in names if name not in sys.modules]
     sys.modules.update(dict.fromkeys(hidden))
     try:
@@ -50,17 +43,39 @@ def _as_if_missing(names):
             del sys.modules[name]
 
 
+@contextlib.contextmanager
+def _silent_stderr():
+    """Hide what TensorFlow's C++ parts print while starting, which no setting silences."""
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(terminal, 2)
+        os.close(terminal)
+        os.close(nowhere)
+
+
+class Device(NamedTuple):
+    """Where to compute: the kind, `cpu` or `gpu`, and TensorFlow's name for it."""
+
+    kind: str
+    name: str
+
+
 def select_device(cpu=False, gpu=0, processors=None, threads_per_operation=None):
-    """Import TensorFlow and bind it to its devices, before anything else uses it: once started, it can't be bound anew.
+    """Import TensorFlow and bind it to one or several devices, before anything else uses it.
 
     Without any GPU the CPU is used, with a warning unless `cpu`.
 
     Args:
         cpu: whether to use the CPU even if there is a GPU.
         gpu: the index of the GPU, or those of several.
-        processors: how many cores TensorFlow may use; None for all.
-        threads_per_operation: how many cores one operation may use; None for as many as `processors`. A stage that
-            runs several batches at once is faster with 1.
+        processors: the number of cores that TensorFlow may use; None for all.
+        threads_per_operation: the number of cores for one operation; None for `processors`. A stage that runs several
+            batches at once is faster with 1.
 
     Returns:
         The first `Device`.
@@ -68,15 +83,14 @@ def select_device(cpu=False, gpu=0, processors=None, threads_per_operation=None)
     Raises:
         UsageError: there are GPUs, but not that one.
     """
-    kind = bind_devices(cpu, gpu, processors, threads_per_operation)
-    tf = import_tensorflow()
+    tf, kind = _bind(cpu, gpu, processors, threads_per_operation)
     with _silent_stderr(), contextlib.suppress(RuntimeError):  # raised if TensorFlow has started already
         tf.config.list_logical_devices()  # starts TensorFlow's runtime, which prints messages, too
     return Device(kind, f"/{kind.upper()}:0")
 
 
-def bind_devices(cpu=False, gpu=0, processors=None, threads_per_operation=None):
-    """The same as `select_device` without starting TensorFlow's runtime; returns the kind of the devices."""
+def _bind(cpu, gpu, processors, threads_per_operation=None):
+    """`select_device` without starting TensorFlow's runtime; returns TensorFlow and the kind of the devices."""
     if cpu:
         os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
     tf = import_tensorflow()
@@ -85,12 +99,8 @@ def bind_devices(cpu=False, gpu=0, processors=None, threads_per_operation=None):
     wanted = (gpu,) if isinstance(gpu, int) else gpu
     missing = [number for number in wanted if number >= len(gpus)]
     if gpus and missing:
-        raise UsageError(
-            "there is no GPU {}; give 0{}, or {} for the CPU.".format(
-                missing[0], f" to {len(gpus) - 1}" if len(gpus) > 1 else "", option("cpu")
-            ),
-            "gpu",
-        )
+        choice = f"0 to {len(gpus) - 1}" if len(gpus) > 1 else "0"
+        raise UsageError(f"there is no GPU {missing[0]}; give {choice}, or {option('cpu')} for the CPU.", "gpu")
     with _silent_stderr(), contextlib.suppress(RuntimeError):
         if gpus:
             tf.config.set_visible_devices([gpus[number] for number in wanted], "GPU")
@@ -101,7 +111,113 @@ def bind_devices(cpu=False, gpu=0, processors=None, threads_per_operation=None):
             tf.config.threading.set_inter_op_parallelism_threads(processors or 0)
     if not gpus and not cpu:
         log.warning("There is no GPU that TensorFlow can use: using the CPU.")
-    return "gpu" if gpus else "cpu"
+    return tf, "gpu" if gpus else "cpu"
+
+
+class Team(NamedTuple):
+    """The devices that compute together.
+
+    Attributes:
+        strategy: the `tf.distribute.Strategy` over them.
+        workers: the number of processes that they belong to.
+        chief: whether this process writes the files and messages.
+    """
+
+    strategy: Any
+    workers: int = 1
+    chief: bool = True
+
+
+def start_team(cpu=False, gpus=(0,), processors=None):
+    """Import TensorFlow, bind it to devices and choose a strategy for them, before anything else uses it.
+
+    With `TF_CONFIG` naming several workers, or in a step of a Slurm job with several tasks, this process is one of the
+    workers. Where the tasks of a Slurm job see all GPUs of their node, each takes its own share of them.
+
+    Args:
+        cpu: whether to use the CPU even if there are GPUs.
+        gpus: the indices of the GPUs.
+        processors: the number of cores that TensorFlow may use; None for all.
+
+    Returns:
+        A `Team`.
+
+    Raises:
+        UsageError: there are GPUs, but not those; or `TF_CONFIG` is not valid.
+    """
+    workers = _workers()
+    if workers == 1:
+        device = select_device(cpu, gpus, processors)
+        tf = import_tensorflow()
+        if device.kind == "gpu" and len(gpus) > 1:
+            return Team(tf.distribute.MirroredStrategy([f"/GPU:{number}" for number in range(len(gpus))]))
+        return Team(tf.distribute.OneDeviceStrategy(device.name))
+    tf, _ = _bind(cpu, _own_gpus(gpus), processors)  # the strategy must be made before TensorFlow's runtime starts
+    resolver = _resolver(tf)
+    strategy = tf.distribute.MultiWorkerMirroredStrategy(resolver)
+    jobs = resolver.cluster_spec().as_dict()
+    return Team(strategy, workers, resolver.task_type == "chief" or (resolver.task_id == 0 and "chief" not in jobs))
+
+
+@contextlib.contextmanager
+def together(team):
+    """Raise WorkError where TensorFlow fails because another worker has ended."""
+    import tensorflow as tf
+
+    try:
+        yield
+    except tf.errors.OpError as error:
+        if team.workers == 1 or isinstance(error, tf.errors.ResourceExhaustedError):
+            raise
+        reason = re.sub(r"^\{\{.*?\}\}\s*", "", str(error).splitlines()[0])
+        raise WorkError(
+            f"One of the {team.workers} workers is gone, so the others stop, too; to resume, run the same command on "
+            f"each of them, without {option('fresh')} ({reason})."
+        ) from error
+
+
+def _workers():
+    """The number of workers in the environment."""
+    if os.environ.get("TF_CONFIG"):
+        try:
+            cluster = json.loads(os.environ["TF_CONFIG"]).get("cluster", {})
+            return sum(len(cluster.get(job, ())) for job in ("chief", "worker"))
+        except (ValueError, AttributeError, TypeError):
+            raise UsageError(
+                "TF_CONFIG is not the JSON that TensorFlow expects; unset it to use one machine."
+            ) from None
+    return int(os.environ.get("SLURM_STEP_NUM_TASKS") or 1) if "SLURM_PROCID" in os.environ else 1
+
+
+def _resolver(tf):
+    if os.environ.get("TF_CONFIG"):
+        return tf.distribute.cluster_resolver.TFConfigClusterResolver()
+    port = 12000 + 16 * (int(os.environ.get("SLURM_JOB_ID") or 0) % 1280)  # jobs may share a node
+    # The GPUs are divided already. The resolver would divide by the number that one task sees: 0 without GPUs, and too
+    # few if each task sees only its own.
+    return tf.distribute.cluster_resolver.SlurmClusterResolver(
+        port_base=port, auto_set_gpu=False, gpus_per_task=1, gpus_per_node=max(_tasks_per_node())
+    )
+
+
+def _tasks_per_node():
+    """The number of a Slurm step's tasks on each of its nodes."""
+    text = os.environ.get("SLURM_STEP_TASKS_PER_NODE") or "1"
+    found = re.findall(r"(\d+)(?:\(x(\d+)\))?", text)
+    return [int(tasks) for tasks, times in found for _ in range(int(times or 1))]
+
+
+def _own_gpus(gpus):
+    """The indices of this worker's GPUs, of those given to each worker; the others are hidden from it."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    nodes, node = _tasks_per_node(), int(os.environ.get("SLURM_NODEID") or 0)
+    tasks = nodes[node] if node < len(nodes) else 1
+    if os.environ.get("TF_CONFIG") or tuple(gpus) != (0,) or tasks == 1 or len(visible) < tasks:
+        return gpus
+    each, place = len(visible) // tasks, int(os.environ.get("SLURM_LOCALID") or 0)
+    own = visible[each * place : each * (place + 1)]
+    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(own)
+    return tuple(range(len(own)))
 
 
 @contextlib.contextmanager
@@ -150,136 +266,3 @@ def _reason(error):
     """The line of TensorFlow's or Keras's message that says what is wrong."""
     lines = [line for line in str(error).splitlines() if line and not _NO_REASON.fullmatch(line)]
     return _AROUND_REASON.sub("", lines[0]).strip()[:200].rstrip(".") if lines else type(error).__name__
-
-
-@contextlib.contextmanager
-def _silent_stderr():
-    """Hide what TensorFlow's C++ parts print while starting, which no setting silences."""
-    sys.stderr.flush()
-    terminal = os.dup(2)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(terminal, 2)
-        os.close(terminal)
-        os.close(nowhere)
-
-
-class Team(NamedTuple):
-    """The devices that compute together.
-
-    Attributes:
-        strategy: the `tf.distribute.Strategy` over them.
-        workers: how many processes they belong to.
-        chief: whether this process is the one that writes files and messages.
-    """
-
-    strategy: Any
-    workers: int = 1
-    chief: bool = True
-
-
-def start_team(cpu=False, gpus=(0,), processors=None):
-    """Import TensorFlow, bind it to devices and choose a strategy for them, before anything else uses TensorFlow.
-
-    With `TF_CONFIG` naming several workers, or in a step of a Slurm job with several tasks, this process is one of the
-    workers. Where the tasks of a Slurm job see all GPUs of their node, each takes its own share of them.
-
-    Args:
-        cpu: whether to use the CPU even if there are GPUs.
-        gpus: the indices of the GPUs.
-        processors: how many cores TensorFlow may use; None for all.
-
-    Returns:
-        A `Team`.
-
-    Raises:
-        UsageError: there are GPUs, but not those; or `TF_CONFIG` is not valid.
-    """
-    workers = _workers()
-    if workers > 1:
-        gpus = _own_gpus(gpus)
-        tf = import_tensorflow()
-        bind_devices(cpu, gpus, processors)  # and no more: the strategy must be made before TensorFlow's runtime starts
-        resolver = _resolver(tf)
-        strategy = tf.distribute.MultiWorkerMirroredStrategy(resolver)
-        chief = resolver.task_type == "chief" or (resolver.task_id == 0 and "chief" not in _tasks(resolver))
-        return Team(strategy, workers, chief)
-    device = select_device(cpu, gpus, processors)
-    tf = import_tensorflow()
-    if device.kind == "gpu" and len(gpus) > 1:
-        return Team(tf.distribute.MirroredStrategy([f"/GPU:{number}" for number in range(len(gpus))]))
-    return Team(tf.distribute.OneDeviceStrategy(device.name))
-
-
-@contextlib.contextmanager
-def together(team):
-    """Raise WorkError where TensorFlow fails since another worker has ended."""
-    import tensorflow as tf
-
-    try:
-        yield
-    except tf.errors.OpError as error:
-        if team.workers == 1 or isinstance(error, tf.errors.ResourceExhaustedError):
-            raise
-        reason = re.sub(r"^\{\{.*?\}\}\s*", "", str(error).splitlines()[0])
-        raise WorkError(
-            f"One of the {team.workers} workers is gone, so the others stop, too; to resume, run the same command on "
-            f"each of them, without {option('fresh')} ({reason})."
-        ) from error
-
-
-def _workers():
-    """How many workers the environment names."""
-    if os.environ.get("TF_CONFIG"):
-        try:
-            cluster = json.loads(os.environ["TF_CONFIG"]).get("cluster", {})
-            return sum(len(cluster.get(job, ())) for job in ("chief", "worker"))
-        except (ValueError, AttributeError, TypeError):
-            raise UsageError(
-                "TF_CONFIG is not the JSON that TensorFlow expects; unset it to use one machine."
-            ) from None
-    if "SLURM_PROCID" in os.environ:
-        return int(os.environ.get("SLURM_STEP_NUM_TASKS") or 1)
-    return 1
-
-
-def _resolver(tf):
-    if os.environ.get("TF_CONFIG"):
-        return tf.distribute.cluster_resolver.TFConfigClusterResolver()
-    # The GPUs are divided already. The resolver would divide by the number that one task sees: 0 without GPUs, and too
-    # few if each task sees only its own.
-    return tf.distribute.cluster_resolver.SlurmClusterResolver(
-        port_base=_first_port(), auto_set_gpu=False, gpus_per_task=1, gpus_per_node=max(_tasks_per_node())
-    )
-
-
-def _first_port():
-    """The port of a node's first task, which depends on the job, since jobs may share a node."""
-    return 12000 + 16 * (int(os.environ.get("SLURM_JOB_ID") or 0) % 1280)
-
-
-def _tasks_per_node():
-    """The number of a Slurm step's tasks on each of its nodes."""
-    text = os.environ.get("SLURM_STEP_TASKS_PER_NODE") or "1"
-    found = re.findall(r"(\d+)(?:\(x(\d+)\))?", text)
-    return [int(tasks) for tasks, times in found for _ in range(int(times or 1))]
-
-
-def _own_gpus(gpus):
-    """The indices of this worker's GPUs; the others are hidden from it. `gpus`: the indices given to each worker."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
-    nodes, node = _tasks_per_node(), int(os.environ.get("SLURM_NODEID") or 0)
-    tasks = nodes[node] if node < len(nodes) else 1
-    if os.environ.get("TF_CONFIG") or tuple(gpus) != (0,) or tasks == 1 or len(visible) < tasks:
-        return gpus
-    each, place = len(visible) // tasks, int(os.environ.get("SLURM_LOCALID") or 0)
-    own = visible[each * place : each * (place + 1)]
-    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(own)
-    return tuple(range(len(own)))
-
-
-def _tasks(resolver):
-    return resolver.cluster_spec().as_dict()

@@ -3,6 +3,7 @@
 import collections
 import concurrent.futures
 import contextlib
+import itertools
 import multiprocessing
 import os
 import signal
@@ -10,34 +11,34 @@ import signal
 from lib.errors import WorkError, option
 from lib.system.processes import deferred_signals, follow_parent
 
-# How many images a model is given at once on a CPU, several such steps side by side: with more, caches overflow.
+# Images in each call of a model on a CPU, where several such calls run side by side: with more, caches overflow.
 STEP = 32
 
 
 def cores(processors=None):
-    """How many cores this process may use, of so many that it was given; None for any number."""
+    """The number of cores that this process may use, at most `processors`; None for no limit."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(processors or usable, usable)
 
 
 def reading_threads(processors=None):
-    """How many threads to read images with on so many cores; None for all."""
+    """The number of threads to read images with on `processors` cores; None for all."""
     threads = cores(processors)
-    return threads + 2 if threads == cores() else threads  # since some always wait for Python's lock
+    return threads + 2 if threads == cores() else threads  # some always wait for Python's lock
 
 
 def in_order(work, items, threads, ahead, stopped=None, processes=False):
     """Call `work` with each item on several threads, or in several processes.
 
     With threads, all that the work imports has to be imported before: threads that import modules at once can deadlock.
-    When the caller stops, by an error or an interruption, work that has not begun never does.
+    When the caller stops, by an error or an interruption, no further work begins.
 
     Args:
         work: called with one item; releases Python's lock for most of its time. For processes: a function of a module,
             perhaps a `functools.partial` of one.
-        items: what to call it with.
-        threads: how many.
-        ahead: how many items may be in work, or done and not yet yielded.
+        items: its arguments.
+        threads: the number of threads or processes.
+        ahead: the number of items that may be in work, or done and not yet yielded.
         stopped: a `threading.Event` that is set at the end, which long work can check.
         processes: use processes, for work that holds Python's lock; they end with this one, whatever ends it.
 
@@ -52,13 +53,9 @@ def in_order(work, items, threads, ahead, stopped=None, processes=False):
     with _pool(threads, processes) as pool:
 
         def start():
-            while len(running) < ahead:
-                for item in waiting:
-                    with _without_interrupts() if processes else contextlib.nullcontext():
-                        running.append((item, pool.submit(work, item)))
-                    break
-                else:
-                    return
+            for item in itertools.islice(waiting, ahead - len(running)):
+                with _without_interrupts() if processes else contextlib.nullcontext():
+                    running.append((item, pool.submit(work, item)))
 
         try:
             start()

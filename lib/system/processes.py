@@ -25,11 +25,7 @@ def deferred_signals():
     Yields:
         A list, empty until the first signal, whose number is then in it.
     """
-    received = []
-    if threading.current_thread() is not threading.main_thread():  # where signals don't arrive
-        yield received
-        return
-    former = {}
+    received, former = [], {}
 
     def note(number, frame):
         restore()
@@ -40,7 +36,8 @@ def deferred_signals():
             signal.signal(number, handler)
 
     for number in (signal.SIGINT, signal.SIGTERM):
-        if signal.getsignal(number) is not signal.SIG_IGN:
+        # Signals arrive in the main thread only.
+        if threading.current_thread() is threading.main_thread() and signal.getsignal(number) is not signal.SIG_IGN:
             former[number] = signal.signal(number, note)
     try:
         yield received
@@ -58,7 +55,7 @@ def interrupt(number, frame):
 def call_in_child(function, arguments, receive):
     """Call a function in a new process. What `lib` logs there is logged here.
 
-    When this process is interrupted, it interrupts the other one and waits for it; interrupted again, it kills it.
+    An interruption of this process interrupts the other one and waits for it; a second one kills it.
 
     Args:
         function: one defined in a module; called with the arguments and a function that sends a value to this process.
@@ -112,7 +109,11 @@ def _work(pipe, function, arguments):
     os.setpgid(0, 0)
     follow_parent()
     signal.signal(signal.SIGTERM, interrupt)
-    _log_to(pipe)
+    handler = QueueHandler(None)
+    handler.enqueue = lambda record: pipe.send((_LOGGED, record))  # to the calling process, which shows it
+    logger = logging.getLogger("lib")
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
     try:
         value = function(*arguments, lambda value: pipe.send((_SENT, value)))
     except (KeyboardInterrupt, Interrupted):
@@ -123,17 +124,8 @@ def _work(pipe, function, arguments):
         pipe.send((_RETURNED, value))
 
 
-def _log_to(pipe):
-    """Send what `lib` logs here to the calling process, which knows where messages go."""
-    handler = QueueHandler(None)
-    handler.enqueue = lambda record: pipe.send((_LOGGED, record))
-    logger = logging.getLogger("lib")
-    logger.setLevel(logging.INFO)
-    logger.addHandler(handler)
-
-
 def follow_parent():
-    """Let this process die with its parent, which may be killed: nobody waits for a result then."""
+    """Let this process die with its parent, even if that is killed."""
 
     def follow():
         multiprocessing.connection.wait([multiprocessing.parent_process().sentinel])

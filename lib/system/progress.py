@@ -1,4 +1,4 @@
-"""Progress: a bar on a terminal, elsewhere a line each half minute."""
+"""Progress: a bar on a terminal, elsewhere a line every half minute."""
 
 import contextlib
 import sys
@@ -29,33 +29,28 @@ def progress(total, unit, stream=None, lines=True):
     elif not lines:
         yield lambda count: None
     else:
-        yield _Lines(total, unit, stream).update
+        yield _line_printer(total, unit, stream)
 
 
-class _Lines:
-    def __init__(self, total, unit, stream):
-        self._total, self._unit, self._stream = total, unit, stream
-        self._done = 0
-        self._start = self._last = time.monotonic()
+def _line_printer(total, unit, stream):
+    start = last = time.monotonic()
+    done = 0
 
-    def update(self, count):
-        self._done += count
+    def update(count):
+        nonlocal done, last
+        done += count
         now = time.monotonic()
-        if now - self._last >= LINE_SECONDS:
-            self._last = now
-            rate = self._done / (now - self._start)
-            left = (self._total - self._done) / rate if rate else float("inf")
-            print(
-                f"{self._done:,} of {self._total:,} {self._unit}, {rate:.1f} a second, {_duration(left)} left",
-                file=self._stream,
-                flush=True,
-            )
+        if now - last >= LINE_SECONDS:
+            last = now
+            rate = done / (now - start)
+            left = _duration((total - done) / rate) if rate else "an unknown time"
+            print(f"{done:,} of {total:,} {unit}, {rate:.1f} a second, {left} left", file=stream, flush=True)
+
+    return update
 
 
 def _duration(seconds):
     """A time such as `1:02:03`, hours, or `2:03`, minutes."""
-    if seconds == float("inf"):
-        return "an unknown time"
     minutes, seconds = divmod(int(seconds + 0.5), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
