@@ -92,8 +92,7 @@ def make_model(settings):
         from lib.models.diagram import draw_model
 
         picture = draw_model(model, settings.size, settings.plot[-3:])
-    save_model(model, settings.output)
-    if settings.plot:
         with whole_file(settings.plot, "wb") as file:
             file.write(picture)
+    save_model(model, settings.output)
     return model.count_params(), sum(multiply_adds(model, settings.size).values())

@@ -99,15 +99,13 @@ def _down_sample(x, stage, architecture):
 
 def _excite(x, stage, architecture):
     """Spatial or channel excitation; with both, each is added to the input."""
-    prefix = f"convNeXt{stage}"
-    if architecture.excite_channels and architecture.excite_space:
-        y = keras.layers.Add(name=f"{prefix}_fuse_add")([_excite_space(x, prefix, architecture), x])
-        return keras.layers.Add(name=f"{prefix}_squeezeExcite_add")([_excite_channels(y, prefix, architecture), x])
-    if architecture.excite_space:
-        return _excite_space(x, prefix, architecture)
+    prefix, both = f"convNeXt{stage}", architecture.excite_channels and architecture.excite_space
+    y = _excite_space(x, prefix, architecture) if architecture.excite_space else x
+    if both:
+        y = keras.layers.Add(name=f"{prefix}_fuse_add")([y, x])
     if architecture.excite_channels:
-        return _excite_channels(x, prefix, architecture)
-    return x
+        y = _excite_channels(y, prefix, architecture)
+    return keras.layers.Add(name=f"{prefix}_squeezeExcite_add")([y, x]) if both else y
 
 
 def _excite_channels(x, prefix, architecture):

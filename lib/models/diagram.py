@@ -1,4 +1,4 @@
-"""A picture of a model, drawn by Graphviz: each stage a column, equal blocks drawn once."""
+"""A diagram of a model, drawn by Graphviz: each stage is a column, equal blocks are drawn once."""
 
 import re
 
@@ -9,7 +9,6 @@ from lib.errors import WorkError
 from lib.models.convnext import output_shapes
 
 _LAYER = re.compile(r"convNeXt(?P<stage>\d+)_(?:block(?P<block>\d+)_)?")
-_BEFORE, _AFTER = "Input", "Output"  # what stands before the first stage and after the last
 
 
 def draw_model(model, size, kind):
@@ -27,31 +26,29 @@ def draw_model(model, size, kind):
         WorkError: Graphviz's `dot` is missing, or fails.
     """
     sources = {layer.name: _sources(layer) for layer in model.layers}
-    places = _places(sources)
-    blocks = {}
-    for stage, block in places.values():
-        blocks[stage] = max(blocks.get(stage, 0), 0 if block is None else block + 1)
+    places, shapes = _places(sources), output_shapes(model, size)
     graph = pydot.Dot(graph_type="digraph", fontname="sans-serif", nodesep="0.3", ranksep="0.25", compound=True)
     graph.set_node_defaults(shape="box", style="filled", fillcolor="white", fontname="sans-serif", fontsize="10")
-    columns = {}
-    for stage in blocks:
-        column = pydot.Cluster(stage.replace(" ", ""), label=stage, style="filled", color="gray93", labeljust="l")
+    for stage in dict.fromkeys(stage for stage, _ in places.values()):
+        name, blocks = (
+            stage.replace(" ", ""),
+            len({block for other, block in places.values() if other == stage} - {None}),
+        )
+        column = pydot.Cluster(name, label=stage, style="filled", color="gray93", labeljust="l")
         graph.add_subgraph(column)
-        columns[stage] = column, _block_cluster(stage, blocks[stage])
-        if blocks[stage]:
-            column.add_subgraph(columns[stage][1])
-    shapes = output_shapes(model, size)
-    for layer in model.layers:
-        stage, block = places[layer.name]
-        if not block:
-            columns[stage][block == 0].add_node(
-                pydot.Node(_quoted(layer.name), label=_quoted(_label(layer, shapes[layer.name])))
-            )
+        label = "Block 0" if blocks == 1 else f"Block 0, one of {blocks} alike"
+        # The label is at the bottom, where no arrow crosses it.
+        options = {"style": "filled", "color": "gray85", "labeljust": "l", "labelloc": "b"}
+        first = pydot.Cluster(name + "Block", label=label, **options)
+        if blocks:
+            column.add_subgraph(first)
+        for layer in model.layers:
+            if places[layer.name][0] == stage and not places[layer.name][1]:
+                node = pydot.Node(_quoted(layer.name), label=_quoted(_label(layer, shapes[layer.name])))
+                (column if places[layer.name][1] is None else first).add_node(node)
     for target, names in sources.items():
         for source in names:
-            edge = _edge(source, target, places, blocks)
-            if edge is not None:
-                graph.add_edge(edge)
+            _add_edge(graph, source, target, places)
     try:
         return graph.create(format=kind)
     except (AssertionError, OSError) as error:  # the first is how pydot says that `dot` failed
@@ -78,25 +75,19 @@ def _places(sources):
         elif name.startswith("gaussian_noise"):
             places[name] = places[before[0]]
         else:
-            places[name] = _AFTER if stages else _BEFORE, None
+            places[name] = "Output" if stages else "Input", None
     return places
 
 
-def _edge(source, target, places, blocks):
-    """The arrow between two layers; None where it lies within what is not drawn."""
+def _add_edge(graph, source, target, places):
+    """Draw the arrow between two layers, except within a block that is not drawn."""
     (from_stage, from_block), (to_stage, to_block) = places[source], places[target]
-    if from_stage == to_stage:
-        return pydot.Edge(_quoted(source), _quoted(target)) if not to_block else None
-    if from_block:  # the last block's result comes out of the one that is drawn
-        source = re.sub(r"block\d+", "block0", source)
-    return pydot.Edge(_quoted(source), _quoted(target), constraint=False)
-
-
-def _block_cluster(stage, count):
-    label = "Block 0" if count == 1 else f"Block 0, one of {count} alike"
-    # At the bottom, where no arrow crosses the words.
-    options = {"style": "filled", "color": "gray85", "labeljust": "l", "labelloc": "b"}
-    return pydot.Cluster(stage.replace(" ", "") + "Block", label=label, **options)
+    if from_stage != to_stage:
+        # The last block's result comes out of the first, which is drawn.
+        source = re.sub(r"block\d+", "block0", source) if from_block else source
+        graph.add_edge(pydot.Edge(_quoted(source), _quoted(target), constraint=False))
+    elif not to_block:
+        graph.add_edge(pydot.Edge(_quoted(source), _quoted(target)))
 
 
 def _label(layer, shape):

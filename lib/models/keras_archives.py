@@ -48,23 +48,22 @@ class Content(NamedTuple):
 def open_archive(path):
     """Open a file; yields its `Content`. What is wrong with it raises any error of zipfile, h5py and others."""
     with open(path, "rb") as file:
-        if file.read(8) == b"\x89HDF\r\n\x1a\n":
-            file.seek(0)
-            content = file.read()
-            with open_hdf5(content) as hdf5:
-                yield Content(
-                    parse_json(hdf5.attrs["model_config"]), group(hdf5, "model_weights"), True, len(content), None
-                )
-            return
-        with zipfile.ZipFile(file) as archive:
-            description = parse_json(_inflate(archive, "config.json"))
-            recorded = "metadata.json" in archive.namelist()
-            metadata = parse_json(_inflate(archive, "metadata.json")) if recorded else {}
-            content = _inflate(archive, "model.weights.h5")
+        named = file.read(8) == b"\x89HDF\r\n\x1a\n"
+        file.seek(0)
+        if named:
+            content, metadata = file.read(), {}
+        else:
+            with zipfile.ZipFile(file) as archive:
+                description = parse_json(_inflate(archive, "config.json"))
+                recorded = "metadata.json" in archive.namelist()
+                metadata = parse_json(_inflate(archive, "metadata.json")) if recorded else {}
+                content = _inflate(archive, "model.weights.h5")
     with open_hdf5(content) as hdf5:
+        if named:
+            description = parse_json(hdf5.attrs["model_config"])
         size = metadata.get("image_size")
-        known = type(size) is int and 0 < size <= 8192
-        yield Content(description, hdf5, False, len(content), size if known else None)
+        size = size if type(size) is int and 0 < size <= 8192 else None
+        yield Content(description, group(hdf5, "model_weights") if named else hdf5, named, len(content), size)
 
 
 def read_description(path):

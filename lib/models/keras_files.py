@@ -10,7 +10,6 @@ import tempfile
 import zipfile
 from typing import Any, NamedTuple
 
-import h5py
 import keras
 import numpy as np
 
@@ -18,9 +17,6 @@ from lib.errors import UsageError
 from lib.models import keras_archives, keras_graphs
 from lib.storage.files import whole_file
 from lib.storage.untrusted import RefusedError, one_line, refusing
-
-# The groups of a weights file that hold a training's state, not a model's.
-_TRAINING_STATE = ("optimizer", "metrics", "compile_metrics", "_metrics")
 
 
 def load_model(path, categories=None, precision="float32"):
@@ -132,8 +128,7 @@ def save_model(model, path):
         _check_room(model, path)
         with tempfile.TemporaryDirectory(prefix=f".{os.path.basename(path)}.", dir=os.path.dirname(path)) as folder:
             weights = os.path.join(folder, "model.weights.h5")
-            model.save_weights(weights)
-            _drop_training_state(weights)
+            keras.Model(model.inputs, model.outputs).save_weights(weights)  # without the state of a training
             member = zipfile.ZipInfo("model.weights.h5")
             member.file_size = os.path.getsize(weights)
             with open(weights, "rb") as source, archive.open(member, "w") as target:
@@ -234,15 +229,3 @@ def _check_room(model, path):
     need = 2 * 4 * sum(math.prod(weight.shape) for weight in model.weights) + (4 << 20)
     if shutil.disk_usage(os.path.dirname(path)).free < need:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
-
-
-def _drop_training_state(path):
-    """Remove the state of an optimizer or of metrics from a weights file."""
-    with h5py.File(path, "r") as source:
-        if set(source).isdisjoint(_TRAINING_STATE):
-            return
-        with h5py.File(path + ".clean", "w") as target:
-            for name in source:
-                if name not in _TRAINING_STATE:
-                    source.copy(name, target)
-    os.replace(path + ".clean", path)

@@ -324,9 +324,8 @@ def _options(built_class, config, name):
         if key in accepted:
             options[key] = _dtype(value) if key == "dtype" else _value(value, name)
         elif not _has_no_effect(key, value):
-            raise RefusedError(
-                f"has a layer {name!r} with the setting {key}={value!r}, which Keras {keras.__version__} does not know"
-            )
+            unknown = f"the setting {key}={value!r}, which Keras {keras.__version__} does not know"
+            raise RefusedError(f"has a layer {name!r} with {unknown}")
     return options
 
 
@@ -458,10 +457,10 @@ def _shifts(parts, waiting, outputs):
     shifts = {name: int(name in models and max(used[name], default=0) == count) for name, count in calls.items()}
     for name, count in calls.items():
         if used[name] != set(range(shifts[name], shifts[name] + count)):
-            raise RefusedError(
-                f"calls the layer {name!r} {count} times without saying which result goes where, as Keras 3.2 does; "
-                "save the model with another Keras"
+            problem = (
+                f"calls the layer {name!r} {count} times without saying which result goes where, as Keras 3.2 does"
             )
+            raise RefusedError(f"{problem}; save the model with another Keras")
     return shifts
 
 

@@ -9,6 +9,7 @@ from typing import NamedTuple, Optional
 
 from lib.errors import UsageError, WorkError
 from lib.storage.files import checksum, whole_file
+from lib.storage.untrusted import one_line
 
 
 class Published(NamedTuple):
@@ -95,6 +96,5 @@ def _fetch(published, path):
         with whole_file(path, "wb") as file:
             file.write(content)
     except (OSError, http.client.HTTPException) as error:  # urllib.error.URLError is an OSError, too
-        cause = error.reason if isinstance(getattr(error, "reason", None), OSError) else error
-        reason = getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
+        reason = one_line(getattr(error, "reason", error))
         raise WorkError(f"{path} is missing and can't be downloaded ({reason}); {advice}.") from error

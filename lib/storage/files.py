@@ -79,13 +79,12 @@ def lock(descriptor):
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
         except BlockingIOError:
             if time.monotonic() >= end:
                 return False
             time.sleep(0.5)
         except OSError:
-            return True
-        else:
             return True
 
 

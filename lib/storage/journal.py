@@ -42,11 +42,11 @@ def compare_settings(recorded, settings, named, setting="output", anew="overwrit
     """
     settings = json.loads(json.dumps(settings))
     for key in {**settings, **recorded}:
-        if recorded.get(key) != settings.get(key):
+        former, current = recorded.get(key), settings.get(key)
+        if former != current:
+            cure = f"use the same options, choose another {option(setting)} or pass {option(anew)}"
             raise UsageError(
-                f"{named} was begun with {option(key)} {_short(recorded.get(key))}, but this call has "
-                f"{_short(settings.get(key))}; use the same options, choose another {option(setting)} or pass "
-                f"{option(anew)}."
+                f"{named} was begun with {option(key)} {_short(former)}, but this call has {_short(current)}; {cure}."
             )
 
 

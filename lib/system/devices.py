@@ -169,10 +169,9 @@ def together(team):
     except tf.errors.OpError as error:
         if team.workers == 1 or isinstance(error, tf.errors.ResourceExhaustedError):
             raise
-        reason = re.sub(r"^\{\{.*?\}\}\s*", "", str(error).splitlines()[0])
+        advice = f"to resume, run the same command on each of them, without {option('fresh')}"
         raise WorkError(
-            f"One of the {team.workers} workers is gone, so the others stop, too; to resume, run the same command on "
-            f"each of them, without {option('fresh')} ({reason})."
+            f"One of the {team.workers} workers is gone, so the others stop, too; {advice} ({_reason(error)})."
         ) from error
 
 

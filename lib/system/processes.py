@@ -88,11 +88,9 @@ def call_in_child(function, arguments, receive):
     except EOFError:
         process.join()
         raise WorkError(f"A worker process died with status {process.exitcode}; is there enough memory?") from None
-    except Exception:
-        process.kill()  # to no effect on one that is done
-        raise
-    except BaseException:
-        process.terminate()
+    except BaseException as error:
+        stop = process.kill if isinstance(error, Exception) else process.terminate
+        stop()  # to no effect on one that is done
         try:
             process.join()
         except BaseException:
