@@ -91,13 +91,11 @@ def _add_edge(graph, source, target, places):
 
 
 def _label(layer, shape):
-    kind = type(layer).__name__
-    details = [kind]
+    details = [type(layer).__name__]
     if hasattr(layer, "kernel_size"):
         details.append("{} x {}".format(*layer.kernel_size))
-    activation = getattr(layer, "activation", None)
-    if activation is not None and activation is not keras.activations.linear:
-        details.append(activation.__name__)
+    if getattr(layer, "activation", keras.activations.linear) is not keras.activations.linear:
+        details.append(layer.activation.__name__)
     sides = " x ".join(str(side) for side in shape)
     parameters = f", {layer.count_params():,} parameters" if layer.count_params() else ""
     return "{}\\n{}\\n{}{}".format(layer.name, ", ".join(details), sides, parameters)

@@ -60,12 +60,7 @@ def compile_logits(model, shape, changing=False, named="the model"):
 
 def applied(function, named, shape):
     """A function that applies a model, with errors as of `lib.system.devices.applying`."""
-
-    def apply(pixels):
-        with applying(named, shape):
-            return function(pixels)
-
-    return apply
+    return applying(named, shape)(function)
 
 
 def try_out(model, named, shape, training=False):
@@ -178,14 +173,10 @@ def _resolved(value):
 
 def _is_plain_normalization(layer):
     """Whether a layer is a LayerNormalization over the channels, with scale and shift, in float32."""
-    return (
-        isinstance(layer, keras.layers.LayerNormalization)
-        and layer.scale
-        and layer.center
-        and list(np.ravel(layer.axis)) in ([len(layer.input.shape) - 1], [-1])
-        and layer.compute_dtype == "float32"
-        and not getattr(layer, "rms_scaling", False)
-    )
+    if type(layer) is not keras.layers.LayerNormalization or getattr(layer, "rms_scaling", False):
+        return False
+    channels = list(np.ravel(layer.axis)) in ([len(layer.input.shape) - 1], [-1])
+    return channels and layer.scale and layer.center and layer.compute_dtype == "float32"
 
 
 def _absorbs(following, shifted):

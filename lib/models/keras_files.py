@@ -59,7 +59,6 @@ class Opened(NamedTuple):
 
 def open_model(path, categories=None, precision="float32"):
     """The same as `load_model`, as an `Opened`."""
-    path = os.fspath(path)
     with refusing(path, ".keras file"), keras_archives.open_archive(path) as content:
         description = content.description
         if precision != "float32":
@@ -83,7 +82,6 @@ def load_weights(opened, path):
     Raises:
         UsageError: as of `load_model`, or another architecture.
     """
-    path = os.fspath(path)
     with refusing(path, ".keras file"), keras_archives.open_archive(path) as content:
         if keras_graphs.outline(content.description) != opened.outline:
             raise RefusedError("has another architecture")
@@ -128,7 +126,9 @@ def save_model(model, path):
         _check_room(model, path)
         with tempfile.TemporaryDirectory(prefix=f".{os.path.basename(path)}.", dir=os.path.dirname(path)) as folder:
             weights = os.path.join(folder, "model.weights.h5")
-            keras.Model(model.inputs, model.outputs).save_weights(weights)  # without the state of a training
+            keras.Model(model.inputs, model.outputs, name=model.name).save_weights(
+                weights
+            )  # without a training's state
             member = zipfile.ZipInfo("model.weights.h5")
             member.file_size = os.path.getsize(weights)
             with open(weights, "rb") as source, archive.open(member, "w") as target:

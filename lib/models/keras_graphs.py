@@ -103,12 +103,12 @@ class FromFile(keras.initializers.Initializer):
         return {"described": self.described}
 
 
-def build_model(description, most=math.inf):
+def build_model(description, most):
     """Build the model that a file describes, its weights still zeros.
 
     Args:
         description: the content of `config.json` (or of an HDF5 file's `model_config`), parsed.
-        most: how many numbers its weights may have: a few bytes can describe a model that no memory holds.
+        most: the number of numbers that its weights may have: a few bytes can describe a model that no memory holds.
 
     Returns:
         A functional Keras model and the list of its `Part`s in the file's order.
@@ -119,8 +119,8 @@ def build_model(description, most=math.inf):
     former = _budget.set(most)
     try:
         return _build(description, PlainModel)
-    except Exception as error:  # a description that no Keras wrote makes the running one raise whatever it likes
-        if _budget.get() < 0:  # Keras 2 words errors within some layers anew
+    except Exception as error:  # a description that no Keras wrote makes the running one raise anything
+        if _budget.get() < 0:  # Keras 2 rewords errors within some layers
             raise RefusedError(_TOO_MANY) from error
         if isinstance(error, (RefusedError, MemoryError)):
             raise
@@ -275,10 +275,8 @@ def _part(entry, name):
     if kind in MODELS:
         model, parts = _build(entry, keras.Model)
         return Part(kind, model, parts)
-    if kind == "TFOpLambda":
-        return Part(kind, _operation(config["function"], name), None)
-    if (entry.get("module") or "").startswith("keras.src.ops"):
-        return Part(kind, _operation(kind, name), None)
+    if kind == "TFOpLambda" or (entry.get("module") or "").startswith("keras.src.ops"):
+        return Part(kind, _operation(config.get("function", kind), name), None)
     layer_class = _layer_class(entry)
     options = _options(layer_class, config, name)
     try:

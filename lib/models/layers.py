@@ -56,8 +56,7 @@ else:
 
         def call(self, inputs, training=True):
             inputs = keras.ops.cast(inputs, self.compute_dtype)
-            shape = keras.ops.shape(inputs)
-            height, width = shape[1], shape[2]
+            _, height, width, _ = keras.ops.shape(inputs)
             if not training:
                 return self._crop_middle(inputs, height, width)
             fits = keras.ops.logical_and(height >= self.height, width >= self.width)

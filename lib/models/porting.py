@@ -63,40 +63,24 @@ def make_teacher(settings):
     tensors = read_arrays(settings.checkpoint, settings.key)
     select_device(cpu=True)
 
-    from lib.models.vit import build_vit, put_arrays
+    from lib.models.vit import build_vit, check_arrays, design_of, put_arrays
 
     normalization = NORMALIZATIONS[settings.normalize]
-    design = _design(settings, tensors, len(normalization[0]))
-    log.info(
-        f"A vision transformer for {design.size} x {design.size} pixels: patches of {design.patch}, width "
-        f"{design.width}, {design.depth} blocks, {design.heads} heads, {design.categories:,} outputs from the "
-        f"{'mean of all tokens' if design.mean else 'class token'}."
-    )
-    model = build_vit(design)
-    put_arrays(model, design, lambda name: _read(settings.checkpoint, name, tensors[name]))
-    write_teacher(model, normalization, output, settings.overwrite)
-    return design.size, design.categories, model.count_params()
-
-
-def _design(settings, tensors, bands):
-    """The `Design` of a checkpoint's arrays, which are checked."""
-    from lib.models.vit import check_arrays, design_of
-
     shapes = {name: tensor.shape for name, tensor in tensors.items()}
     try:
         design = design_of(shapes, settings.heads)
         check_arrays(shapes, design)
+        if design.bands != len(normalization[0]):
+            wanted = f"teachers have {len(normalization[0])}"
+            raise UsageError(f"{settings.checkpoint} is for images of {design.bands} bands; {wanted}.")
+        log.info(
+            f"A vision transformer for {design.size} x {design.size} pixels: patches of {design.patch}, width "
+            f"{design.width}, {design.depth} blocks, {design.heads} heads, {design.categories:,} outputs from the "
+            f"{'mean of all tokens' if design.mean else 'class token'}."
+        )
+        model = build_vit(design)
+        put_arrays(model, design, lambda name: tensors[name].read())
     except WorkError as error:
         raise WorkError(f"{settings.checkpoint}: {error}") from error
-    if design.bands != bands:
-        raise UsageError(f"{settings.checkpoint} is for images of {design.bands} bands; teachers have {bands}.")
-    return design
-
-
-def _read(checkpoint, name, tensor):
-    import numpy as np
-
-    values = tensor.read()
-    if not np.isfinite(values).all():
-        raise WorkError(f"{checkpoint}: {name} holds infinite or NaN values: its training went wrong.")
-    return values
+    write_teacher(model, normalization, output, settings.overwrite)
+    return design.size, design.categories, model.count_params()

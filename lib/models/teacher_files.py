@@ -63,7 +63,7 @@ def _saved_model(path, categories, size, bands, output):
 
     try:
         loaded = tf.saved_model.load(path)
-    except Exception as error:  # whatever a damaged or foreign file makes TensorFlow raise
+    except Exception as error:  # a damaged or foreign file makes TensorFlow raise anything
         raise UsageError(f"{path} can't be opened as a SavedModel ({one_line(error)[:200]}).") from error
     if "serving_default" not in loaded.signatures:
         raise UsageError(f"{path} is a SavedModel without the signature serving_default.")
@@ -75,10 +75,10 @@ def _saved_model(path, categories, size, bands, output):
     if spec.dtype != tf.float32:
         raise UsageError(f"{path} takes {spec.dtype.name}, but a teacher takes float32.")
     if spec.shape.rank is not None:
-        shape = spec.shape.as_list()
-        _check_input(path, tuple(shape[1:]), (bands, size, size), "bands, height and width")
-        if shape[0] is not None:
-            raise UsageError(f"{path} takes {shape[0]} images at once; export it for batches of any size.")
+        batch, *shape = spec.shape.as_list()
+        _check_input(path, shape, (bands, size, size), "bands, height and width")
+        if batch is not None:
+            raise UsageError(f"{path} takes {batch} images at once; export it for batches of any size.")
     chosen = _choose_output(path, function.structured_outputs, output)
 
     def answer(pixels):

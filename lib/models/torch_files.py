@@ -20,6 +20,7 @@ import numpy as np
 
 from lib.storage.untrusted import RefusedError, check_zip_member, parse_json, refusing
 
+_MARKER = "patch_embed.proj.weight"  # an array that every vision transformer has
 _LARGEST_PICKLE = 64 << 20  # bytes; that of a model with thousands of arrays is 1 MB
 _LARGEST_HEADER = 100 << 20  # bytes, by the format's definition
 _DEEPEST = 4  # nested dictionaries that are searched
@@ -61,27 +62,29 @@ class _Remark:
     def __init__(self, *arguments, **options):
         pass
 
-    __setstate__ = __setitem__ = append = extend = __init__
+    def __setstate__(self, state):  # fails on the class itself, which a pickle could change
+        pass
+
+    __setitem__ = __init__
+    append = extend = __setstate__
 
 
-def read_arrays(path, key=None, marker="patch_embed.proj.weight"):
+def read_arrays(path, key=None):
     """Find a model's arrays in a checkpoint.
 
     Args:
         path: a `.safetensors` file or one by `torch.save`, in its current format or that before 2020.
         key: the name of the dictionary that holds them; None to look for it.
-        marker: the name of an array that identifies the dictionary. A prefix of it there, such as `module.`, is removed
-            from all names.
 
     Returns:
-        A dictionary: name -> `Tensor`.
+        A dictionary: name -> `Tensor`; a prefix that names have in the file, such as `module.`, is removed.
 
     Raises:
         UsageError: the file is none of these, damaged, holds no such arrays, or tries to run code.
     """
     with refusing(path, "checkpoint"):
         content = _safe_tensors(path) if path.endswith(".safetensors") else _torch(path)
-        arrays = _choose(content, key, marker)
+        arrays = _choose(content, key)
         # Several arrays may share their numbers, so a small file could describe a model that fills the memory.
         if sum(math.prod(tensor.shape) for tensor in arrays.values()) > os.path.getsize(path):
             raise RefusedError("describes more numbers than it has")
@@ -89,20 +92,18 @@ def read_arrays(path, key=None, marker="patch_embed.proj.weight"):
     return {name: Tensor(tensor.shape, checked(tensor.read)) for name, tensor in arrays.items()}
 
 
-def _choose(content, key, marker):
+def _choose(content, key):
     """The arrays of a checkpoint that belong to a model."""
-    found = list(_dictionaries(content))
-    if key is not None:
-        found = [(place, arrays) for place, arrays in found if key in (".".join(place), *place[-1:])]
-        if not found:
-            raise RefusedError(f"has no dictionary {key!r}")
-    for _, arrays in found:
+    found = [arrays for place, arrays in _dictionaries(content) if key is None or key in (".".join(place), *place[-1:])]
+    if key is not None and not found:
+        raise RefusedError(f"has no dictionary {key!r}")
+    for arrays in found:
         for name in arrays:
-            if name == marker or name.endswith("." + marker):
-                prefix = len(name) - len(marker)
+            if name == _MARKER or name.endswith("." + _MARKER):
+                prefix = len(name) - len(_MARKER)
                 return {known[prefix * known.startswith(name[:prefix]) :]: arrays[known] for known in arrays}
     where = "" if key is None else f" in {key!r}"
-    raise RefusedError(f"holds no array {marker!r}{where}, which every vision transformer in timm's naming has")
+    raise RefusedError(f"holds no array {_MARKER!r}{where}, which every vision transformer in timm's naming has")
 
 
 def _dictionaries(value, place=()):

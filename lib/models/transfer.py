@@ -18,7 +18,7 @@ HIDDEN = "hidden_output"  # what an encoder may call its own layer of that kind
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What a classifier is made of.
+    """The settings of a classifier.
 
     Attributes:
         encoder: the `.keras` file to take weights from.
@@ -36,7 +36,7 @@ class Settings:
 
 
 class Transfer(NamedTuple):
-    """What became of the layers that have weights.
+    """The layers that have weights, and where these are from.
 
     Attributes:
         moved: names of the model's layers that have an encoder's weights now.
@@ -84,7 +84,7 @@ def make_classifier(settings):
 
 
 def move_weights(encoder, model, standard=False):
-    """Give a model an encoder's weights, layer by layer of the same name, and freeze what has them.
+    """Give a model an encoder's weights, layer by layer of the same name, and freeze the layers that get them.
 
     The layers `OWN` keep the model's weights and can be trained; so do layers that nothing fits, which are reported.
 
@@ -116,12 +116,9 @@ def move_weights(encoder, model, standard=False):
     expected = {*names, *OWN, *([HIDDEN] if standard or POLISH in names else [])}
     unmoved.update({name: (_shapes(source), None) for name, source in sources.items() if name not in expected})
     weighted = [layer for layer in model.layers if layer.weights]
-    return Transfer(
-        moved=tuple(moved),
-        fresh=tuple(layer.name for layer in weighted if layer.name not in moved),
-        frozen=tuple(layer.name for layer in weighted if not layer.trainable),
-        unmoved=unmoved,
-    )
+    fresh = tuple(layer.name for layer in weighted if layer.name not in moved)
+    frozen = tuple(layer.name for layer in weighted if not layer.trainable)
+    return Transfer(tuple(moved), fresh, frozen, unmoved)
 
 
 def check_transfer(transfer, encoder, model, partial=False):
@@ -132,10 +129,8 @@ def check_transfer(transfer, encoder, model, partial=False):
     if transfer.unmoved and not partial:
         if list(transfer.unmoved) == [HIDDEN]:
             cure = f"use {option('standard')} to leave {POLISH} as it is"
-        raise WorkError(
-            f"{encoder} does not fit {model}: {_count(transfer.unmoved)} can't be moved; {cure}, or use "
-            f"{option('partial')} to leave out what does not fit."
-        )
+        cure += f", or use {option('partial')} to leave out what does not fit"
+        raise WorkError(f"{encoder} does not fit {model}: {_count(transfer.unmoved)} can't be moved; {cure}.")
 
 
 def freeze_before(model, name):

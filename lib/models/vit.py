@@ -126,11 +126,10 @@ def _arrays(design):
 def check_arrays(shapes, design):
     """Raise WorkError unless a checkpoint's arrays (see `design_of`) are exactly those of a `Design`."""
     expected = array_shapes(design)
-    missing, surplus = sorted(set(expected) - set(shapes)), sorted(set(shapes) - set(expected))
-    if missing:
-        raise WorkError(f"{_names(missing)} missing.")
-    if surplus:
-        raise WorkError(f"{_names(surplus)} left over: this is another kind of vision transformer.")
+    surplus = "left over: this is another kind of vision transformer"
+    for problem, names in (("missing", set(expected) - set(shapes)), (surplus, set(shapes) - set(expected))):
+        if names:
+            raise WorkError(f"{_names(sorted(names))} {problem}.")
     for name, shape in expected.items():
         if tuple(shapes[name]) != shape:
             raise WorkError(f"{name} has the shape {tuple(shapes[name])}, but needs {shape}.")
@@ -160,11 +159,10 @@ class Tokens(keras.layers.Layer):
         super().build(input_shape)
 
     def call(self, inputs):
-        if not self.has_class_token:
-            return inputs + self.positions
-        # The token for each image, whose number only the inputs have.
-        token = inputs[:, :1] * 0 + self.class_token
-        return keras.layers.concatenate([token, inputs], axis=1) + self.positions
+        if self.has_class_token:
+            # The token for each image, whose number only the inputs have.
+            inputs = keras.layers.concatenate([inputs[:, :1] * 0 + self.class_token, inputs], axis=1)
+        return inputs + self.positions
 
 
 def build_vit(design):
@@ -217,9 +215,16 @@ def put_arrays(model, design, read):
         model: the model, changed in place.
         design: its `Design`.
         read: called with a name of `array_shapes`; returns that array.
+
+    Raises:
+        WorkError: an array has infinite or NaN values.
     """
     for layer, rows in itertools.groupby(_arrays(design).items(), key=lambda row: row[1][0]):
-        values = [read(name) for name, _ in rows]
+        values = []
+        for name, _ in rows:
+            values.append(read(name))
+            if not np.isfinite(values[-1]).all():
+                raise WorkError(f"{name} holds infinite or NaN values: its training went wrong.")
         if layer == "tokens":
             values = _tokens(design, *values)
         elif layer.endswith("_attention"):

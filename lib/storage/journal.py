@@ -45,9 +45,8 @@ def compare_settings(recorded, settings, named, setting="output", anew="overwrit
         former, current = recorded.get(key), settings.get(key)
         if former != current:
             cure = f"use the same options, choose another {option(setting)} or pass {option(anew)}"
-            raise UsageError(
-                f"{named} was begun with {option(key)} {_short(former)}, but this call has {_short(current)}; {cure}."
-            )
+            begun = f"{named} was begun with {option(key)} {_short(former)}"
+            raise UsageError(f"{begun}, but this call has {_short(current)}; {cure}.")
 
 
 def _connect(path):

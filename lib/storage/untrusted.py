@@ -53,12 +53,11 @@ def check_zip_member(member, archive_size, shrinking=1, small=0):
         raise ValueError(f"its {member.filename} would take {member.file_size:,} bytes")
 
 
-def read_tsv(path, named=None):
+def read_tsv(path):
     """The lines of a table that are not empty, split at tabs.
 
     Args:
         path: a text file in UTF-8, with or without a byte order mark; lines end in LF or CR LF.
-        named: its name in messages; None for the path.
 
     Returns:
         A list of pairs: a line's number, from 1, and its values.
@@ -68,11 +67,10 @@ def read_tsv(path, named=None):
     """
     try:
         with open(path, encoding="utf-8-sig", newline="\n") as file:
-            return [
-                (number, line.rstrip("\r\n").split("\t")) for number, line in enumerate(file, start=1) if line.strip()
-            ]
+            lines = enumerate(file, start=1)
+            return [(number, line.rstrip("\r\n").split("\t")) for number, line in lines if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{named or path} can't be read as a table ({error}).") from error
+        raise UsageError(f"{path} can't be read as a table ({error}).") from error
 
 
 def parse_json(text):

@@ -48,14 +48,13 @@ def _silent_stderr():
     """Hide what TensorFlow's C++ parts print while starting, which no setting silences."""
     sys.stderr.flush()
     terminal = os.dup(2)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
     try:
-        os.dup2(nowhere, 2)
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
         yield
     finally:
         os.dup2(terminal, 2)
         os.close(terminal)
-        os.close(nowhere)
 
 
 class Device(NamedTuple):
@@ -170,9 +169,8 @@ def together(team):
         if team.workers == 1 or isinstance(error, tf.errors.ResourceExhaustedError):
             raise
         advice = f"to resume, run the same command on each of them, without {option('fresh')}"
-        raise WorkError(
-            f"One of the {team.workers} workers is gone, so the others stop, too; {advice} ({_reason(error)})."
-        ) from error
+        gone = f"One of the {team.workers} workers is gone, so the others stop, too"
+        raise WorkError(f"{gone}; {advice} ({_reason(error)}).") from error
 
 
 def _workers():
@@ -194,9 +192,8 @@ def _resolver(tf):
     port = 12000 + 16 * (int(os.environ.get("SLURM_JOB_ID") or 0) % 1280)  # jobs may share a node
     # The GPUs are divided already. The resolver would divide by the number that one task sees: 0 without GPUs, and too
     # few if each task sees only its own.
-    return tf.distribute.cluster_resolver.SlurmClusterResolver(
-        port_base=port, auto_set_gpu=False, gpus_per_task=1, gpus_per_node=max(_tasks_per_node())
-    )
+    gpus = {"auto_set_gpu": False, "gpus_per_task": 1, "gpus_per_node": max(_tasks_per_node())}
+    return tf.distribute.cluster_resolver.SlurmClusterResolver(port_base=port, **gpus)
 
 
 def _tasks_per_node():
@@ -255,13 +252,11 @@ def applying(named, shape):
 
 
 # What TensorFlow and Keras put before and around the reason in an error's message.
-_NO_REASON = re.compile(
-    r"(Graph execution error|Detected at node|<stack traces|Node:|Exception encountered|in user code:|\s).*"
-)
-_AROUND_REASON = re.compile(r"\x1b\[[0-9;]*m|\{\{.*?\}\}|\s*\[Op:.*")
+_NO_REASON = r"(Graph execution error|Detected at node|<stack traces|Node:|Exception encountered|in user code:|\s).*"
+_AROUND_REASON = r"\x1b\[[0-9;]*m|\{\{.*?\}\}|\s*\[Op:.*"
 
 
 def _reason(error):
     """The line of TensorFlow's or Keras's message that says what is wrong."""
-    lines = [line for line in str(error).splitlines() if line and not _NO_REASON.fullmatch(line)]
-    return _AROUND_REASON.sub("", lines[0]).strip()[:200].rstrip(".") if lines else type(error).__name__
+    lines = [line for line in str(error).splitlines() if line and not re.fullmatch(_NO_REASON, line)]
+    return re.sub(_AROUND_REASON, "", lines[0]).strip()[:200].rstrip(".") if lines else type(error).__name__

@@ -1,12 +1,13 @@
-"""How much memory is free, and amounts of it in words."""
+"""The free memory, and amounts of memory in words."""
 
 import os
+import re
 
 MAX_PIXELS = 500_000_000  # of a picture that is decoded, unless a setting says otherwise
 
 
 def free_memory():
-    """About how many bytes this process may still take: what is free, within its control group's limit."""
+    """About how many bytes this process may still allocate: the free memory, within its control group's limit."""
     return min([_machine(), *_control_groups()])
 
 
@@ -18,14 +19,13 @@ def amount(size):
 def _machine():
     try:
         with open("/proc/meminfo") as file:
-            lines = dict(line.split(":", 1) for line in file)
-        return int(lines["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError):  # not Linux: half of all there is
+            return int(re.search(r"MemAvailable: *(\d+) kB", file.read())[1]) * 1024
+    except (OSError, TypeError):  # not Linux: half of all memory
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
 
 
 def _control_groups():
-    """What the limits of a container or a cluster's job leave, version 2 and version 1."""
+    """The bytes that the limits of a container or a cluster's job leave, version 2 and version 1."""
     for limit, used in (
         ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
         ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),

@@ -65,9 +65,8 @@ def in_order(work, items, threads, ahead, stopped=None, processes=False):
                 start()
                 yield item, result
         except concurrent.futures.BrokenExecutor as error:
-            raise WorkError(
-                f"a worker process was killed, perhaps for lack of memory; fewer {option('processors')} need less."
-            ) from error
+            cure = f"fewer {option('processors')} need less"
+            raise WorkError(f"a worker process was killed, perhaps for lack of memory; {cure}.") from error
         finally:
             if stopped is not None:
                 stopped.set()

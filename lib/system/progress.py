@@ -8,31 +8,29 @@ LINE_SECONDS = 30
 
 
 @contextlib.contextmanager
-def progress(total, unit, stream=None, lines=True):
+def progress(total, unit, lines=True):
     """Report progress on stderr while the block runs.
 
     Args:
         total: the number of units to do.
         unit: what is counted, in the plural.
-        stream: what is written to, by default stderr.
-        lines: whether to print lines where the stream is no terminal, and to leave the bar standing where it is one.
+        lines: whether to print lines without a terminal, and to leave the finished bar on a terminal.
 
     Yields:
         A function to be called with the number of units done since its last call.
     """
-    stream = stream or sys.stderr
-    if stream.isatty():
+    if sys.stderr.isatty():
         from tqdm import tqdm  # Here, since it takes a while to import and most runs have no terminal.
 
-        with tqdm(total=total, unit=" " + unit, file=stream, smoothing=0.1, dynamic_ncols=True, leave=lines) as bar:
+        with tqdm(total=total, unit=" " + unit, smoothing=0.1, dynamic_ncols=True, leave=lines) as bar:
             yield bar.update
     elif not lines:
         yield lambda count: None
     else:
-        yield _line_printer(total, unit, stream)
+        yield _line_printer(total, unit)
 
 
-def _line_printer(total, unit, stream):
+def _line_printer(total, unit):
     start = last = time.monotonic()
     done = 0
 
@@ -44,7 +42,7 @@ def _line_printer(total, unit, stream):
             last = now
             rate = done / (now - start)
             left = _duration((total - done) / rate) if rate else "an unknown time"
-            print(f"{done:,} of {total:,} {unit}, {rate:.1f} a second, {left} left", file=stream, flush=True)
+            print(f"{done:,} of {total:,} {unit}, {rate:.1f} a second, {left} left", file=sys.stderr, flush=True)
 
     return update
 

@@ -80,5 +80,5 @@ def test_tables_are_read_with_any_line_ends(tmp_path):
     path.write_bytes("\ufeffA\tB\r\n\r\n1\té\n".encode())
     assert read_tsv(path) == [(1, ["A", "B"]), (3, ["1", "é"])]
     path.write_bytes(b"\xff\n")
-    with pytest.raises(UsageError, match="the map can't be read as a table"):
-        read_tsv(path, "the map")
+    with pytest.raises(UsageError, match="t.tsv can't be read as a table"):
+        read_tsv(path)

@@ -10,7 +10,8 @@ def test_without_a_terminal_there_is_a_line_each_half_minute(monkeypatch):
     clock = iter(range(0, 10000, 20))
     monkeypatch.setattr(module.time, "monotonic", lambda: next(clock))
     stream = io.StringIO()
-    with progress(1000, "images", stream) as advance:
+    monkeypatch.setattr(module.sys, "stderr", stream)
+    with progress(1000, "images") as advance:
         for _ in range(4):
             advance(100)
     assert stream.getvalue().splitlines() == [
@@ -19,13 +20,14 @@ def test_without_a_terminal_there_is_a_line_each_half_minute(monkeypatch):
     ]
 
 
-def test_on_a_terminal_there_is_a_bar():
+def test_on_a_terminal_there_is_a_bar(monkeypatch):
     class Terminal(io.StringIO):
         def isatty(self):
             return True
 
     stream = Terminal()
-    with progress(10, "images", stream) as advance:
+    monkeypatch.setattr(module.sys, "stderr", stream)
+    with progress(10, "images") as advance:
         advance(10)
     assert "10/10" in stream.getvalue()
     assert "images/s" in stream.getvalue()
