@@ -193,10 +193,9 @@ def _normalize(layer, tensor, following, read):
     centred = tensor - tf.reduce_mean(tensor, axis=-1, keepdims=True)
     variance = tf.reduce_mean(tf.square(centred), axis=-1, keepdims=True)
     normal = centred * tf.math.rsqrt(variance + layer.epsilon)
-    gamma, beta = read(layer.gamma), read(layer.beta)
     if _absorbs(following, shifted=True):
-        return _Scaled(normal, gamma, beta)
-    return _Scaled(normal * gamma + beta)
+        return _Scaled(normal, read(layer.gamma), read(layer.beta))
+    return _Scaled(normal * read(layer.gamma) + read(layer.beta))
 
 
 def _convolve(layer, value, following, read):

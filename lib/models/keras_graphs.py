@@ -241,8 +241,7 @@ def _build(description, model_class):
 
 def _checked(tensor):
     """A tensor, unless it has so many channels that one weight for each of them would be too many."""
-    channels = tensor.shape[-1] if len(tensor.shape) else None
-    if channels is not None and channels > _budget.get():
+    if len(tensor.shape) and (tensor.shape[-1] or 0) > _budget.get():
         raise RefusedError(_TOO_MANY)
     return tensor
 

@@ -48,15 +48,12 @@ def model_directory(given=None):
 
 def check_model_name(model, directory=None):
     """Raise UsageError unless `model` can be found or fetched: a published model's name or an existing file."""
-    published = MODELS.get(model)
-    if published is None:
-        if not os.path.isfile(model):
-            names = " nor ".join(MODELS)
-            raise UsageError(f"{model!r} is neither {names} nor an existing .keras file.", "model")
-    elif published.url is None:
-        path = os.path.join(model_directory(directory), published.file)
+    if model not in MODELS and not os.path.isfile(model):
+        raise UsageError(f"{model!r} is neither {' nor '.join(MODELS)} nor an existing .keras file.", "model")
+    if model in MODELS and MODELS[model].url is None:
+        path = os.path.join(model_directory(directory), MODELS[model].file)
         if not os.path.isfile(path):
-            raise UsageError(f"{path} does not exist; {published.advice}.", "model")
+            raise UsageError(f"{path} does not exist; {MODELS[model].advice}.", "model")
 
 
 def find_model(model, directory=None):

@@ -14,7 +14,7 @@ import pickle
 import pickletools
 import struct
 import zipfile
-from typing import Any, Callable, NamedTuple, Tuple
+from typing import Callable, NamedTuple, Tuple
 
 import numpy as np
 
@@ -217,8 +217,6 @@ def _load(file, storage=None):
 
 class _Unpickler(pickle.Unpickler):
     """Makes arrays, dictionaries, lists, texts and numbers, and nothing else."""
-
-    storage: Any = None
 
     def find_class(self, module, name):
         if (module, name) in _PARTS:

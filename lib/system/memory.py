@@ -1,9 +1,13 @@
 """The free memory, and amounts of memory in words."""
 
+import contextlib
 import os
 import re
 
 MAX_PIXELS = 500_000_000  # of a picture that is decoded, unless a setting says otherwise
+
+_GROUPS = "/sys/fs/cgroup/"
+_LIMITS = (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"))
 
 
 def free_memory():
@@ -26,12 +30,7 @@ def _machine():
 
 def _control_groups():
     """The bytes that the limits of a container or a cluster's job leave, version 2 and version 1."""
-    for limit, used in (
-        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
-    ):
-        try:
-            with open(limit) as limit_file, open(used) as used_file:
-                yield max(0, int(limit_file.read()) - int(used_file.read()))
-        except (OSError, ValueError):  # no such file, or "max"
-            continue
+    for limit, used in _LIMITS:
+        # There is no such file, or it holds "max".
+        with contextlib.suppress(OSError, ValueError), open(_GROUPS + limit) as most, open(_GROUPS + used) as now:
+            yield max(0, int(most.read()) - int(now.read()))

@@ -50,7 +50,11 @@ def in_order(work, items, threads, ahead, stopped=None, processes=False):
     """
     waiting = iter(items)
     running = collections.deque()
-    with _pool(threads, processes) as pool:
+    if processes:  # not forked, since a fork copies only one of this process's threads
+        executor = concurrent.futures.ProcessPoolExecutor(threads, multiprocessing.get_context("spawn"), follow_parent)
+    else:
+        executor = concurrent.futures.ThreadPoolExecutor(threads)
+    with executor as pool:
 
         def start():
             for item in itertools.islice(waiting, ahead - len(running)):
@@ -72,13 +76,6 @@ def in_order(work, items, threads, ahead, stopped=None, processes=False):
                 stopped.set()
             for _, future in running:
                 future.cancel()
-
-
-def _pool(threads, processes):
-    if not processes:
-        return concurrent.futures.ThreadPoolExecutor(threads)
-    # Not forked, since a fork copies only one of this process's threads.
-    return concurrent.futures.ProcessPoolExecutor(threads, multiprocessing.get_context("spawn"), follow_parent)
 
 
 @contextlib.contextmanager
