@@ -198,8 +198,7 @@ def _resolver(tf):
 
 def _tasks_per_node():
     """The number of a Slurm step's tasks on each of its nodes."""
-    text = os.environ.get("SLURM_STEP_TASKS_PER_NODE") or "1"
-    found = re.findall(r"(\d+)(?:\(x(\d+)\))?", text)
+    found = re.findall(r"(\d+)(?:\(x(\d+)\))?", os.environ.get("SLURM_STEP_TASKS_PER_NODE") or "1")
     return [int(tasks) for tasks, times in found for _ in range(int(times or 1))]
 
 
