@@ -1,7 +1,7 @@
-"""Searching for how images are best changed and a student trained: the stage behind `optimization-log.tsv`.
+"""The search for the best augmentation and training settings, the stage behind `optimization-log.tsv`.
 
-Which hyperparameters are tried next is Optuna's choice, by its tree-structured Parzen estimator; a journal holds what
-came of those before. What does worse than the median of the others is given up early.
+Optuna's tree-structured Parzen estimator chooses the settings of each iteration, and its median pruner ends poor ones
+early. A journal holds the finished iterations.
 """
 
 import contextlib
@@ -12,57 +12,34 @@ import logging
 import os
 import shutil
 import time
-from typing import Dict, NamedTuple, Optional, Tuple
+from typing import Dict, Optional, Tuple
 
 from lib.errors import DivergenceError, UsageError, WorkError, option
 from lib.storage.journal import Journal
 from lib.training import student
-from lib.training.hyperparameters import (
-    KEYS,
-    NAME,
-    Hyperparameters,
-    Row,
-    best_row,
-    format_settings,
-    parse_settings,
-    write_log,
-)
+from lib.training.hyperparameters import KEYS, NAME, Hyperparameters, Row, format_settings, parse_settings, write_log
 from lib.training.run import Execution, identify
 
 log = logging.getLogger(__name__)
 
-_FIRST = 10  # iterations that are drawn at random, and all others compared with
+_FIRST = 10  # iterations drawn at random
 _DRAW_SECONDS = 30
-_WARM = 5  # how many have to be complete before any is given up
+_COMPLETE = 5  # iterations that must be complete before any is pruned
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings(Execution, student.Distillation):
-    """What a search follows from.
+    """The settings of a search.
 
     Attributes:
-        iterations: how many hyperparameters to try in all.
-        ranges: name of a key of the log -> lowest and highest value; None for those of `KEYS`, as for other keys.
-        epochs: at most how many each is trained for.
+        iterations: the number of settings to try in all.
+        ranges: key of the log -> lowest and highest value; None, and keys not in it, for those of `KEYS`.
+        epochs: the maximum for each training.
     """
 
     iterations: int = 100
     ranges: Optional[Dict[str, Tuple[float, float]]] = None
     epochs: int = 8
-
-
-class _Files(NamedTuple):
-    """What lies in a search's directory."""
-
-    log: str
-    journal: str
-    plot: str
-    trainings: str
-
-
-def _files(settings):
-    names = (NAME, "optimization-search.sqlite", "optimization-history.png", "optimization-trainings")
-    return _Files(*(os.path.join(settings.output, name) for name in names))
 
 
 class _Journal(Journal):
@@ -71,14 +48,39 @@ class _Journal(Journal):
     anew = "fresh"
 
 
-def search(settings, train=None):
-    """Try hyperparameters until so many iterations are done; resume an earlier search with the same settings.
+def train_in_child(settings, hyperparameters, watch):
+    """Train a student in a child process, which gives its memory back.
 
     Args:
-        settings: `Settings`; in their `output` lie the log, the journal and the plot.
-        train: called with student settings, `Hyperparameters`, and a function that takes the validation F1s so far
-            after each epoch; returns those of all epochs. It resumes a training that was stopped. By default that is
-            `train_in_child`.
+        settings, hyperparameters: see `lib.training.student.train_student`.
+        watch: called with the validation F1s so far after each epoch.
+
+    Returns:
+        The validation F1s of all epochs.
+    """
+    from lib.system.processes import call_in_child
+
+    os.makedirs(settings.output, exist_ok=True)
+    return call_in_child(_train, (settings, hyperparameters), watch)
+
+
+def _train(settings, hyperparameters, send):
+    """The child's part of `train_in_child`."""
+    from lib.training.history import read_history
+
+    def watch(history):
+        send([float(f"{f1:.9g}") for f1 in history["val_f1"]])  # rounded as in the history's file
+
+    model = student.train_student(settings, hyperparameters, watch)
+    return read_history(os.path.join(os.path.dirname(model), "training-history.tsv"))["val_f1"]
+
+
+def search(settings, train=train_in_child):
+    """Try hyperparameters, or resume an earlier search with the same settings.
+
+    Args:
+        settings: `Settings`; the log, the journal and the plot go into their `output`.
+        train: trains or resumes one student, as `train_in_child` does.
 
     Returns:
         The path of the log.
@@ -90,32 +92,32 @@ def search(settings, train=None):
     ranges = _fitting_ranges(settings)
     _, identity = identify(settings, ranges=ranges, iterations=None)
     os.makedirs(settings.output, exist_ok=True)
-    files = _files(settings)
-    if os.path.exists(files.log) and not os.path.exists(files.journal):
-        raise UsageError(f"{files.log} exists already and is not from a search started here; choose another.", "output")
-    with _Journal(files.journal, "search", identity, files.log, fresh=settings.fresh) as journal:
+    names = (NAME, "optimization-search.sqlite", "optimization-history.png", "optimization-trainings")
+    path, database, plot, trainings = (os.path.join(settings.output, name) for name in names)
+    if os.path.exists(path) and not os.path.exists(database):
+        raise UsageError(f"{path} exists already and is not from a search started here; choose another.", "output")
+    with _Journal(database, "search", identity, path, fresh=settings.fresh) as journal:
         if not journal.continued:
-            _remove(files.log, files.plot, files.trainings)
-        study, drawn = _study_of(journal, ranges), time.monotonic()
-        done = len(journal)
+            _remove(path, plot, trainings)
+        study, drawn, done = _study_of(journal, ranges), time.monotonic(), len(journal)
         if done:
             log.info(f"Resuming after {done} of {settings.iterations} iterations.")
         for number in range(done, settings.iterations):
-            _try(number, study, ranges, settings, train or train_in_child)
+            _try(number, study, ranges, _student_settings(settings, trainings), train)
             _save(journal, study.trials[number])
-            _remove(files.trainings)
+            _remove(trainings)
             rows = _write_log(study, ranges, settings.output)
             if rows and time.monotonic() - drawn > _DRAW_SECONDS:
-                _draw(study, files.plot)
+                _draw(study, plot)
                 drawn = time.monotonic()
         rows, tried = _write_log(study, ranges, settings.output), len(journal)
         if not rows:
             more = f"give a higher {option('iterations')}"
-            raise WorkError(f"All {tried} iterations were pruned or diverged: {files.log} can't be written; {more}.")
-        _draw(study, files.plot)
-    best = best_row(rows)
-    log.info(f"The best of {tried} iterations is {best.iteration}, with an F1 of {best.f1:.4f}.")
-    return files.log
+            raise WorkError(f"All {tried} iterations were pruned or diverged: {path} can't be written; {more}.")
+        _draw(study, plot)
+    best = study.best_trial
+    log.info(f"The best of {tried} iterations is {best.number}, with an F1 of {best.value:.4f}.")
+    return path
 
 
 def _remove(*paths):
@@ -126,17 +128,15 @@ def _remove(*paths):
 
 
 def _fitting_ranges(settings):
-    """The range of each key of the log by its name: no larger batches than the records allow, and without a teacher one
-    temperature.
-    """
+    """The range of each key of the log: batches limited to the records; the temperature fixed without a teacher."""
     from lib.data.records import open_records
 
-    given = dict(settings.ranges or {})
+    ranges = {name: key.range for name, key in KEYS.items()}
+    ranges.update(settings.ranges or {})
     count = len(open_records(settings.train, "train", settings.categories, skip_bad=settings.skip_bad))
     most = count.bit_length() - 1
-    if given.get("batch", (0, 0))[1] > most:
+    if "batch" in (settings.ranges or {}) and ranges["batch"][1] > most:
         raise UsageError(f"batch can be at most {most}, since {option('train')} has {count:,} records.", "ranges")
-    ranges = {key.name: given.get(key.name, key.range) for key in KEYS}
     ranges["batch"] = tuple(min(power, most) for power in ranges["batch"])
     if settings.teacher is None:
         ranges["distillTemperature"] = (Hyperparameters().distill_temperature,) * 2
@@ -144,11 +144,11 @@ def _fitting_ranges(settings):
 
 
 def _study_of(journal, ranges):
-    """A study with the finished iterations; without any, the published settings are the first to be tried."""
+    """A study with the finished iterations; without any, it begins with the published settings as far as allowed."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    pruner = optuna.pruners.MedianPruner(n_startup_trials=_WARM, n_warmup_steps=1)
+    pruner = optuna.pruners.MedianPruner(n_startup_trials=_COMPLETE, n_warmup_steps=1)
     study = optuna.create_study(direction="maximize", pruner=pruner)
     for _, _, content in journal.entries():
         found = json.loads(content)
@@ -161,7 +161,9 @@ def _study_of(journal, ranges):
         )
         study.add_trial(trial)
     if not study.trials:
-        study.enqueue_trial(_published(ranges))
+        published = json.loads(format_settings(Hyperparameters()))
+        free = {name: ends for name, ends in ranges.items() if ends[0] < ends[1]}
+        study.enqueue_trial({name: min(max(published[name], low), high) for name, (low, high) in free.items()})
     return study
 
 
@@ -173,32 +175,24 @@ def _save(journal, trial):
     journal.save()
 
 
-def _published(ranges):
-    """The published settings, as far as the ranges allow, as a trial's parameters."""
-    values = json.loads(format_settings(Hyperparameters()))
-    return {name: min(max(values[name], low), high) for name, (low, high) in ranges.items() if low < high}
-
-
 def _distributions(ranges):
-    """What the ranges leave open, as Optuna knows it."""
+    """Optuna's distributions of the keys that aren't fixed."""
     import optuna
 
-    whole = {key.name for key in KEYS if key.whole}
-    return {
-        name: optuna.distributions.IntDistribution(low, high)
-        if name in whole
-        # What differs by powers of ten is drawn evenly in the logarithm.
-        else optuna.distributions.FloatDistribution(low, high, log=low > 0 and high >= 50 * low)
-        for name, (low, high) in ranges.items()
-        if low < high
-    }
+    found = {}
+    for name, (low, high) in ranges.items():
+        if low < high and KEYS[name].whole:
+            found[name] = optuna.distributions.IntDistribution(low, high)
+        elif low < high:  # log-uniform over several powers of ten
+            found[name] = optuna.distributions.FloatDistribution(low, high, log=low > 0 and high >= 50 * low)
+    return found
 
 
 def _try(number, study, ranges, settings, train):
-    """Try the next hyperparameters and tell the study what came of them."""
+    """Train with the next hyperparameters, and report the result to the study."""
     import optuna
 
-    # Seeded anew for each, so that an iteration that was killed is drawn again as it was.
+    # A new seed for each iteration, so that one that was killed draws the same again.
     seed = (settings.seed * 1_000_003 + number) % 2**32
     study.sampler = optuna.samplers.TPESampler(n_startup_trials=_FIRST, seed=seed)
     trial = study.ask(_distributions(ranges))
@@ -214,8 +208,8 @@ def _try(number, study, ranges, settings, train):
 
     log.info(f"Iteration {number}: {format_settings(hyperparameters)}")
     try:
-        scores = train(_student_settings(settings, hyperparameters), hyperparameters, watch)
-        watch(scores)  # of a training that was complete already
+        scores = train(dataclasses.replace(settings, mixup=hyperparameters.mixup), hyperparameters, watch)
+        watch(scores)  # in case the training was complete already
     except optuna.TrialPruned:
         study.tell(trial, state=optuna.trial.TrialState.PRUNED)
         log.info(f"Iteration {number} was pruned after {len(seen)} epochs, at an F1 of {max(seen):.4f}.")
@@ -227,47 +221,21 @@ def _try(number, study, ranges, settings, train):
         log.info(f"Iteration {number} reached an F1 of {max(scores):.4f}.")
 
 
-def _student_settings(settings, hyperparameters):
-    """The settings of one training of a search."""
+def _student_settings(settings, output):
+    """The settings of a search's trainings."""
     names = {field.name for field in dataclasses.fields(student.Settings)}
     shared = {name: value for name, value in vars(settings).items() if name in names}
-    folder = _files(settings).trainings
-    own = {"output": folder, "fresh": False, "patience": settings.epochs, "mixup": hyperparameters.mixup}
-    return student.Settings(**{**shared, **own})
-
-
-def train_in_child(settings, hyperparameters, watch):
-    """Train a student in a process of its own, so that the memory that it takes is given back; what `search` calls.
-
-    Args:
-        settings: `lib.training.student.Settings`.
-        hyperparameters, watch: see `search`.
-    """
-    from lib.system.processes import call_in_child
-
-    os.makedirs(settings.output, exist_ok=True)
-    return call_in_child(_train, (settings, hyperparameters), watch)
-
-
-def _train(settings, hyperparameters, send):
-    """What the process does: train, and send the F1s after each epoch; returns those of all."""
-    from lib.training.history import read_history
-
-    def watch(history):
-        send([float(f"{f1:.9g}") for f1 in history["val_f1"]])  # as they are read from the run of a finished training
-
-    model = student.train_student(settings, hyperparameters, watch)
-    return read_history(os.path.join(os.path.dirname(model), "training-history.tsv"))["val_f1"]
+    return student.Settings(**{**shared, "output": output, "fresh": False, "patience": settings.epochs})
 
 
 def _hyperparameters_of(parameters, ranges):
-    """The `Hyperparameters` of a trial's parameters, in four digits, which a reader of the log can still take in."""
+    """The `Hyperparameters` of a trial's parameters, rounded to four digits for readers of the log."""
     values = {name: parameters.get(name, low) for name, (low, _) in ranges.items()}
     return parse_settings(json.dumps({name: float(f"{value:.4g}") for name, value in values.items()}))
 
 
 def _write_log(study, ranges, folder):
-    """Write the log of the complete iterations, if any; returns its rows."""
+    """Write the log of the complete iterations, if any, and return its rows."""
     rows = [
         Row(str(trial.number), _hyperparameters_of(trial.params, ranges), trial.value)
         for trial in study.trials
@@ -279,21 +247,17 @@ def _write_log(study, ranges, folder):
 
 
 def _draw(study, path):
-    """Draw the F1 of each iteration and the best one so far."""
+    """Draw the F1 of each iteration, and the best so far."""
     from lib.display.figures import new_figure, save_figure
 
     figure, axes = new_figure((9, 5))
-    complete = [(trial.number, trial.value) for trial in study.trials if trial.state.name == "COMPLETE"]
-    numbers, scores = zip(*complete)
+    numbers, scores = zip(*((trial.number, trial.value) for trial in study.trials if trial.state.name == "COMPLETE"))
     axes.step(numbers, list(itertools.accumulate(scores, max)), where="post", color="#999999", label="the best so far")
     axes.plot(numbers, scores, "o", color="#4477aa", label="complete")
-    given_up = [
-        (trial.number, max(trial.intermediate_values.values()))
-        for trial in study.trials
-        if trial.state.name == "PRUNED" and trial.intermediate_values
-    ]
-    if given_up:
-        axes.plot(*zip(*given_up), "x", color="#cc6677", label="given up, at its best")
+    pruned = [trial for trial in study.trials if trial.state.name == "PRUNED" and trial.intermediate_values]
+    if pruned:
+        best = [max(trial.intermediate_values.values()) for trial in pruned]
+        axes.plot([trial.number for trial in pruned], best, "x", color="#cc6677", label="given up, at its best")
     axes.set(xlabel="iteration", ylabel="macro F1 in validation")
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.grid(alpha=0.3)

@@ -14,7 +14,7 @@ from lib.training.hyperparameters import KEYS, NAME, Hyperparameters, read_log
 from lib.training.search import Settings, search
 
 FREE = {"invert": (0, 1), "learningRate": (0.0001, 0.1), "batch": (3, 6)}
-FIXED = {key.name: (value, value) for key in KEYS for value in [getattr(Hyperparameters(), key.attribute)]}
+FIXED = {name: (getattr(Hyperparameters(), key.attribute),) * 2 for name, key in KEYS.items()}
 RANGES = {**FIXED, **FREE}
 JOURNAL = "optimization-search.sqlite"
 
@@ -55,7 +55,7 @@ def test_the_published_settings_come_first_and_all_stay_within_their_ranges(run,
     rows, said = run(tmp_path / "search", 5, ranges=FREE)
     assert rows[0].settings == Hyperparameters(mixup=1.0)
     for row in rows:
-        for key in KEYS:
+        for key in KEYS.values():
             low, high = FREE.get(key.name, key.range)
             if key.name == "distillTemperature":
                 low = high = 12.5  # there is no teacher
