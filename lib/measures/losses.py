@@ -1,9 +1,7 @@
 """The losses, each a function of labels and logits.
 
-To add one, write a function here under `@_loss` and add its name to `lib.measures.recipes.LOSSES`, which the command
-line offers.
-
-Label smoothing moves that share of a label evenly to all classes.
+To add one, write a function of labels, logits, a `Batch` and a `_Setup` that returns float32 `(images,)`, and add it to
+`FUNCTIONS` and its name to `lib.measures.recipes.LOSSES`, which the command line offers.
 """
 
 import math
@@ -14,17 +12,15 @@ import tensorflow as tf
 
 from lib.measures.recipes import LossParameters
 
-FUNCTIONS = {}  # name -> loss, as of `_loss`
-
 _TINY = 1e-7
 
 
 class Batch(NamedTuple):
-    """What a loss has to know of the whole batch, of which a replica sees a part.
+    """What a loss needs of the whole batch, of which a replica has a part.
 
     Attributes:
         sums: float32 `(classes,)`: the sum of its labels.
-        images: float32 `()`: how many images it has.
+        images: float32 `()`: their number.
     """
 
     sums: Any
@@ -32,32 +28,45 @@ class Batch(NamedTuple):
 
 
 class _Setup(NamedTuple):
-    """What a loss is built with: its parameters, and what follows from the number of images of each class.
+    """What a loss is built with.
 
     Attributes:
         parameters: `LossParameters`.
-        class_balance, log_priors, rareness: float32 `(classes,)`; None without these numbers.
+        smoothing: the share of a label that is divided evenly among all classes.
+        class_balance, log_priors, rareness: float32 `(classes,)`, of the classes' numbers of images; None without them.
     """
 
-    parameters: LossParameters
+    parameters: Any
+    smoothing: float
     class_balance: Any = None
     log_priors: Any = None
     rareness: Any = None
 
 
-def build_loss(name, **parameters):
+def build_loss(name, parameters=None, class_counts=None, label_smoothing=0.2):
     """Build one of the losses.
 
     Args:
         name: one of `lib.measures.recipes.LOSSES`.
-        **parameters: of `LossParameters`.
+        parameters: `LossParameters`; None for the defaults.
+        class_counts: `(classes,)`: the number of images of each class; needed by `cbf`, `cbs`, `la`, `lw` and `nis`.
+        label_smoothing: the share of a label that `ce`, `fce` and `ccm` divide evenly among all classes.
 
     Returns:
         A function `loss(labels, logits, batch=None)`: float `(images, classes)` labels and logits to float32
         `(images,)`, whose mean is the loss. `batch` is the `Batch` that the images are a part of, by default they
         themselves. Finite, as its gradient is, for every finite input, also where classes are absent.
     """
-    function, setup = FUNCTIONS[name], _set_up(LossParameters(**parameters))
+    parameters = parameters or LossParameters()
+    function, setup = FUNCTIONS[name], _Setup(parameters, label_smoothing)
+    if class_counts is not None:
+        counts = np.asarray(class_counts, "float64")
+        frequencies = counts / counts.sum()
+        setup = setup._replace(
+            class_balance=_class_balance(tf.constant(counts, "float32"), parameters.beta),
+            log_priors=np.log(frequencies**parameters.tau + _TINY).astype("float32"),
+            rareness=((1 - frequencies) / max((1 - frequencies).min(), _TINY)).astype("float32"),
+        )
 
     def loss(labels, logits, batch=None):
         labels, logits = tf.cast(labels, "float32"), tf.cast(logits, "float32")
@@ -67,29 +76,21 @@ def build_loss(name, **parameters):
 
 
 def whole_batch(labels):
-    """The `Batch` of images that are one by themselves."""
+    """The `Batch` that labels `(images, classes)` make up."""
     return Batch(tf.reduce_sum(labels, axis=0), tf.cast(tf.shape(labels)[0], "float32"))
 
 
 def penalties(model):
-    """The sum of the penalties that a model's layers carry, float32 `()`."""
+    """The sum of a model's regularization losses, float32 `()`."""
     losses = [tf.cast(loss, "float32") for loss in model.losses]
     return tf.add_n(losses) if losses else tf.constant(0.0)
 
 
-def _loss(function):
-    """Enter a function of labels, logits, a `Batch` and a `_Setup`, which gives float32 `(images,)`, as a loss."""
-    FUNCTIONS[function.__name__] = function
-    return function
-
-
-@_loss
 def ce(labels, logits, batch, setup):
     """Softmax cross entropy of smoothed labels."""
     return _cross_entropy(_smoothed(labels, setup), logits)
 
 
-@_loss
 def fce(labels, logits, batch, setup):
     """The focal variant of `ce` (arXiv:1708.02002)."""
     alpha, gamma = setup.parameters.focal_alpha, setup.parameters.focal_gamma
@@ -99,104 +100,83 @@ def fce(labels, logits, batch, setup):
     return tf.reduce_sum(-alpha * doubt**gamma * _smoothed(labels, setup) * log_probabilities, axis=-1)
 
 
-@_loss
 def cbs(labels, logits, batch, setup):
     """Class-balanced sigmoid cross entropy (arXiv:1901.05555)."""
     return _weighted(labels, logits, batch, setup.class_balance)
 
 
-@_loss
 def cbf(labels, logits, batch, setup):
     """The focal variant of `cbs` (arXiv:1901.05555)."""
-    gamma = setup.parameters.cb_gamma
+    gamma = setup.parameters.gamma
     modulation = tf.exp(-gamma * labels * logits - gamma * tf.nn.softplus(-logits))
     return _weighted(labels, logits, batch, setup.class_balance, modulation)
 
 
-@_loss
 def cbbs(labels, logits, batch, setup):
     """`cbs` with the numbers of images in the batch."""
-    return _weighted(labels, logits, batch, _class_balance(batch.sums, setup.parameters.cb_beta))
+    return _weighted(labels, logits, batch, _class_balance(batch.sums, setup.parameters.beta))
 
 
-@_loss
 def la(labels, logits, batch, setup):
     """Logit adjustment (arXiv:2007.07314)."""
     return _cross_entropy(labels, logits + setup.log_priors)
 
 
-@_loss
 def lab(labels, logits, batch, setup):
     """`la` with the frequencies in the batch."""
-    return _cross_entropy(labels, logits + tf.math.log(_frequencies(batch) ** setup.parameters.la_tau + _TINY))
+    return _cross_entropy(labels, logits + tf.math.log(_frequencies(batch) ** setup.parameters.tau + _TINY))
 
 
-@_loss
 def lw(labels, logits, batch, setup):
     """Logits shifted by how rare a class is."""
     return _cross_entropy(labels, logits + setup.rareness)
 
 
-@_loss
 def lwb(labels, logits, batch, setup):
     """Logits scaled by how rare a class is in the batch."""
     absence = 1 - _frequencies(batch)
     return _cross_entropy(labels, logits * (absence / tf.maximum(tf.reduce_min(absence), _TINY)))
 
 
-@_loss
 def nis(labels, logits, batch, setup):
     """Sigmoid cross entropy weighted by how rare a class is."""
     return _weighted(labels, logits, batch, setup.rareness)
 
 
-@_loss
 def cos(labels, logits, batch, setup):
     """Cosine distance."""
     return 1 - tf.reduce_sum(_unit(logits) * labels, axis=-1)
 
 
-@_loss
 def mae(labels, logits, batch, setup):
     """Absolute distance of unit vectors."""
     return tf.reduce_sum(tf.abs(_unit(logits) - labels), axis=-1)
 
 
-@_loss
 def mse(labels, logits, batch, setup):
     """Squared distance."""
     return tf.reduce_sum(tf.math.squared_difference(logits, labels), axis=-1)
 
 
-@_loss
 def ccm(labels, logits, batch, setup):
     """Cosine, cross entropy and squared distance together (arXiv:1901.09054)."""
     parts = (part(labels, logits, batch, setup) for part in (cos, ce, mse))
-    return tf.add_n([weight * part for weight, part in zip(setup.parameters.ccm_weights, parts)])
+    return tf.add_n([weight * part for weight, part in zip(setup.parameters.ccm, parts)])
 
 
-@_loss
 def bel(labels, logits, batch, setup):
     """`cbbs` and `lab` together."""
     return cbbs(labels, logits, batch, setup) + lab(labels, logits, batch, setup)
 
 
-def _set_up(parameters):
-    if parameters.class_counts is None:
-        return _Setup(parameters)
-    counts = np.asarray(parameters.class_counts, "float64")
-    frequencies = counts / counts.sum()
-    return _Setup(
-        parameters,
-        class_balance=_class_balance(tf.constant(counts, "float32"), parameters.cb_beta),
-        log_priors=np.log(frequencies**parameters.la_tau + _TINY).astype("float32"),
-        rareness=((1 - frequencies) / max((1 - frequencies).min(), _TINY)).astype("float32"),
-    )
+FUNCTIONS = {
+    function.__name__: function
+    for function in (bel, cbf, cbs, cbbs, ccm, ce, cos, fce, la, lab, lw, lwb, mae, mse, nis)
+}
 
 
 def _smoothed(labels, setup):
-    share = setup.parameters.label_smoothing
-    return labels * (1 - share) + share / labels.shape[-1]
+    return labels * (1 - setup.smoothing) + setup.smoothing / labels.shape[-1]
 
 
 def _cross_entropy(labels, logits):
@@ -204,7 +184,7 @@ def _cross_entropy(labels, logits):
 
 
 def _weighted(labels, logits, batch, weights, modulation=1.0):
-    """Sigmoid cross entropy of each class, times the weight of the image's classes, by the sum of all labels."""
+    """Sigmoid cross entropy weighted by the image's classes, divided by the mean sum of an image's labels."""
     entropies = tf.nn.sigmoid_cross_entropy_with_logits(labels, logits)
     own = tf.reduce_sum(labels * weights, axis=-1, keepdims=True)
     total = tf.maximum(tf.reduce_sum(batch.sums), _TINY)
@@ -212,7 +192,7 @@ def _weighted(labels, logits, batch, weights, modulation=1.0):
 
 
 def _class_balance(counts, beta):
-    """What an image of each class weighs, (1 − β)/(1 − β^count), the sum being 1; 0 for a class without images."""
+    """The weights of classes, (1 − β)/(1 − β^count), 0 for one without images, scaled to a sum of 1."""
     effective = -tf.math.expm1(counts * math.log(beta))
     weights = tf.math.divide_no_nan((1 - beta) * tf.cast(counts > 0, "float32"), effective)
     return tf.math.divide_no_nan(weights, tf.reduce_sum(weights))

@@ -1,7 +1,7 @@
-"""How sure a measured accuracy or F1 is, and the difference between two models on the same images.
+"""Confidence intervals of accuracy and F1, comparison of two models on the same images, calibration.
 
-Images are drawn with replacement by drawing how often each combination of true and answered category occurs, which is
-the same thing and costs no more for many images than for few.
+The bootstrap draws the number of images of each combination of true and answered category, which is the same as drawing
+images with replacement, and costs no more for many than for few.
 """
 
 from typing import NamedTuple
@@ -9,11 +9,11 @@ from typing import NamedTuple
 import numpy as np
 
 DRAWS = 10_000
-_AT_ONCE = 4_000_000  # counts that are drawn before they are added up
+_AT_ONCE = 4_000_000  # numbers drawn at once
 
 
 class Interval(NamedTuple):
-    """Where 95 % of the draws lie."""
+    """The bounds of 95 % of the draws."""
 
     low: float
     high: float
@@ -23,8 +23,8 @@ class Comparison(NamedTuple):
     """Two models on the same images.
 
     Attributes:
-        only_first, only_second: images that only the one or the other answered rightly.
-        p_value: of McNemar's exact test: how probable such an imbalance is if both are equally good.
+        only_first, only_second: the number of images that only the one or the other answered correctly.
+        p_value: of McNemar's exact test, two-sided.
         f1_difference: macro F1 of the second minus that of the first.
         interval: of that difference.
     """
@@ -37,12 +37,12 @@ class Comparison(NamedTuple):
 
 
 def confusion_matrix(labels, answers, classes, weights=None):
-    """How often (or with what weight) each category, a row, was answered with each, a column: `(classes, classes)`.
+    """The number (or weight) of images of each category, a row, answered with each, a column: `(classes, classes)`.
 
     Args:
         labels, answers: int `(images,)`.
-        classes: how many there are.
-        weights: `(classes,)`: what an image of each category counts; None for 1.
+        classes: their number.
+        weights: `(classes,)`: the weight of an image of each category; None for 1.
     """
     from sklearn import metrics
 
@@ -59,14 +59,19 @@ def mean_f1(right, labels, answers):
     """The mean F1 over categories, 0 for one that neither occurs nor is answered.
 
     Args:
-        right, labels, answers: `(…, classes)`: of each category the true positives, the images that have it, and those
-            that were answered with it.
+        right, labels, answers: `(…, classes)`: the number of true positives of each category, of images that have it,
+            and of images answered with it.
 
     Returns:
         float64 `(…)`.
     """
-    total = np.asarray(labels + answers, "float64")
-    return np.divide(2.0 * right, total, out=np.zeros_like(total), where=total > 0).mean(axis=-1)
+    return divide(2.0 * right, labels + answers).mean(axis=-1)
+
+
+def divide(one, other):
+    """A quotient of arrays or numbers, float64, 0 where the divisor is."""
+    one, other = np.asarray(one, "float64"), np.asarray(other, "float64")
+    return np.divide(one, other, out=np.zeros(np.broadcast(one, other).shape), where=other != 0)
 
 
 def intervals(labels, answers, classes, weights=None, seed=0, draws=DRAWS):
@@ -83,14 +88,15 @@ def intervals(labels, answers, classes, weights=None, seed=0, draws=DRAWS):
     accuracy, f1 = [], []
     for counts, (label, answer) in _draws([labels, answers], classes, weights, seed, draws):
         right, of_label, of_answer = _margins(counts, label, answer, classes)
-        total = counts.sum(axis=1)
-        accuracy.append(np.divide(right.sum(axis=1), total, out=np.zeros_like(total), where=total > 0))
+        accuracy.append(divide(right.sum(axis=1), counts.sum(axis=1)))
         f1.append(mean_f1(right, of_label, of_answer))
     return _interval(accuracy), _interval(f1)
 
 
 def compare(labels, first, second, classes, weights=None, seed=0, draws=DRAWS):
     """Compare two models' answers on the same images; see `Comparison`."""
+    from scipy.stats import binomtest
+
     differences = []
     for counts, (label, one, other) in _draws([labels, first, second], classes, weights, seed, draws):
         scores = [mean_f1(*_margins(counts, label, answer, classes)) for answer in (one, other)]
@@ -98,28 +104,17 @@ def compare(labels, first, second, classes, weights=None, seed=0, draws=DRAWS):
     measured = [macro_f1(confusion_matrix(labels, answers, classes, weights)) for answers in (first, second)]
     only_first = int(((first == labels) & (second != labels)).sum())
     only_second = int(((first != labels) & (second == labels)).sum())
-    return Comparison(
-        only_first,
-        only_second,
-        _mcnemar(only_first, only_second),
-        float(measured[1] - measured[0]),
-        _interval(differences),
-    )
-
-
-def _mcnemar(one, other):
-    """The two-sided exact p-value of so many disagreements."""
-    from scipy.stats import binomtest
-
-    return float(binomtest(one, one + other, 0.5).pvalue) if one + other else 1.0
+    disagreements = only_first + only_second
+    p_value = float(binomtest(only_first, disagreements).pvalue) if disagreements else 1.0
+    return Comparison(only_first, only_second, p_value, float(measured[1] - measured[0]), _interval(differences))
 
 
 def _draws(columns, classes, weights, seed, draws):
     """Draw samples of images.
 
     Yields:
-        `(draws at once, combinations)`: how often (or with what weight) each combination of the columns was drawn; and
-        for each column its category in each combination.
+        `(draws at once, combinations)`: the number (or weight) of each combination of the columns; and for each column
+        its category in each combination.
     """
     rng = np.random.default_rng(seed)
     combinations, counts = np.unique(np.stack(columns), axis=1, return_counts=True)
@@ -132,10 +127,9 @@ def _draws(columns, classes, weights, seed, draws):
 
 
 def _margins(counts, labels, answers, classes):
-    """Of drawn counts: the right ones, those of each label, those of each answer, each `(draws, classes)`."""
-    one_hot = np.eye(classes)
-    right = counts[:, labels == answers] @ one_hot[labels[labels == answers]]
-    return right, counts @ one_hot[labels], counts @ one_hot[answers]
+    """The arguments of `mean_f1`, each `(draws, classes)`, of drawn counts."""
+    one_hot, right = np.eye(classes), labels == answers
+    return counts[:, right] @ one_hot[labels[right]], counts @ one_hot[labels], counts @ one_hot[answers]
 
 
 def _interval(parts):
@@ -144,17 +138,17 @@ def _interval(parts):
 
 
 def calibration(probabilities, labels, weights=None, bins=15):
-    """How far a model's confidence is from its accuracy (arXiv:1706.04599).
+    """The expected calibration error (arXiv:1706.04599).
 
     Args:
         probabilities: float `(images, classes)`.
         labels: int `(images,)`.
         weights: `(images,)`; None for 1.
-        bins: how many steps of confidence.
+        bins: the number of steps of confidence.
 
     Returns:
-        The expected calibration error, and three arrays `(bins,)`: the share of the images in each step of confidence,
-        their mean confidence and their accuracy; NaN in a step without images.
+        The error, and three arrays `(bins,)`: the share of the images in each step of confidence, their mean confidence
+        and their accuracy, NaN in a step without images.
     """
     confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
     weights = np.ones(len(labels)) if weights is None else weights

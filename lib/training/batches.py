@@ -1,4 +1,4 @@
-"""What a training step is fed with: each replica's part of a batch of records, in plain arrays."""
+"""The input of a training step: each replica's part of a batch of records, in plain arrays."""
 
 import contextlib
 import functools
@@ -26,12 +26,12 @@ class Examples(NamedTuple):
 
 
 class Phase(NamedTuple):
-    """What a pass over images is made of, in training or in validation.
+    """A pass over images, for training or validation.
 
     Attributes:
-        steps: how many batches it has.
+        steps: the number of batches.
         feed: called with the number of a step from 0 (in training after that of the epoch), the number of a replica
-            and the number of replicas; returns that replica's part of the batch as a `NamedTuple` of arrays.
+            and the number of replicas; returns that replica's part of the batch, a `Feed` or `Plain`.
         examples: from those as tensors to `Examples`, on the device.
         loss: from `Examples`, logits and the whole `lib.measures.losses.Batch` to float32 `(B,)`.
     """
@@ -43,16 +43,14 @@ class Phase(NamedTuple):
 
 
 class Feed(NamedTuple):
-    """A replica's part of a training batch: B of its images, and all those that they are mixed from.
+    """A replica's part of a training batch: its B images and the partners that they are mixed with.
 
     Attributes:
         images: uint8 `(N, height, width, bands)`, the B images first.
         categories: int32 `(N,)`.
-        windows: float32 `(N, 4)`: their crops, see `lib.training.augmentation.Draws`.
-        changes: float32 `(N, 12 or 0)` and
-        noises: int32 `(N, 2)`: likewise.
-        partners: int32 `(B,)`: which of the N is mixed into each of the B.
-        shares: float32 `(B,)`: how much of the mixture it is.
+        windows, changes, noises: `(N, …)`, of `lib.training.augmentation.Draws`.
+        partners: int32 `(B,)`: the index among the N of each image's partner.
+        shares: float32 `(B,)`: the partner's share of the mixture.
     """
 
     images: Any
@@ -65,25 +63,13 @@ class Feed(NamedTuple):
 
 
 class Plain(NamedTuple):
-    """A replica's part of a batch of images as they are.
+    """A replica's part of a batch of unchanged images.
 
     Attributes:
         images: uint8 `(B, height, width, bands)`.
         categories: int32 `(B,)`.
         mask: float32 `(B,)`: 1 for an image, 0 for the padding of a last batch.
-    """
-
-    images: Any
-    categories: Any
-    mask: Any
-
-
-class Taught(NamedTuple):
-    """The same with a teacher's answers.
-
-    Attributes:
-        images, categories, mask: as of `Plain`.
-        teacher: float32 `(B, classes)`: its logits.
+        teacher: float32 `(B, classes)`: a teacher's logits; `(B, 0)` without them.
     """
 
     images: Any
@@ -99,7 +85,7 @@ def training_feed(images, indices, draws, replica=0, replicas=1):
         images: `lib.data.records.Images`.
         indices: int64 `(batch,)`: the records of the whole batch; replicas share it evenly.
         draws: the whole batch's `Draws`.
-        replica, replicas: which of how many.
+        replica, replicas: the replica's number, from 0, and their number.
 
     Returns:
         A `Feed` of arrays.
@@ -122,14 +108,15 @@ def training_feed(images, indices, draws, replica=0, replicas=1):
     )
 
 
-def shuffled(images, seed, batch, **drawing):
-    """The `feed` of a `Phase` of training: all images in another order in each epoch, with what is drawn for them.
+def training_phase(images, seed, batch, examples, loss, **drawing):
+    """The `Phase` of training: all images, in a new random order each epoch, without a last partial batch.
 
     Args:
         images: `lib.data.records.Images`.
-        seed: what order and draws follow from.
-        batch: images of a step; what is left over of an epoch's is dropped.
-        drawing: more arguments of `augmentation.draw`.
+        seed: of the order and the draws.
+        batch: images per step.
+        examples, loss: of the `Phase`.
+        **drawing: more arguments of `augmentation.draw`.
     """
     order = functools.lru_cache(maxsize=1)(functools.partial(augmentation.epoch_order, seed, count=len(images)))
 
@@ -137,42 +124,51 @@ def shuffled(images, seed, batch, **drawing):
         draws = augmentation.draw(seed, epoch, step, batch, **drawing)
         return training_feed(images, order(epoch)[step * batch : (step + 1) * batch], draws, *replica)
 
-    return feed
+    return Phase(len(images) // batch, feed, examples, loss)
 
 
-def plain_feed(images, start, batch, replica=0, replicas=1):
-    """A replica's part of the batch of images, in their order, that begins with record `start`.
+def validation_phase(images, batch, examples, loss, answers=None):
+    """The `Phase` of validation: all images in their order; arguments as of `training_phase` and `plain_feed`."""
+
+    def feed(step, *replica):
+        return plain_feed(images, step * batch, batch, *replica, answers=answers)
+
+    return Phase(-(-len(images) // batch), feed, examples, loss)
+
+
+def plain_feed(images, start, batch, replica=0, replicas=1, answers=None):
+    """A replica's part of the batch of images that begins with record `start`.
+
+    Args:
+        images, replica, replicas: as of `training_feed`.
+        start, batch: the first record, and the number of images of the whole batch.
+        answers: float32 `(images, classes)`: a teacher's logits of all images; None for none.
 
     Returns:
-        A `Plain` of arrays. Where the records end the last one fills the batch.
+        A `Plain` of arrays, padded with the last image.
     """
     places = np.arange(start, start + batch)[part(batch, replica, replicas)]
     indices = np.minimum(places, len(images) - 1)
-    return Plain(images.take(indices), images.records.category[indices], (places < len(images)).astype("float32"))
-
-
-def taught_feed(images, answers, start, batch, replica=0, replicas=1):
-    """The same as `plain_feed` as a `Taught`, with a teacher's logits of all images, float32 `(images, classes)`."""
-    plain = plain_feed(images, start, batch, replica, replicas)
-    places = np.arange(start, start + batch)[part(batch, replica, replicas)]
-    return Taught(*plain, answers[np.minimum(places, len(images) - 1)])
+    mask = (places < len(images)).astype("float32")
+    teacher = np.zeros((len(indices), 0), "float32") if answers is None else answers[indices]
+    return Plain(images.take(indices), images.records.category[indices], mask, teacher)
 
 
 def part(batch, replica, replicas):
-    """The part of a batch that is a replica's, as a slice."""
+    """A replica's part of a batch, a slice."""
     size = batch // replicas
     return slice(replica * size, (replica + 1) * size)
 
 
 def mixed_examples(feed, size, classes, remix=None, hyperparameters=None):
-    """Change, crop and mix what a feed holds, on the device.
+    """Augment, crop and mix the images of a feed, on the device.
 
     Args:
         feed: a `Feed` of tensors.
         size: the height and width of the result.
         classes: their number.
-        remix: a function (labels, partners' labels, shares) -> labels; None for mixtures like the images'.
-        hyperparameters: the `Hyperparameters` that the feed's changes were drawn by; None for none.
+        remix: a function (labels, partners' labels, shares) -> labels; None to mix them like the images.
+        hyperparameters: the `Hyperparameters` of the feed's changes; None for none.
 
     Returns:
         `Examples`: float32 `(B, size, size, bands)` pixels and `(B, classes)` labels.
@@ -189,24 +185,39 @@ def mixed_examples(feed, size, classes, remix=None, hyperparameters=None):
 
 
 def plain_examples(feed, classes):
-    """What a `Plain` of tensors holds, as `Examples`; padding has a label of zeros."""
+    """The `Examples` of a `Plain` of tensors, without a teacher; padding has a label of zeros."""
     return Examples(tf.cast(feed.images, "float32"), tf.one_hot(feed.categories, classes) * feed.mask[:, None])
 
 
+def supervised(loss, weights=None):
+    """The `loss` of a `Phase` from one of `build_loss`, perhaps times the weight of an image's largest label.
+
+    Args:
+        loss: a function of labels, logits and a `Batch`.
+        weights: float32 `(classes,)`; None for 1.
+    """
+
+    def compute(examples, logits, batch):
+        losses = loss(examples.labels, logits, batch)
+        return losses if weights is None else losses * tf.gather(weights, tf.argmax(examples.labels, axis=-1))
+
+    return compute
+
+
 def feeds(strategy, items, make):
-    """Make what a strategy's replicas are fed with, one ahead of its use on a thread of its own.
+    """Make the inputs of a strategy's replicas, ahead of their use, in another thread.
 
     Args:
         strategy: a `tf.distribute.Strategy`.
-        items: what to make a feed of, each.
+        items: what to make inputs of.
         make: called with an item, the number of a replica and the number of replicas; returns that replica's
             `NamedTuple` of arrays.
 
     Yields:
-        What `strategy.run` takes as an argument, in the order of the items.
+        Arguments for `strategy.run`, in the order of the items.
     """
     replicas = strategy.num_replicas_in_sync
-    here = []  # the replicas that are this process's
+    here = []  # the replicas of this process
     strategy.experimental_distribute_values_from_function(
         lambda context: here.append(context.replica_id_in_sync_group) or tf.constant(0)
     )

@@ -1,10 +1,11 @@
 """Training a classifier on records, from the settings of a command line to a saved model."""
 
 import dataclasses
+import functools
 from typing import Dict, Optional, Tuple
 
 from lib.errors import UsageError, concerning, option
-from lib.measures.recipes import cover, parse_recipe
+from lib.measures.recipes import LossParameters, parse_recipe, per_class
 from lib.training.run import Execution, record, started
 
 
@@ -13,28 +14,27 @@ class Classification:
     """What a trained classifier follows from, and where it goes.
 
     Attributes:
-        model: the `.keras` file to begin with.
+        model: the `.keras` file to start from.
         categories: their number.
         train, validate: record files.
-        output: the directory for the runs'.
-        number_map: a table that gives categories other numbers.
+        output: the directory for all runs.
+        number_map: a table of old and new category numbers.
         recipe: loss and optimizer; see `parse_recipe`.
-        batch: images of a step.
-        epochs: at most how many.
-        patience: how many epochs without a better validation macro F1 end the training (early stopping).
-        size: height and width that images are cropped and resized to for training.
-        learning_rate: the highest.
+        batch: images per step.
+        epochs: the maximum.
+        patience: early stopping after this many epochs without a better validation macro F1.
+        size: height and width of the crops for training.
+        learning_rate: the maximum.
         decay: the decoupled weight decay.
-        focal_alpha, focal_gamma, beta, gamma, tau, ccm: parameters of losses; see `build_loss`.
-        class_counts: images of each class; None for those of `train`.
-        class_weights: what a loss is multiplied with, for each class; None for 1.
+        class_counts: the number of images of each class; None for those of `train`.
+        class_weights: the weight of each class's loss; None for 1.
         remix, remix_kappa, remix_tau: see `lib.training.augmentation.remix`.
-        train_from: the first layer that is trained; None to train what the file says.
-        seed: of all that is drawn at random.
+        train_from: the first layer to train; None to train what the file says.
+        seed: of all random draws.
         precision: the dtype policy of the layers.
-        skip_bad: whether bad records are left out.
-        save_epochs: whether the model of each epoch is saved, too.
-        keep: of those, so many best ones stay; None for all.
+        skip_bad: whether to leave out bad records.
+        save_epochs: whether to save the model of each epoch, too.
+        keep: the number of these to keep, the best ones; None for all.
     """
 
     model: str
@@ -50,12 +50,6 @@ class Classification:
     size: int = 64
     learning_rate: float = 0.005
     decay: float = 0.0001
-    focal_alpha: float = 0.25
-    focal_gamma: float = 2.0
-    beta: float = 0.99
-    gamma: float = 1.0
-    tau: float = 0.0
-    ccm: Tuple[float, ...] = (1.0, 1.0, 1.0)
     class_counts: Optional[Dict[int, float]] = None
     class_weights: Optional[Dict[int, float]] = None
     remix: bool = False
@@ -70,12 +64,12 @@ class Classification:
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings(Execution, Classification):
-    """All of it: Python 3.8 puts the fields of the last base first, so that those without a default can come first."""
+class Settings(Execution, LossParameters, Classification):
+    """All settings. Dataclasses take the fields of the last base first, and those without defaults must be first."""
 
 
 def train(settings):
-    """Train a model, resume, or find that it is trained already.
+    """Train a model, resume, or find the run complete.
 
     Args:
         settings: `Settings`.
@@ -97,38 +91,35 @@ def train(settings):
 
 
 def _of_each_class(settings, name):
-    """A setting's numbers for each class as float32 `(categories,)`; None for None."""
+    """A setting's numbers for each class as float32 `(categories,)`; None if there are none."""
     import numpy as np
 
-    numbers = getattr(settings, name)
-    if numbers is None:
+    if getattr(settings, name) is None:
         return None
-    try:
-        found = np.array(cover(numbers, settings.categories), "float32")
-    except ValueError as error:
-        raise UsageError(f"it {error}.", name) from None
-    if not found.any():
+    numbers = np.array(per_class(getattr(settings, name), settings.categories, name), "float32")
+    if not numbers.any():
         raise UsageError("at least one category needs a number above 0.", name)
-    return found
+    return numbers
 
 
 def _train(settings, start, counts, weights):
-    """Train in the run's directory, given what `_of_each_class` made of `class_counts` and `class_weights`."""
+    """Train in the run's directory, with the `_of_each_class` of `class_counts` and `class_weights`."""
     import numpy as np
 
     from lib.data.records import read_number_map
+    from lib.measures.losses import build_loss
     from lib.models.inference import try_out
-    from lib.training import randomness
-    from lib.training.inputs import open_data
+    from lib.training import batches, randomness
+    from lib.training.inputs import open_data, open_trainee
     from lib.training.loop import Task, fit
-    from lib.training.optimizers import build_optimizer, cycling
+    from lib.training.optimizers import build_optimizer
     from lib.training.validation import check_size
 
-    team = start.team
+    team, batch = start.team, settings.batch
     randomness.start(settings.seed, settings.deterministic)
-    trainee = _open_trainee(settings, team.strategy)
+    trainee = open_trainee(settings, "model", "size", team.strategy)
     number_map = None if settings.number_map is None else read_number_map(settings.number_map)
-    data = open_data(settings, trainee.model.input_shape[-1], team, settings.batch, number_map=number_map)
+    data = open_data(settings, trainee.model.input_shape[-1], team, batch, number_map=number_map)
     with concerning("model"):
         check_size(trainee.template, data.validate, settings.model, "validate")
     with concerning("validate"):
@@ -137,89 +128,31 @@ def _train(settings, start, counts, weights):
         counts = np.bincount(data.train.records.category, minlength=settings.categories).astype("float32")
 
     recipe = parse_recipe(settings.recipe)
-    rates = cycling(settings.learning_rate, half_cycle=4 * settings.batch)
     with team.strategy.scope():
-        optimizer = build_optimizer(recipe.optimizer, rates, settings.decay, settings.precision)
-    loss = _build_loss(settings, recipe.loss, counts)
+        rate, decay = settings.learning_rate, settings.decay
+        optimizer = build_optimizer(recipe.optimizer, rate, 4 * batch, decay, settings.precision)
+    loss = build_loss(recipe.loss, settings, counts)
+    mixed = functools.partial(batches.mixed_examples, size=settings.size, classes=settings.categories)
+    if settings.remix:
+        mixed = functools.partial(mixed, remix=_remix(settings, counts))
+    plain = functools.partial(batches.plain_examples, classes=settings.categories)
+    weighted = batches.supervised(loss, weights)
     task = Task(
         team=team,
         model=trainee.model,
         template=trainee.template,
         optimizer=optimizer,
-        batch=settings.batch,
-        training=_training(settings, data.train, _weighted(loss, weights), counts),
-        validation=_validation(settings, data.validate, loss),
+        batch=batch,
+        training=batches.training_phase(data.train, settings.seed, batch, mixed, weighted),
+        validation=batches.validation_phase(data.validate, batch, plain, batches.supervised(loss)),
         keep=settings.keep if settings.save_epochs else 0,
     )
     record(start, settings, data, class_counts=[float(count) for count in counts])
     fit(task, settings, start.run)
 
 
-def _open_trainee(settings, strategy):
-    """The `Trainee`, its first layers frozen."""
-    from lib.models.transfer import freeze_before
-    from lib.training.inputs import open_trainee
-
-    trainee = open_trainee(settings, "model", "size", strategy)
-    if settings.train_from is not None:
-        for model in trainee:
-            freeze_before(model, settings.train_from)
-    if not trainee.model.trainable_weights:
-        cure = f"name the first layer to train with {option('train_from')}"
-        raise UsageError(f"all layers of {settings.model} are frozen; {cure}.", "model")
-    return trainee
-
-
-def _build_loss(settings, name, counts):
-    """The loss of `Examples`, logits and the whole `Batch`."""
-    from lib.measures.losses import build_loss
-
-    loss = build_loss(
-        name,
-        class_counts=counts,
-        cb_beta=settings.beta,
-        cb_gamma=settings.gamma,
-        la_tau=settings.tau,
-        ccm_weights=settings.ccm,
-        focal_alpha=settings.focal_alpha,
-        focal_gamma=settings.focal_gamma,
-    )
-    return lambda examples, logits, batch: loss(examples.labels, logits, batch)
-
-
-def _weighted(loss, weights):
-    """The loss times the weight of an image's largest label; itself without weights."""
-    import tensorflow as tf
-
-    if weights is None:
-        return loss
-
-    def weighted(examples, logits, batch):
-        return loss(examples, logits, batch) * tf.gather(weights, tf.argmax(examples.labels, axis=-1))
-
-    return weighted
-
-
-def _training(settings, images, loss, counts):
-    """The `Phase` of training: all images in random order, cropped and mixed, without a last partial batch."""
+def _remix(settings, counts):
+    """The function `remix` of `mixed_examples`."""
     from lib.training.augmentation import remix
-    from lib.training.batches import Phase, mixed_examples, shuffled
 
-    def relabel(labels, others, shares):
-        return remix(labels, others, shares, counts, settings.remix_kappa, settings.remix_tau)
-
-    def examples(feed):
-        return mixed_examples(feed, settings.size, settings.categories, relabel if settings.remix else None)
-
-    steps = len(images) // settings.batch
-    return Phase(steps, shuffled(images, settings.seed, settings.batch), examples, loss)
-
-
-def _validation(settings, images, loss):
-    """The `Phase` of validation: all images as they are."""
-    from lib.training.batches import Phase, plain_examples, plain_feed
-
-    def feed(step, *replica):
-        return plain_feed(images, step * settings.batch, settings.batch, *replica)
-
-    return Phase(-(-len(images) // settings.batch), feed, lambda feed: plain_examples(feed, settings.categories), loss)
+    return functools.partial(remix, counts=counts, kappa=settings.remix_kappa, tau=settings.remix_tau)

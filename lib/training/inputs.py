@@ -1,4 +1,4 @@
-"""What a training begins with: the model and the records, opened and checked against each other."""
+"""The inputs of a training: the model and the records, opened and checked against each other."""
 
 from typing import Any, NamedTuple
 
@@ -6,14 +6,15 @@ from lib.data.records import check_bands, load_images, open_records, tell_left_o
 from lib.errors import UsageError, concerning, option
 from lib.models.inference import try_out
 from lib.models.keras_files import load_model
+from lib.models.transfer import freeze_before
 
 
 class Trainee(NamedTuple):
-    """A model that is to be trained.
+    """A model to train.
 
     Attributes:
         model: the Keras model, made in the scope of the team's strategy.
-        template: the same outside of it, to be saved.
+        template: the same outside of it, for saving.
     """
 
     model: Any
@@ -21,7 +22,7 @@ class Trainee(NamedTuple):
 
 
 class Data(NamedTuple):
-    """What a model is trained on, and what it is validated with.
+    """The data of a training.
 
     Attributes:
         train, validate: `lib.data.records.Images`.
@@ -37,16 +38,16 @@ def open_trainee(settings, model, size, strategy):
     """Open a `.keras` file to train it.
 
     Args:
-        settings: with `categories` and `precision`.
-        model: the name of the setting that names the file.
-        size: the name of that which is the height and width of its images, in pixels.
+        settings: with `categories`, `precision` and perhaps `train_from`, the first layer to train.
+        model: the name of the setting for the file.
+        size: the name of the setting for the height and width of its images, in pixels.
         strategy: a `tf.distribute.Strategy`.
 
     Returns:
-        A `Trainee`, which records the size where it is saved.
+        A `Trainee`, which is saved with the size.
 
     Raises:
-        UsageError: the file can't be used, or takes no such images.
+        UsageError: the file can't be used, doesn't take such images, or has nothing to train.
     """
     path, side = getattr(settings, model), getattr(settings, size)
     with concerning(model):
@@ -57,21 +58,27 @@ def open_trainee(settings, model, size, strategy):
     height, width, bands = template.input_shape[1:]
     if {height, width} - {None, side}:
         raise UsageError(f"{path} takes {width} x {height} images, not {side} x {side}.", size)
-    with concerning(size):  # in the template: what it learns by that, such as moving means, is not to be trained on
+    with concerning(size):  # the template, since this changes moving means
         try_out(template, path, (side, side, bands), training=True)
     template.image_size = side
+    train_from = getattr(settings, "train_from", None)
+    for each in trainee if train_from is not None else ():
+        freeze_before(each, train_from)
+    if not trainee.model.trainable_weights:
+        cure = f"; name the first layer to train with {option('train_from')}" if hasattr(settings, "train_from") else ""
+        raise UsageError(f"all layers of {path} are frozen, so it can't be trained{cure}.", model)
     return trainee
 
 
 def open_data(settings, bands, team, batch, batch_setting="batch", number_map=None):
-    """Open and decode the records to train on and to validate with.
+    """Open and decode the records for training and validation.
 
     Args:
         settings: with `train`, `validate`, `categories`, `skip_bad`, `cache` and `processors`.
         bands: 3 or 1.
         team: a `lib.system.devices.Team`, whose devices share each batch.
-        batch: images of a step.
-        batch_setting: the name of the setting that says so.
+        batch: images per step.
+        batch_setting: the name of the setting for it.
         number_map: a dictionary old -> new category; None for none.
 
     Returns:

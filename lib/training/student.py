@@ -1,4 +1,4 @@
-"""Distilling a teacher into a student on records: the student learns to answer as it does (arXiv:1503.02531)."""
+"""Distilling a teacher into a student on records (arXiv:1503.02531)."""
 
 import dataclasses
 import logging
@@ -18,20 +18,19 @@ class Distillation:
     """What a student follows from besides `Hyperparameters`, and where it goes.
 
     Attributes:
-        student: the `.keras` file to begin with.
+        student: the `.keras` file to start from.
         teacher: the `.keras` file or SavedModel directory to learn from; None to learn from the records' labels.
         categories: their number.
         train, validate: record files.
-        output: the directory for the runs', or for a search's log.
-        teacher_output: which output of a SavedModel; see `open_teacher`.
-        teacher_size: height and width that images are cropped and resized to, for the teacher; without one the
-            student's are.
-        student_size: height and width of what the student sees of those.
-        temperature_squared: whether the loss is multiplied by the square of the temperature.
-        epochs: at most how many.
-        seed: of all that is drawn at random.
+        output: the directory for all runs, or for a search's log.
+        teacher_output: the output of a SavedModel to use; see `open_teacher`.
+        teacher_size: height and width of the teacher's images.
+        student_size: height and width of the student's images, resized from the teacher's.
+        temperature_squared: whether to multiply the loss by the square of the temperature.
+        epochs: the maximum.
+        seed: of all random draws.
         precision: the dtype policy of the student's layers.
-        skip_bad: whether bad records are left out.
+        skip_bad: whether to leave out bad records.
     """
 
     student: str
@@ -52,12 +51,12 @@ class Distillation:
 
 @dataclasses.dataclass(frozen=True)
 class Settings(Execution, Distillation):
-    """All of it. The fields of the last base come first, as in `lib.training.classifier.Settings`.
+    """All settings; for the order of the bases see `lib.training.classifier.Settings`.
 
     Attributes:
         log: the directory with `optimization-log.tsv`; None where the hyperparameters come from elsewhere.
-        mixup: with what probability an image is mixed with another one, whatever the log says.
-        patience: how many epochs without a better `monitor` end the training.
+        mixup: the probability of mixing an image with another one, used instead of the log's.
+        patience: early stopping after this many epochs without a better `monitor`.
         monitor: one of `MONITORS`.
     """
 
@@ -68,7 +67,7 @@ class Settings(Execution, Distillation):
 
 
 def distill(settings):
-    """Distil with the best hyperparameters of a log, resume, or find that it is done.
+    """Distil with the best hyperparameters of a log, resume, or find the run complete.
 
     Args:
         settings: `Settings`.
@@ -90,8 +89,8 @@ def train_student(settings, hyperparameters, watch=None):
     """The same with given `Hyperparameters`.
 
     Args:
-        settings: `Settings`, whose `log` is passed over.
-        hyperparameters: how images are changed and the student is trained.
+        settings: `Settings`, whose `log` is ignored.
+        hyperparameters: of augmentation and training.
         watch: see `lib.training.loop.fit`.
     """
     with started(settings, log=dataclasses.asdict(hyperparameters)) as start:
@@ -108,7 +107,7 @@ def distillation_loss(teacher, student, temperature):
         temperature: T.
 
     Returns:
-        float32 `(B,)`, 0 or more. From the logarithms, so that no probability is cut off, however many classes.
+        float32 `(B,)`, 0 or more. Computed from logarithms, so that small probabilities aren't clipped.
     """
     import tensorflow as tf
 
@@ -119,24 +118,31 @@ def distillation_loss(teacher, student, temperature):
 
 def _train(settings, hyperparameters, start, watch):
     """Train in the run's directory."""
+    from lib.models.teacher_files import open_teacher
     from lib.training import randomness
-    from lib.training.inputs import open_data
+    from lib.training.inputs import open_data, open_trainee
     from lib.training.loop import fit
 
-    team = start.team
+    team, teach = start.team, None
     randomness.start(settings.seed, settings.deterministic)
-    trainee = _open_trainee(settings, team.strategy)
+    trainee = open_trainee(settings, "student", "student_size", team.strategy)
     bands = trainee.model.input_shape[-1]
-    teach = _open_teacher(settings, bands, team.strategy)
+    if settings.teacher is not None:
+        with concerning("teacher"), team.strategy.scope():
+            size, output = settings.teacher_size, settings.teacher_output
+            teach = open_teacher(settings.teacher, settings.categories, size, bands, output)
     data = open_data(settings, bands, team, hyperparameters.batch, "log")
-    _check_turns(hyperparameters, data.train)
+    height, width, _ = data.train.shape
+    if height != width and (hyperparameters.rotate_one or hyperparameters.rotate_three):
+        theirs = f"those of {option('train')} are {width} x {height}"
+        raise UsageError(f"rotateOne and rotateThree need square images, but {theirs}.", "log")
     task = build_task(settings, hyperparameters, team, trainee, teach, data)
     record(start, settings, data, hyperparameters=dataclasses.asdict(hyperparameters))
     fit(task, settings, start.run, watch)
 
 
 def build_task(settings, hyperparameters, team, trainee, teach, data):
-    """Put together what a student is trained by.
+    """Build the task of a student's training.
 
     Args:
         settings, hyperparameters: see `train_student`.
@@ -149,12 +155,11 @@ def build_task(settings, hyperparameters, team, trainee, teach, data):
         A `lib.training.loop.Task`.
     """
     from lib.training.loop import Task
-    from lib.training.optimizers import build_optimizer, cycling
+    from lib.training.optimizers import build_optimizer
 
-    half_cycle = max(1, round(hyperparameters.clr_step * hyperparameters.batch))
-    rates = cycling(hyperparameters.learning_rate, half_cycle)
+    rate, half_cycle = hyperparameters.learning_rate, max(1, round(hyperparameters.clr_step * hyperparameters.batch))
     with team.strategy.scope():
-        optimizer = build_optimizer("aw", rates, hyperparameters.weight_decay, settings.precision)
+        optimizer = build_optimizer("aw", rate, half_cycle, hyperparameters.weight_decay, settings.precision)
     loss = _build_loss(settings, hyperparameters)
     return Task(
         team=team,
@@ -171,51 +176,21 @@ def build_task(settings, hyperparameters, team, trainee, teach, data):
     )
 
 
-def _open_trainee(settings, strategy):
-    """The student as a `Trainee`."""
-    from lib.training.inputs import open_trainee
-
-    trainee = open_trainee(settings, "student", "student_size", strategy)
-    if not trainee.model.trainable_weights:
-        raise UsageError(f"all layers of {settings.student} are frozen, so it can't learn.", "student")
-    return trainee
-
-
-def _open_teacher(settings, bands, strategy):
-    """The function of `open_teacher`; None without a teacher."""
-    if settings.teacher is None:
-        return None
-    from lib.models.teacher_files import open_teacher
-
-    with concerning("teacher"), strategy.scope():
-        return open_teacher(
-            settings.teacher, settings.categories, settings.teacher_size, bands, settings.teacher_output
-        )
-
-
-def _check_turns(hyperparameters, images):
-    """Raise UsageError where images that aren't square would be turned by a quarter."""
-    height, width, _ = images.shape
-    if height != width and (hyperparameters.rotate_one or hyperparameters.rotate_three):
-        theirs = f"those of {option('train')} are {width} x {height}"
-        raise UsageError(f"rotateOne and rotateThree need square images, but {theirs}.", "log")
-
-
 def _build_loss(settings, hyperparameters):
-    """The loss of `Examples`, logits and the whole `Batch`."""
+    """The `loss` of both phases."""
     from lib.measures.losses import build_loss
+    from lib.training.batches import supervised
 
-    temperature = hyperparameters.distill_temperature
     if settings.teacher is None:
-        supervised = build_loss("ce")
-        return lambda examples, logits, batch: supervised(examples.labels, logits, batch)
+        return supervised(build_loss("ce"))
+    temperature = hyperparameters.distill_temperature
     factor = temperature**2 if settings.temperature_squared else 1.0
     return lambda examples, logits, batch: factor * distillation_loss(examples.teacher, logits, temperature)
 
 
 def _training(settings, hyperparameters, images, teach, loss):
-    """The `Phase` of training: images changed, cropped and mixed; teacher and student see the same."""
-    from lib.training.batches import Phase, mixed_examples, shuffled
+    """The `Phase` of training; teacher and student see the same augmented images."""
+    from lib.training.batches import mixed_examples, training_phase
 
     size = settings.student_size if teach is None else settings.teacher_size
 
@@ -225,34 +200,28 @@ def _training(settings, hyperparameters, images, teach, loss):
         return mixed._replace(pixels=_resized(mixed.pixels, settings.student_size), teacher=answers)
 
     drawing = {"crops": hyperparameters.crops, "hyperparameters": hyperparameters, "mixup": settings.mixup}
-    feed = shuffled(images, settings.seed, hyperparameters.batch, **drawing)
-    return Phase(len(images) // hyperparameters.batch, feed, examples, loss)
+    return training_phase(images, settings.seed, hyperparameters.batch, examples, loss, **drawing)
 
 
 def _validation(settings, hyperparameters, images, teach, loss):
-    """The `Phase` of validation: images as they are; the teacher answers each once if there is room to keep that."""
-    from lib.training.batches import Phase, plain_examples, plain_feed, taught_feed
+    """The `Phase` of validation; the teacher answers each image only once if there is room for the answers."""
+    from lib.training.batches import plain_examples, validation_phase
 
-    batch = hyperparameters.batch
-    answers = None if teach is None else _answers(settings, images, teach, batch)
-
-    def feed(step, *replica):
-        if answers is None:
-            return plain_feed(images, step * batch, batch, *replica)
-        return taught_feed(images, answers, step * batch, batch, *replica)
+    answers = None if teach is None else _answers(settings, images, teach, hyperparameters.batch)
 
     def examples(feed):
         plain = plain_examples(feed, settings.categories)
-        given = getattr(feed, "teacher", None)
-        if given is None and teach is not None:
-            given = teach(_resized(plain.pixels, settings.teacher_size))
-        return plain._replace(pixels=_resized(plain.pixels, settings.student_size), teacher=given)
+        pixels = _resized(plain.pixels, settings.student_size)
+        if teach is None:
+            return plain._replace(pixels=pixels)
+        given = teach(_resized(plain.pixels, settings.teacher_size)) if answers is None else feed.teacher
+        return plain._replace(pixels=pixels, teacher=given)
 
-    return Phase(-(-len(images) // batch), feed, examples, loss)
+    return validation_phase(images, hyperparameters.batch, examples, loss, answers)
 
 
 def _resized(pixels, size):
-    """Images `(B, height, width, bands)` at a size, bilinear without antialiasing."""
+    """Images `(B, height, width, bands)` resized, bilinear without antialiasing."""
     import tensorflow as tf
 
     return pixels if pixels.shape[1:3] == (size, size) else tf.image.resize(pixels, (size, size))

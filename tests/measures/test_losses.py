@@ -7,21 +7,20 @@ import pytest
 import tensorflow as tf
 
 from lib.measures.losses import FUNCTIONS, Batch, build_loss, whole_batch
-from lib.measures.recipes import LOSSES
+from lib.measures.recipes import LOSSES, LossParameters
 
 
 def build(name, case):
-    return build_loss(
-        name,
-        class_counts=[case["class_count"][str(index)] for index in range(len(case["class_count"]))],
-        cb_beta=case["cb_beta"],
-        cb_gamma=case["cb_gamma"],
-        la_tau=case["la_tau"],
-        ccm_weights=case["ccm_weight"],
+    parameters = LossParameters(
+        beta=case["cb_beta"],
+        gamma=case["cb_gamma"],
+        tau=case["la_tau"],
+        ccm=case["ccm_weight"],
         focal_alpha=case["focal_alpha"],
         focal_gamma=case["focal_gamma"],
-        label_smoothing=case["label_smoothing"],
     )
+    counts = [case["class_count"][str(index)] for index in range(len(case["class_count"]))]
+    return build_loss(name, parameters, counts, case["label_smoothing"])
 
 
 def value_and_gradient(loss, labels, logits, compiled=False):
@@ -61,7 +60,8 @@ def test_golden_values_and_gradients(name, compiled, shared):
 def test_absent_classes_and_large_logits_stay_finite(name, scale, gamma):
     labels = np.eye(6, dtype="float32")[[0, 0, 1, 2]]
     logits = np.sign(np.random.default_rng(1).normal(size=(4, 6))).astype("float32") * scale
-    loss = build_loss(name, class_counts=[10, 5, 0, 3, 1, 0], la_tau=1.0, focal_gamma=gamma, cb_gamma=max(gamma, 0.1))
+    parameters = LossParameters(tau=1.0, focal_gamma=gamma, gamma=max(gamma, 0.1))
+    loss = build_loss(name, parameters, [10, 5, 0, 3, 1, 0])
     value, gradient = value_and_gradient(loss, labels, logits)
     assert np.isfinite(value) and np.isfinite(gradient).all()
 
@@ -83,7 +83,7 @@ def test_parts_of_a_batch_add_up_to_the_whole(name):
     rng = np.random.default_rng(2)
     labels = rng.dirichlet(np.ones(4), 8).astype("float32")
     logits = rng.normal(size=(8, 4)).astype("float32")
-    loss = build_loss(name, class_counts=[9, 4, 5, 2], la_tau=0.7)
+    loss = build_loss(name, LossParameters(tau=0.7), [9, 4, 5, 2])
     batch = whole_batch(tf.constant(labels))
     assert isinstance(batch, Batch) and float(batch.images) == 8
     parts = [loss(labels[start : start + 4], logits[start : start + 4], batch).numpy() for start in (0, 4)]

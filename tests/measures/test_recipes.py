@@ -3,7 +3,7 @@
 import pytest
 
 from lib.errors import UsageError
-from lib.measures.recipes import LOSSES, OPTIMIZERS, Recipe, cover, parse_recipe, per_class
+from lib.measures.recipes import LOSSES, OPTIMIZERS, Recipe, parse_recipe, per_class
 
 
 def test_every_loss_with_every_optimizer():
@@ -19,10 +19,8 @@ def test_other_recipes_are_refused(text):
 
 
 def test_numbers_for_each_class():
-    assert cover({1: 2.5, 0: 3}, 2) == per_class({1: 2.5, 0: 3}, 2, "class_weights") == [3, 2.5]
+    assert per_class({1: 2.5, 0: 3}, 2, "class_weights") == [3, 2.5]
     for numbers, classes, words in (({0: 1}, 3, "lacks the class 1"), ({0: 1, 1: 1, 2: 1}, 2, "has the class 2")):
-        with pytest.raises(ValueError, match=words):
-            cover(numbers, classes)
         with pytest.raises(UsageError, match=f"^it {words}; each class from 0 to {classes - 1} needs a num") as caught:
             per_class(numbers, classes, "class_weights")
         assert caught.value.setting == "class_weights"
