@@ -80,7 +80,7 @@ def add_training(made):
 def add_losses(made):
     """Add the parameters of losses and of remix."""
     add, numbers = made.add_argument_group("losses and rare categories").add_argument, class_numbers
-    share, above_0, below_4 = (number(0, most, ends=False) for most in (1, None, 4))
+    share, above_0, below_4 = (number(0, most, ends=False) for most in (1, float("inf"), 4))
     counts, weights = "images in each category (those of -t)", "weight of each category's loss"
     add("-y", "--ycount", dest="class_counts", type=numbers, metavar="{0:10,…}", help=counts)
     add("-w", "--weight", dest="class_weights", type=numbers, metavar="{0:1.0,…}", help=weights)

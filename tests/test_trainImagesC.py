@@ -206,7 +206,7 @@ def test_a_worker_that_dies_ends_the_others_and_the_same_command_goes_on(folder,
     other.terminate()  # one is told to stop: all stop, and save
     out, err = chief.communicate(timeout=60)
     assert (chief.returncode, out) == (1, "")
-    assert "Resuming after" in err and "Stopped after" in err and "Another worker was told to stop" in err
+    assert "Resuming after" in err and "Stopped after" in err and "Another worker was stopped" in err
     other.communicate()
     assert other.returncode == 143
 

@@ -1,21 +1,19 @@
-"""Types of options: from a text of the command line to a value, or a clause about what is wrong with it."""
+"""Types of options: from a text to a value, or a clause about what is wrong."""
 
 import argparse
 import ast
 import glob
+import math
 import os
 
 
 def whole_number(lowest, highest=None):
     """An option's type: a whole number from `lowest` to `highest`."""
+    limits = f"of {lowest} or more" if highest is None else f"from {lowest} to {highest}"
 
     def number(text):
-        try:
-            value = int(text)
-        except ValueError:
-            value = None
+        value = _converted(int, text)
         if value is None or value < lowest or (highest is not None and value > highest):
-            limits = f"of {lowest} or more" if highest is None else f"from {lowest} to {highest}"
             raise argparse.ArgumentTypeError(f"{text!r} is not a whole number {limits}")
         return value
 
@@ -23,39 +21,41 @@ def whole_number(lowest, highest=None):
 
 
 def whole_numbers(text):
-    """An option's type: whole numbers of 0 or more with commas between them, as a tuple."""
+    """An option's type: a tuple of whole numbers of 0 or more, separated by commas."""
     numbers = tuple(map(whole_number(0), text.split(",")))
     if len(set(numbers)) < len(numbers):
         raise argparse.ArgumentTypeError(f"{text!r} names one twice")
     return numbers
 
 
-def number(lowest, highest=None, ends=True, above=False):
+def number(lowest, highest=math.inf, ends=True, above=False):
     """An option's type: a number from `lowest` to `highest`; between them if not `ends`, above the first if `above`."""
+    if highest == math.inf:
+        limits = f"above {lowest}"
+    elif above:
+        limits = f"above {lowest}, up to {highest}"
+    else:
+        limits = f"from {lowest} to {highest}" if ends else f"between {lowest} and {highest}"
+    excluded = (lowest, highest) if not ends else (lowest,) if above else ()
 
     def parse(text):
-        try:
-            value = float(text)
-        except ValueError:
-            value = float("nan")
-        if above and value == lowest:
-            value = float("nan")
-        above_lowest = value >= lowest if ends else value > lowest
-        below = value < float("inf") if highest is None else value <= highest if ends else value < highest
-        if not (above_lowest and below):
-            if highest is None:
-                limits = f"of {lowest} or more" if ends else f"above {lowest}"
-            else:
-                limits = f"{'from' if ends else 'between'} {lowest} {'to' if ends else 'and'} {highest}"
-                limits = f"above {lowest}, up to {highest}" if above else limits
+        value = _converted(float, text)
+        if value is None or not lowest <= value <= highest or value in excluded:
             raise argparse.ArgumentTypeError(f"{text!r} is not a number {limits}")
         return value
 
     return parse
 
 
+def _converted(convert, text):
+    try:
+        return convert(text)
+    except ValueError:
+        return None
+
+
 def parsed(parse):
-    """An option's type of a function that raises ValueError with a clause about a wrong text."""
+    """An option's type: a function that raises ValueError with a clause about a wrong text."""
 
     def convert(text):
         try:
@@ -67,14 +67,14 @@ def parsed(parse):
 
 
 def existing_file(text):
-    """An option's type: a file that is there."""
+    """An option's type: an existing file."""
     if not os.path.isfile(text):
         raise argparse.ArgumentTypeError(f"{text!r} is not an existing file")
     return text
 
 
 def existing_directory(text):
-    """An option's type: a directory that is there."""
+    """An option's type: an existing directory."""
     if not os.path.isdir(text):
         raise argparse.ArgumentTypeError(f"{text!r} is not an existing directory")
     return text
@@ -90,7 +90,7 @@ def teacher(text):
 
 
 def record_files(text):
-    """An option's type: record files, as a path, a glob, or a list of both with commas between them."""
+    """An option's type: record files: a path, a glob, or several of these separated by commas."""
     if os.path.isfile(text):
         return (text,)
     found = []
@@ -103,44 +103,44 @@ def record_files(text):
 
 
 def output_file(text):
-    """An option's type: a file to be written, in a directory that is there."""
-    folder = os.path.dirname(text) or "."
-    if not os.path.isdir(folder):
-        raise argparse.ArgumentTypeError(f"{text!r} would be in {folder!r}, which is not a directory")
+    """An option's type: a file to be written, in an existing directory."""
+    _check_parent(text)
     if not os.path.basename(text) or (os.path.exists(text) and not os.path.isfile(text)):
         raise argparse.ArgumentTypeError(f"{text!r} is not a regular file, so it can't be overwritten")
     return text
 
 
 def output_directory(text):
-    """An option's type: a directory to write into, there or to be made in one that is there."""
+    """An option's type: a directory to write into, which exists or can be made in one that does."""
     if os.path.exists(text) and not os.path.isdir(text):
         raise argparse.ArgumentTypeError(f"{text!r} is a file, not a directory")
-    folder = os.path.dirname(os.path.abspath(text))
-    if not os.path.isdir(folder):
-        raise argparse.ArgumentTypeError(f"{text!r} would be in {folder!r}, which is not a directory")
+    _check_parent(os.path.abspath(text))
     return text
 
 
 def output_prefix(text):
-    """An option's type: how the names of files to be written begin, in a directory that is there."""
-    folder = os.path.dirname(text) or "."
-    if not os.path.isdir(folder):
-        raise argparse.ArgumentTypeError(f"{text!r} would be in {folder!r}, which is not a directory")
+    """An option's type: a prefix for the names of files to be written, in an existing directory."""
+    _check_parent(text)
     if not os.path.basename(text):
         raise argparse.ArgumentTypeError(f"{text!r} needs a name prefix after the last slash")
     return text
 
 
+def _check_parent(path):
+    folder = os.path.dirname(path) or "."
+    if not os.path.isdir(folder):
+        raise argparse.ArgumentTypeError(f"{path!r} would be in {folder!r}, which is not a directory")
+
+
 def output_model(text):
-    """An option's type: a `.keras` file to be written, in a directory that is there."""
+    """An option's type: a `.keras` file to be written, in an existing directory."""
     if not text.endswith(".keras"):
         raise argparse.ArgumentTypeError(f"{text!r} must end in .keras")
     return output_file(text)
 
 
 def output_ending(*endings):
-    """An option's type: a file to be written whose name ends like one of these."""
+    """An option's type: a file to be written whose name has one of these endings."""
 
     def check(text):
         if not text.lower().endswith(endings):
@@ -157,9 +157,8 @@ def class_numbers(text):
         raise argparse.ArgumentTypeError(f"{_short(text)} is not of the form {{0:1.0,1:2.5}}")
     # Beyond that, products of float32, which the numbers become, overflow.
     if not all(_is_amount(number) and (number == 0 or 1e-30 <= number <= 1e30) for number in numbers.values()):
-        raise argparse.ArgumentTypeError(
-            f"{_short(text)} gives a class a number that is neither 0 nor from 1e-30 to 1e30"
-        )
+        wrong = "gives a class a number that is neither 0 nor from 1e-30 to 1e30"
+        raise argparse.ArgumentTypeError(f"{_short(text)} {wrong}")
     return numbers
 
 
@@ -189,7 +188,7 @@ def band_variances(text):
 
 
 def _literal(text):
-    """The value that a text is as Python writes it; None if it is none."""
+    """The value of a Python literal; None if the text isn't one."""
     try:
         return ast.literal_eval(text.strip())
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):

@@ -1,8 +1,7 @@
-"""What is done to a batch of images while training: changes, crops at random and mixtures, on the device, in one
-compiled step.
+"""Augmentation of a batch of images on the device, in one compiled step: changes, random crops and mixtures.
 
-What is drawn at random is drawn beforehand, for the whole batch, from (seed, epoch, step) alone: so a resumed training
-draws the same, and so do several devices that have a part of the batch each.
+Everything random is drawn beforehand, for the whole batch, from (seed, epoch, step) alone. So a resumed training draws
+the same, and so do several devices with a part of the batch each.
 """
 
 from typing import NamedTuple
@@ -10,28 +9,28 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-# For each purpose a stream of its own; 2 is that of `lib.training.randomness`.
+# Separate random streams; 2 is that of `lib.training.randomness`.
 _ORDER, _BATCH, _CHANGES = 0, 1, 3
 
-# In the order in which they are done; each is a probability of `Hyperparameters`.
+# In the order of application; each is a probability in `Hyperparameters`.
 CHANGES = (
     *("left_right", "rotate_one", "rotate_three", "rotate_two", "shear_x", "shear_y", "translate_x", "translate_y"),
     *("up_down", "gaussian_noise", "invert", "solarize_add"),
 )
 
-CROPS = (0.08, 1.0), (3 / 4, 4 / 3)  # of a classifier's training: shares of the area, widths by heights
+CROPS = (0.08, 1.0), (3 / 4, 4 / 3)  # for classifiers: shares of the area, ratios of width to height
 
 
 class Draws(NamedTuple):
-    """What is drawn for a batch of N images.
+    """The random draws for a batch of N images.
 
     Attributes:
         windows: float32 `(N, 4)`: top, left, bottom and right of each image's crop, as shares of its sides.
-        partners: int32 `(N,)`: which image of the batch is mixed into each.
-        shares: float32 `(N,)`: how much of the mixture the partner is.
-        changes: float32 `(N, 12)`: how much of each of `CHANGES` is done, 0 for nothing: a share of the side for what
-            shears and translates, a standard deviation for noise, else 1; `(N, 0)` where none ever is.
-        noises: int32 `(N, 2)`: what each image's noise follows from.
+        partners: int32 `(N,)`: the image of the batch that is mixed into each.
+        shares: float32 `(N,)`: the partner's share of the mixture.
+        changes: float32 `(N, 12)`: the amount of each of `CHANGES`, 0 for none: a share of the side for shears and
+            translations, a standard deviation for noise, else 1; `(N, 0)` without hyperparameters.
+        noises: int32 `(N, 2)`: the seed of each image's noise.
     """
 
     windows: np.ndarray
@@ -42,7 +41,7 @@ class Draws(NamedTuple):
 
 
 def epoch_order(seed, epoch, count):
-    """In what order an epoch takes `count` images: int64 `(count,)`."""
+    """The order of an epoch's `count` images: int64 `(count,)`."""
     return np.random.default_rng([seed, _ORDER, epoch]).permutation(count)
 
 
@@ -50,12 +49,12 @@ def draw(seed, epoch, step, count, crops=CROPS, hyperparameters=None, mixup=1.0)
     """Draw the changes, crops and mixtures of one batch.
 
     Args:
-        seed, epoch, step: from which all follows.
-        count: how many images the whole batch has.
-        crops: a crop's least and largest share of the image's area, and its least and largest width by height, as
-            shares of the sides; the latter is drawn evenly in the logarithm.
-        hyperparameters: the `Hyperparameters` that images are changed by; None for no changes.
-        mixup: with what probability an image is mixed.
+        seed, epoch, step: the seeds of all draws.
+        count: the number of images of the whole batch.
+        crops: the ranges of a crop's share of the image's area, drawn uniformly, and of its ratio of width to height,
+            in shares of the sides, drawn log-uniformly.
+        hyperparameters: the `Hyperparameters` of the changes; None for no changes.
+        mixup: the probability of mixing an image.
 
     Returns:
         `Draws`.
@@ -96,12 +95,12 @@ def _draw_changes(rng, count, hyperparameters):
 
 
 def change(images, changes, noises, hyperparameters):
-    """Mirror, turn, shear and move images, add noise, invert and solarize them, each as was drawn for it.
+    """Mirror, turn, shear, translate, invert and solarize images and add noise, as drawn for each.
 
     Args:
         images: `(N, height, width, bands)`, uint8 or float32, 0-255; square if there are quarter turns.
         changes, noises: of `Draws`.
-        hyperparameters: the `Hyperparameters` that they were drawn by: what it never does costs nothing.
+        hyperparameters: the `Hyperparameters` that they were drawn by; changes of probability 0 are left out.
 
     Returns:
         float32 `(N, height, width, bands)`, 0-255.
@@ -110,7 +109,7 @@ def change(images, changes, noises, hyperparameters):
     for number, name in enumerate(CHANGES):
         if getattr(hyperparameters, name) > 0:
             amounts = changes[:, number]
-            chosen = tf.where(amounts != 0)[:, 0]  # so that the others cost nothing
+            chosen = tf.where(amounts != 0)[:, 0]  # the others are not computed
             given = (tf.gather(values, chosen) for values in (images, amounts, noises))
             images = _replaced(images, amounts != 0, _change_by(name, *given, hyperparameters))
     return images
@@ -124,25 +123,19 @@ def _replaced(images, which, others):
 
 
 def _change_by(name, images, amounts, noises, hyperparameters):
-    """Images `(K, height, width, bands)` after the change of one name by amounts `(K,)`."""
-    zeros, ones = tf.zeros_like(amounts), tf.ones_like(amounts)
-    sides = tf.cast(tf.shape(images)[1:3], "float32")
-    if name == "shear_x":
-        return _warp(images, [ones, amounts, zeros, zeros, ones, zeros])
-    if name == "shear_y":
-        return _warp(images, [ones, zeros, zeros, amounts, ones, zeros])
-    if name == "translate_x":
-        return _warp(images, [ones, zeros, amounts * sides[1], zeros, ones, zeros])
-    if name == "translate_y":
-        return _warp(images, [ones, zeros, zeros, zeros, ones, amounts * sides[0]])
-    if name == "gaussian_noise":
-        return _add_noise(images, amounts * 255, noises)
+    """Apply one change to images `(K, height, width, bands)` by amounts `(K,)`."""
+    height, width = (tf.cast(side, "float32") for side in tf.unstack(tf.shape(images)[1:3]))
     return {
         "left_right": lambda: images[:, :, ::-1],
         "up_down": lambda: images[:, ::-1],
         "rotate_one": lambda: tf.transpose(images, [0, 2, 1, 3])[:, ::-1],
         "rotate_two": lambda: images[:, ::-1, ::-1],
         "rotate_three": lambda: tf.transpose(images, [0, 2, 1, 3])[:, :, ::-1],
+        "shear_x": lambda: _warp(images, b=amounts),
+        "shear_y": lambda: _warp(images, d=amounts),
+        "translate_x": lambda: _warp(images, c=amounts * width),
+        "translate_y": lambda: _warp(images, f=amounts * height),
+        "gaussian_noise": lambda: _add_noise(images, amounts * 255, noises),
         "invert": lambda: 255 - images,
         "solarize_add": lambda: tf.where(
             images < hyperparameters.solarize_add_threshold * 255,
@@ -152,18 +145,18 @@ def _change_by(name, images, amounts, noises, hyperparameters):
     }[name]()
 
 
-def _warp(images, coefficients):
-    """Take each pixel (x, y) from (ax + by + c, dx + ey + f) of its image, bilinear, 0 outside: x and y in pixels from
-    the centre of the top left one.
+def _warp(images, **given):
+    """Take each pixel (x, y) from (ax + by + c, dx + ey + f), in pixels, bilinear, 0 outside of the image.
 
     Args:
         images: float32 `(K, height, width, bands)`.
-        coefficients: a, b, c, d, e, f, each `(K,)`.
+        **given: coefficients `(K,)` that differ from the identity's.
     """
-    zeros = tf.zeros_like(coefficients[0])
+    zeros = tf.zeros(tf.shape(images)[0])
+    coefficients = {**dict.fromkeys("abcdef", zeros), "a": zeros + 1, "e": zeros + 1, **given}
     return tf.raw_ops.ImageProjectiveTransformV3(
         images=images,
-        transforms=tf.stack([*coefficients, zeros, zeros], axis=1),
+        transforms=tf.stack([*coefficients.values(), zeros, zeros], axis=1),
         output_shape=tf.shape(images)[1:3],
         fill_value=0.0,
         interpolation="BILINEAR",
@@ -172,16 +165,14 @@ def _warp(images, coefficients):
 
 
 def _add_noise(images, deviations, noises):
-    """Add to each image noise of its standard deviation `(K,)`, which follows from its two numbers `(K, 2)` alone, so
-    that it is the same on whatever device; the result stays within 0-255.
-    """
+    """Add noise of the standard deviations `(K,)` to images, from seeds `(K, 2)`; the result is clipped to 0-255."""
 
     def one(parts):
         image, deviation, seed = parts
         return tf.clip_by_value(image + deviation * tf.random.stateless_normal(tf.shape(image), seed), 0, 255)
 
     noisy = tf.map_fn(one, (images, deviations, noises), fn_output_signature=images.dtype)
-    return tf.reshape(noisy, tf.shape(images))  # which it lacks if there are none
+    return tf.reshape(noisy, tf.shape(images))  # unknown to map_fn for 0 images
 
 
 def crop(images, windows, size):
@@ -195,7 +186,7 @@ def crop(images, windows, size):
     Returns:
         float32 `(N, size, size, bands)`.
     """
-    # `crop_and_resize` puts the outermost samples onto the window's edges, and knows nothing outside of the image.
+    # `crop_and_resize` aligns the outermost samples with the window's edges, and has no pixels beyond the image's.
     padded = tf.pad(images, [[0, 0], [1, 1], [1, 1], [0, 0]], "SYMMETRIC")
     sides = tf.cast(tf.tile(tf.shape(images)[1:3], [2]), "float32")
     begin, end = windows[:, :2] * sides[:2], windows[:, 2:] * sides[:2]
@@ -217,15 +208,15 @@ def mix(values, others, shares):
 
 
 def remix(labels, others, shares, counts, kappa, tau):
-    """Labels of mixed images that favour rare classes (arXiv:2007.03943).
+    """Labels of mixed images in favour of rare classes (arXiv:2007.03943).
 
-    With λ = 1 − share, a mixture of an image of class i and one of class j is all j if j is rarer by κ and λ < τ, all i
-    if i is rarer by κ and 1 − λ < τ, else as of `mix`.
+    With λ = 1 − share, a mixture of an image of class i and one of class j is labelled j if j is rarer by a factor of κ
+    and λ < τ, i if i is rarer by κ and 1 − λ < τ, else as by `mix`.
 
     Args:
         labels, others: float32 `(N, classes)`, one-hot: those of the images and of their partners.
-        shares: float32 `(N,)`: how much of the mixture the partner is.
-        counts: float32 `(classes,)`: how many images each class has.
+        shares: float32 `(N,)`: the partner's share of the mixture.
+        counts: float32 `(classes,)`: the number of images of each class.
         kappa, tau: κ and τ.
     """
     own = tf.reduce_sum(labels * counts, axis=-1)

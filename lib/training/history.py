@@ -1,4 +1,4 @@
-"""The metrics of a run's epochs: which was the best, and as files for programs, for people, and as a picture.
+"""The metrics of a run's epochs: the best epoch, and files for programs and people.
 
 A history is a dictionary: metric -> list of its values, one for each epoch.
 """
@@ -22,38 +22,30 @@ def write_history(run, history):
     """
     with whole_file(run.file("history.npy"), "wb") as file:
         np.save(file, history, allow_pickle=True)
-    with whole_file(run.file("history.tsv")) as file:
-        _write_table(file, ["EPOCH", *history], enumerate(zip(*history.values()), start=1))
+    write_table(run.file("history.tsv"), history)
 
 
-def read_history(path):
-    """The metrics of a run's `history.tsv`, as of `write_history`."""
-    with open(path, encoding="utf-8") as file:
-        names, *rows = (line.rstrip("\n").split("\t") for line in file)
-    return {name.lower(): [float(row[place]) for row in rows] for place, name in enumerate(names) if place}
-
-
-def write_epochs(path, history, files):
-    """Write the table of all epochs, with the models of those that have one.
+def write_table(path, history, files=None):
+    """Write a table of all epochs.
 
     Args:
         path: the file to write.
         history: see `write_history`.
-        files: epoch from 1 -> its model's file name.
+        files: epoch from 1 -> its model's file name, for a second column; None for none.
     """
-    rows = ((epoch, [files.get(epoch, ""), *values]) for epoch, values in enumerate(zip(*history.values()), start=1))
+    columns = ["EPOCH", *(["FILE"] if files is not None else []), *map(str.upper, history)]
     with whole_file(path) as file:
-        _write_table(file, ["EPOCH", "FILE", *history], rows)
+        file.write("\t".join(columns) + "\n")
+        for epoch, values in enumerate(zip(*history.values()), start=1):
+            name = [files.get(epoch, "")] if files is not None else []
+            file.write("\t".join([str(epoch), *name, *(f"{value:.9g}" for value in values)]) + "\n")
 
 
-def _write_table(file, columns, rows):
-    file.write("\t".join(column.upper() for column in columns) + "\n")
-    for epoch, values in rows:
-        file.write("\t".join([str(epoch), *map(_text, values)]) + "\n")
-
-
-def _text(value):
-    return value if isinstance(value, str) else f"{value:.9g}"
+def read_history(path):
+    """The history in a run's `history.tsv`."""
+    with open(path, encoding="utf-8") as file:
+        names, *rows = (line.rstrip("\n").split("\t") for line in file)
+    return {name.lower(): [float(row[place]) for row in rows] for place, name in enumerate(names) if place}
 
 
 def epochs_of(history):
@@ -62,23 +54,21 @@ def epochs_of(history):
 
 
 def ranked_epochs(history, monitor):
-    """The epochs, counted from 1, the best first: those of the lowest value of a loss, else of the highest; of equal
-    ones the first.
-    """
+    """The epochs, counted from 1, the best first: lowest for a loss, else highest; the earlier one of equals."""
     sign = 1 if monitor.endswith("loss") else -1
     values = history.get(monitor, ())
     return sorted(range(1, len(values) + 1), key=lambda epoch: (sign * values[epoch - 1], epoch))
 
 
 def best_epoch(history, monitor):
-    """The first of `ranked_epochs`; 0 before there is one."""
+    """The first of `ranked_epochs`; 0 if there are none."""
     return next(iter(ranked_epochs(history, monitor)), 0)
 
 
 @contextlib.contextmanager
 def tensorboard_events(run):
     """A function `write(epoch, values)` that writes an epoch's metrics for TensorBoard, into the run's directory."""
-    # Not by tf.summary, which needs the package tensorboard, of which today's TensorFlow brings no more.
+    # tf.summary needs the package tensorboard, which TensorFlow no longer brings along.
     import tensorflow as tf
 
     folder = os.path.join(run.best, "tensorboard")
@@ -104,8 +94,8 @@ def draw_history(run, history, monitor="val_f1"):
         monitor: the metric whose best epoch is marked.
     """
     epochs = np.arange(1, epochs_of(history) + 1)
-    shown = [("loss", "loss"), ("f1", "macro F1"), ("agreement", "agreement with the teacher")]
-    shown = [*((name, title) for name, title in shown if name in history), ("learning_rate", "learning rate")]
+    titles = [("loss", "loss"), ("f1", "macro F1"), ("agreement", "agreement with the teacher")]
+    shown = [(name, title) for name, title in [*titles, ("learning_rate", "learning rate")] if name in history]
     figure, all_axes = new_figure((8, 3 * len(shown)), len(shown), 1, sharex=True)
     for axes, (name, title) in zip(all_axes, shown):
         for key, label in ((name, "training"), (f"val_{name}", "validation")):

@@ -1,6 +1,6 @@
-"""The loop of every training: epochs, validation, the best weights, and nothing lost when it is stopped.
+"""The training loop: epochs, validation, early stopping, the best weights, checkpoints.
 
-A training resumes where it was stopped, and ends with the same numbers as if it had not been: order, crops and mixtures
+A training that was stopped resumes, and ends with the same numbers as an uninterrupted one: order, crops and mixtures
 follow from (seed, epoch, step), and all else is in the state that is written after each epoch.
 """
 
@@ -35,8 +35,8 @@ from lib.training.history import (
     epochs_of,
     ranked_epochs,
     tensorboard_events,
-    write_epochs,
     write_history,
+    write_table,
 )
 from lib.training.validation import build_scorer
 
@@ -44,27 +44,26 @@ log = logging.getLogger(__name__)
 results = logging.getLogger("results")
 
 _SO_FAR = "best-so-far.keras"
-_LOOK_SECONDS = 10  # how often the loss is looked at within an epoch, which makes the device wait
+_CHECK_SECONDS = 10  # between checks of the loss within an epoch, which make the device wait
 _DRAW_SECONDS = 30
-_AGREE_STEPS = 4  # after how many executions several workers ask each other whether one is to stop
+_AGREE_STEPS = 4  # executions between the workers' agreements on stopping
 
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """What is trained, and on what.
+    """What to train, and on what.
 
     Attributes:
         team: a `lib.system.devices.Team`.
         model: the Keras model, made in the scope of the team's strategy.
-        template: the same model outside of it, to be saved.
+        template: the same model outside of it, for saving.
         optimizer: a Keras optimizer, made in that scope.
-        batch: images of a step, over all replicas.
-        training, validation: what the passes over the images are made of.
-        taught: whether the examples hold a teacher's logits. If not, the penalties of the model's layers are part of
-            the loss.
-        monitor: the metric whose best epoch's weights are the result; the lowest of a loss, else the highest.
-        keep: of how many epochs, the best, the models are saved, too; None for all.
-        rate, size: what sets the learning rate and the batch's size, for messages.
+        batch: images per step, over all replicas.
+        training, validation: the passes over the images.
+        taught: whether the examples hold a teacher's logits. If not, the loss includes the model's penalties.
+        monitor: the metric whose best epoch's weights are the result: the lowest of a loss, else the highest.
+        keep: the number of epochs, the best, whose models are also saved; None for all.
+        rate, size: what sets the learning rate and the batch size, for messages.
     """
 
     team: Any
@@ -82,19 +81,19 @@ class Task:
 
 
 def fit(task, settings, run, watch: Optional[Callable] = None):
-    """Train, or resume, until it is complete.
+    """Train, or resume, and write the run's results.
 
     Args:
         task: a `Task`.
-        settings: the stage's, among them those of `lib.training.run.Execution`, `epochs`, `patience` and `seed`.
-        run: the `lib.storage.runs.Run`; at the end its model is there.
-        watch: called with the history after each epoch, which is saved then; what it raises ends the training.
+        settings: those of `lib.training.run.Execution`, `epochs`, `patience` and `seed`.
+        run: the `lib.storage.runs.Run`.
+        watch: called with the history after each epoch is saved; what it raises ends the training.
 
     Raises:
         DivergenceError: the loss became infinite or NaN.
         WorkError: the disk lacks room; the state is damaged, another version's or another run's.
         MemoryError: the batch is too large.
-        KeyboardInterrupt and others: the process is to stop; the state is written.
+        KeyboardInterrupt, lib.system.processes.Interrupted: after a signal; the state is written.
     """
     with enough_memory(f"give a smaller {task.size}"):
         trainer = _Trainer(task, settings, run)
@@ -102,9 +101,9 @@ def fit(task, settings, run, watch: Optional[Callable] = None):
         if task.team.chief:
             _check_disk(task, run, settings.epochs - trainer.epoch)
         if settings.evaluate_first and not trainer.begun:
-            line = f"Before training: {_line(trainer.score())}"  # on all workers
+            scores = trainer.score()  # on all workers
             if task.team.chief:
-                results.info(line)
+                results.info(f"Before training: {_line(scores)}")
         with _records_of(task, settings, run) as write, deferred_signals() as signalled:
             stopped = _agreement(task.team, signalled)
             while trainer.epoch < settings.epochs and not early_stopping(trainer.history, task.monitor, settings):
@@ -133,11 +132,11 @@ def early_stopping(history, monitor, settings):
 
 
 class _Trainer:
-    """A training at work: the compiled step, and how far it is.
+    """A training in progress.
 
     Attributes:
         history: metric -> its values of the finished epochs.
-        step: how many steps of the next epoch are done.
+        step: the number of finished steps of the current epoch.
         best: the weights of the best epoch so far, arrays.
         score: of `build_scorer`.
     """
@@ -151,21 +150,14 @@ class _Trainer:
         self._counters = metrics.Counters(strategy, self._classes)
         with strategy.scope():
             task.optimizer.build(task.model.trainable_variables)
-            # How many steps of an epoch had a finite loss before the first that had not; and whether none had so far.
-            self._good, self._finite = (
-                tf.Variable(
-                    value,
-                    trainable=False,
-                    synchronization=tf.VariableSynchronization.ON_READ,
-                    aggregation=tf.VariableAggregation.MEAN,
-                )
-                for value in (0.0, 1.0)
-            )
+            # The epoch's steps before the first with an infinite or NaN loss; and whether there was none such.
+            mean = tf.VariableAggregation.MEAN
+            self._good, self._finite = (metrics.replica_variable(value, mean) for value in (0.0, 1.0))
         self._execute = self._compile()
 
     @property
     def epoch(self):
-        """How many epochs are finished."""
+        """The number of finished epochs."""
         return epochs_of(self.history)
 
     @property
@@ -174,13 +166,11 @@ class _Trainer:
         return bool(self.epoch or self.step)
 
     def _compile(self):
-        """Compile the function that does the steps of a feed."""
+        """Compile the function that runs the steps of a feed."""
         task, model, optimizer = self._task, self._task.model, self._task.optimizer
         strategy = task.team.strategy
         replicas = strategy.num_replicas_in_sync
-        compiled = tf.function(jit_compile=True) if self._settings.jit else _unchanged
 
-        @compiled
         def differentiate(examples, batch):
             with tf.GradientTape() as tape:
                 logits = tf.cast(model(examples.pixels, training=True), "float32")
@@ -189,6 +179,9 @@ class _Trainer:
                 total = tf.reduce_sum(losses) / batch.images + penalty / replicas
                 scaled = optimizers.scaled(optimizer, total)
             return logits, losses + penalty, tape.gradient(scaled, model.trainable_variables)
+
+        if self._settings.jit:
+            differentiate = tf.function(differentiate, jit_compile=True)
 
         def step(feed, number):
             examples = task.training.examples(type(feed)(*(values[number] for values in feed)))
@@ -212,13 +205,13 @@ class _Trainer:
         return execute
 
     def run_epoch(self, stopped):
-        """Do an epoch, or the rest of one, score the model, and add both to the history.
+        """Train for an epoch, or the rest of one, validate, and add the metrics to the history.
 
         Args:
-            stopped: a function that says whether to stop, to be asked before each step.
+            stopped: a function that says whether to stop, called before each step.
 
         Returns:
-            How many images were trained on in a second; None if stopped.
+            Images trained on per second; None if stopped.
         """
         task = self._task
         start, first = time.monotonic(), self.step
@@ -241,7 +234,7 @@ class _Trainer:
         return rate
 
     def epoch_line(self, rate):
-        """What is said of the last epoch."""
+        """The message about the last epoch."""
         values = {name: values[-1] for name, values in self.history.items()}
         better = best_epoch(self.history, self._task.monitor) == self.epoch
         return (
@@ -250,7 +243,7 @@ class _Trainer:
         )
 
     def _run_steps(self, stopped):
-        """Do the steps that an epoch still has; False if stopped before the last."""
+        """Run the remaining steps of an epoch; False if stopped before the last."""
         task, epoch, begun = self._task, self.epoch, self.step
         if not begun:
             self._counters.assign(metrics.no_counts(self._classes))
@@ -264,30 +257,30 @@ class _Trainer:
             return stacked([task.training.feed(epoch, step, *replica) for step in item])
 
         images = (steps - begun) * task.batch if task.team.chief else 0
-        looked = time.monotonic()
+        checked = time.monotonic()
         made = feeds(task.team.strategy, items, make)
         with contextlib.closing(made), progress(images, "images", lines=False) as advance:
             for item, feed in zip(items, made):
                 if stopped():
-                    self._look(begun)  # so that nothing bad is written over what is good
+                    self._check_loss(begun)  # so that no NaN weights overwrite a good state
                     return False
                 self._execute(feed, len(item))
                 self.step = item[-1] + 1
                 advance(len(item) * task.batch)
-                if task.team.workers == 1 and time.monotonic() - looked > _LOOK_SECONDS:
-                    self._look(begun)
-                    looked = time.monotonic()
-        self._look(begun)
+                if task.team.workers == 1 and time.monotonic() - checked > _CHECK_SECONDS:
+                    self._check_loss(begun)
+                    checked = time.monotonic()
+        self._check_loss(begun)
         return True
 
-    def _look(self, begun):
+    def _check_loss(self, begun):
         """Raise DivergenceError if the loss became infinite or NaN in a step after the first `begun` of the epoch."""
         good = int(self._good.read_value().numpy())
         if good < self.step - begun:
             raise self._diverged(begun + good + 1, "at")
 
     def _diverged(self, step, where):
-        """The error of an infinite or NaN loss; the best weights so far are saved."""
+        """Save the best weights so far, and return the error of an infinite or NaN loss."""
         saved = "no epoch was finished"
         if self.best:
             saved = f"the best model before is {self._run.file(_SO_FAR)}"
@@ -299,11 +292,11 @@ class _Trainer:
         )
 
     def weights(self):
-        """The model's weights as arrays; on all workers, since reading a variable may take them all."""
+        """The model's weights as arrays; to be called on all workers, since reading a variable may involve them all."""
         return list(map(_array, self._task.model.weights))
 
     def _variables(self):
-        """What changes while the model is trained: name -> variables."""
+        """All variables that training changes: name -> variables."""
         task = self._task
         return {
             "weights": task.model.weights,
@@ -312,33 +305,31 @@ class _Trainer:
         }
 
     def save(self):
-        """Write all that the training resumes from, on all workers."""
+        """Write the state to resume from; to be called on all workers."""
         groups = {name: list(map(_array, variables)) for name, variables in self._variables().items()}
         counts = self._counters.read() if self.step else ()
         if self._task.team.chief:
-            facts = {"run": self._name, "versions": _versions(), "step": self.step, "history": self.history}
+            facts = {
+                "run": os.path.basename(self._run.best),
+                "versions": _versions(),
+                "step": self.step,
+                "history": self.history,
+            }
             save_state(self._run.state, facts, {**groups, "best": self.best, "counts": counts})
 
-    @property
-    def _name(self):
-        """What tells the run from all others."""
-        return os.path.basename(self._run.best)
-
     def resume(self):
-        """Load the state that was saved, if any.
+        """Load the saved state, if any.
 
         Raises:
             WorkError: it is damaged, or not of this training.
         """
-        path, (facts, groups) = self._run.state, (None, None)
-        if not self._settings.fresh:
-            facts, groups = load_state(path)
+        path, fresh = self._run.state, option("fresh")
+        facts, groups = (None, None) if self._settings.fresh else load_state(path)
         if facts is not None:
             try:
                 self._check_origin(facts)
                 self._restore(facts, groups)
             except (AttributeError, KeyError, TypeError, ValueError, tf.errors.OpError) as error:
-                fresh = option("fresh")
                 raise WorkError(f"{path} doesn't hold a state of this training; {fresh} starts over.") from error
         if self._task.team.workers > 1:
             self._compare_workers()
@@ -349,21 +340,15 @@ class _Trainer:
     def _check_origin(self, facts):
         """Raise WorkError unless a state is of this run and of these versions."""
         path, fresh = self._run.state, option("fresh")
-        if facts["run"] != self._name:
+        if facts["run"] != os.path.basename(self._run.best):
             raise WorkError(f"{path} is of another run, {facts['run']}; {fresh} starts over.")
         if facts["versions"] != _versions():
             wrote, runs = (" and ".join(map(" ".join, each.items())) for each in (facts["versions"], _versions()))
             raise WorkError(f"{path} was written by {wrote}, and this is {runs}: use the former, or start {fresh}.")
 
     def _restore(self, facts, groups):
-        """Take over a state. KeyError, TypeError, ValueError: it is not what `save` writes."""
-        weights = self._task.model.weights
-        self.step, self.history = facts["step"], facts["history"]
-        self.best = groups.get("best", [])
-        if not 0 <= self.step <= self._task.training.steps or len(set(map(len, self.history.values()))) > 1:
-            raise ValueError("it is at no place of this training")
-        if self.epoch and [best.shape for best in self.best] != [tuple(weight.shape) for weight in weights]:
-            raise ValueError("its best weights are of another model")
+        """Restore a state. Raises KeyError, TypeError, ValueError if it isn't one that `save` writes."""
+        self.step, self.history, self.best = facts["step"], facts["history"], groups.get("best", [])
         for name, variables in self._variables().items():
             arrays = groups.get(name, [])
             if len(arrays) != len(variables):
@@ -378,22 +363,21 @@ class _Trainer:
         strategy, place = self._task.team.strategy, self.epoch * self._task.training.steps + self.step
         mean = _sum(strategy, place) / strategy.num_replicas_in_sync
         if _sum(strategy, abs(place - mean)) > 0.001:
-            raise WorkError(
-                f"{self._run.best}: the workers find different states there; it must be a shared directory."
-            )
+            shared = "the workers find different states there; it must be a shared directory"
+            raise WorkError(f"{self._run.best}: {shared}.")
 
     def stop(self, signalled):
-        """Save between two steps and say so. WorkError unless it is this process that was signalled to stop."""
+        """Save between two steps, and say so. Raises WorkError if it was another worker that was signalled."""
         if not all(np.isfinite(weight).all() for weight in self.weights()):
             raise self._diverged(self.step, "after")
         self.save()
         same = f"the same command without {option('fresh')}" if self._settings.fresh else "the same command"
         log.info(f"Stopped after {self.epoch} epochs and {self.step} steps; {same} resumes there.")
         if not signalled:
-            raise WorkError("Another worker was told to stop, so all do.")
+            raise WorkError("Another worker was stopped, so all stop.")
 
     def finish(self):
-        """Write the run's results and remove what it would resume from."""
+        """Write the run's results, and remove its state."""
         draw_history(self._run, self.history, self._task.monitor)
         save_weights_as(self._task.template, self.best, self._run.model)
         for path in (self._run.state, self._run.file(_SO_FAR)):
@@ -402,10 +386,7 @@ class _Trainer:
 
 
 def _agreement(team, signalled):
-    """A function that says whether to stop, to be called before each step.
-
-    All workers stop between the same two steps, whichever of them was signalled.
-    """
+    """A function that says whether to stop; all workers stop between the same two steps."""
     if team.workers == 1:
         return lambda: bool(signalled)
     asked = itertools.count(1)
@@ -413,14 +394,14 @@ def _agreement(team, signalled):
 
 
 def _sum(strategy, value):
-    """The sum over all replicas of a number of each worker."""
+    """The sum over all replicas of each worker's number."""
     values = strategy.experimental_distribute_values_from_function(lambda context: tf.constant(value, "float32"))
     return float(strategy.reduce(tf.distribute.ReduceOp.SUM, values, axis=None))
 
 
 @contextlib.contextmanager
 def _records_of(task, settings, run):
-    """A function that writes what an epoch resulted in; called with the trainer after each, on all workers."""
+    """A function that writes the results of an epoch; to be called with the trainer on all workers."""
     drawn = time.monotonic()
     tensorboard = settings.tensorboard and task.team.chief
 
@@ -443,7 +424,7 @@ def _records_of(task, settings, run):
 
 
 def _save_epoch(task, run, trainer, weights):
-    """Save an epoch's model and list it; keep only the best ones."""
+    """Save and list an epoch's model, and remove those that aren't among the best any more."""
     os.makedirs(run.intermediate, exist_ok=True)
     save_weights_as(task.template, weights, run.epoch_model(trainer.epoch))
     ranked = ranked_epochs(trainer.history, task.monitor)
@@ -452,20 +433,20 @@ def _save_epoch(task, run, trainer, weights):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(run.epoch_model(epoch))
     files = {epoch: os.path.basename(run.epoch_model(epoch)) for epoch in best}
-    write_epochs(os.path.join(run.intermediate, "epochs.tsv"), trainer.history, files)
+    write_table(os.path.join(run.intermediate, "epochs.tsv"), trainer.history, files)
 
 
 def save_weights_as(template, weights, path):
-    """Save a model with other weights, which it has from then on."""
+    """Assign weights to a model and save it."""
     for weight, value in zip(template.weights, weights):
         weight.assign(value)
     save_model(template, path)
 
 
 def _check_disk(task, run, epochs):
-    """Raise WorkError if what so many epochs still write won't fit on the disk."""
+    """Raise WorkError if the disk lacks room for another `epochs`."""
     weights = sum(4 * math.prod(weight.shape) for weight in task.model.weights)
-    state = 2 * 4 * weights  # them, the optimizer's two for each, and the best ones; while it is replaced, twice
+    state = 2 * 4 * weights  # weights, the optimizer's two moments, best weights; twice while it is replaced
     models = epochs if task.keep is None else min(epochs, task.keep)
     need = state + (models + 1) * (weights + (1 << 18))
     free = shutil.disk_usage(run.best).free
@@ -479,15 +460,11 @@ def _array(variable):
     return tf.convert_to_tensor(variable).numpy()
 
 
-def _unchanged(function):
-    return function
-
-
 def _versions():
-    """What a state fits: the optimizers' variables differ from version to version."""
+    """The versions that a state depends on, since optimizers' variables differ between them."""
     return {"TensorFlow": tf.__version__, "Keras": keras.__version__}
 
 
 def _line(values):
-    """Metrics as a line of text."""
+    """Metrics as text."""
     return ", ".join(f"{name} {value:.4g}" for name, value in values.items())
