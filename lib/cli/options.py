@@ -1,4 +1,4 @@
-"""Options that several scripts have. Their `dest` names are fields of these scripts' settings."""
+"""Options that several scripts share. Their `dest` names are fields of the scripts' settings."""
 
 from lib.cli.program import Ignored
 from lib.cli.types import existing_file, output_ending, parsed, whole_number, whole_numbers
@@ -10,13 +10,13 @@ def add_device_options(parser, computes=True, parallel=True, several=False):
 
     Args:
         parser: the parser.
-        computes: False for a stage that accepts `-c` and `-g` only for the sake of the others.
-        parallel: False for one that accepts `-p` so, too.
-        several: whether `-g` may name several GPUs; it gives a tuple then.
+        computes: False for a stage that ignores `-c` and `-g`.
+        parallel: False for a stage that ignores `-p`, too.
+        several: whether `-g` takes several GPUs, as a tuple.
     """
     add = parser.add_argument_group("device").add_argument
     index = whole_numbers if several else whole_number(0)
-    count = whole_number(1, 4096)  # more than any machine has, and what TensorFlow still takes
+    count = whole_number(1, 4096)  # more than any machine has, and not too many for TensorFlow
     if computes:
         more = ", or several, such as 0,1" if several else ""
         add("-c", "--cpu", action="store_true", help="use the CPU only")
@@ -36,13 +36,9 @@ def add_duplicates_option(parser):
     def bits(text):
         return None if text == "off" else whole_number(0, 10)(text)
 
-    parser.add_argument(
-        "--duplicates",
-        type=bits,
-        metavar="BITS",
-        help="images whose 64-bit dHashes differ in at most this many bits are near-duplicates: 0 to 10, or off "
-        "(%(default)s)",
-    )
+    near = "images whose 64-bit dHashes differ in at most this many bits are near-duplicates"
+    limits = "0 to 10, or off (%(default)s)"
+    parser.add_argument("--duplicates", type=bits, metavar="BITS", help=f"{near}: {limits}")
 
 
 def add_skip_option(parser):
@@ -57,18 +53,10 @@ def add_shard_option(parser, what):
 
 def add_report_options(parser):
     """Add `--report` and `--report-images`."""
-    parser.add_argument(
-        "--report",
-        type=output_ending(".html", ".htm"),
-        metavar="FILE",
-        help="a page to view in a browser, .html, with thumbnails for finding doubtful images",
-    )
-    parser.add_argument(
-        "--report-images",
-        type=whole_number(0),
-        metavar="COUNT",
-        help="maximum number of thumbnails per category in it (%(default)s)",
-    )
+    page = "a page to view in a browser, .html, with thumbnails for finding doubtful images"
+    parser.add_argument("--report", type=output_ending(".html", ".htm"), metavar="FILE", help=page)
+    most = "maximum number of thumbnails per category in it (%(default)s)"
+    parser.add_argument("--report-images", type=whole_number(0), metavar="COUNT", help=most)
 
 
 def add_labels_option(parser, what="a TSV with the categories' INDEX and LABEL"):
@@ -77,11 +65,11 @@ def add_labels_option(parser, what="a TSV with the categories' INDEX and LABEL")
 
 
 def add_execution_options(parser, one_run=True):
-    """Add what each stage that trains has for how it is carried out, the devices included.
+    """Add the options of `lib.training.run.Execution`, `--precision` and `--skip-bad`.
 
     Args:
         parser: the parser.
-        one_run: whether there is one training, whose metrics are looked at, rather than many.
+        one_run: False for a stage with many trainings, which has no options to show metrics.
     """
     add = parser.add_argument_group("execution").add_argument
     add("--fresh", action="store_true", help="start over even if a run with these settings can be resumed")

@@ -1,4 +1,4 @@
-"""What every script does: parse the command line, run the stage, say what goes wrong, and exit.
+"""The frame of every script: parse the command line, run the stage, report errors, return the exit status.
 
 Nothing here imports more than Python's own modules, so that `--help` and a wrong option answer at once.
 """
@@ -14,9 +14,9 @@ import sys
 from lib.errors import StageError, UsageError
 from lib.system.processes import Interrupted, interrupt
 
-RESULTS = "results"  # the logger whose messages go to stdout
+RESULTS = "results"  # the logger for stdout
 
-_JOINERS = "\u200c\u200d"  # which can't be seen, but scripts such as Persian need them within words
+_JOINERS = "\u200c\u200d"  # invisible, but needed within words of scripts such as Persian
 _MENTIONED = re.compile(r"⟦(\w+)⟧")  # of `lib.errors.option`
 
 
@@ -80,9 +80,8 @@ def run(options, stage, settings, argv=None):
     except ModuleNotFoundError as error:
         if error.name is None or error.name.split(".")[0] in ("lib", "tools"):
             raise
-        return _complain(
-            options, f"the package {error.name} is missing; run `make setup` and `. .venv/bin/activate`.", 1
-        )
+        cure = "run `make setup` and `. .venv/bin/activate`"
+        return _complain(options, f"the package {error.name} is missing; {cure}.", 1)
     except MemoryError as error:
         return _complain(options, str(error) or "there is not enough memory.", 1)
     except OSError as error:
@@ -98,7 +97,7 @@ def run(options, stage, settings, argv=None):
 
 
 class _Printer(logging.Handler):
-    """Prints messages, options spelled; to the stream that is there when a message comes, as tests replace it."""
+    """Prints messages, with options spelled out, to the current stream, which tests replace."""
 
     def __init__(self, options, stream):
         super().__init__()
@@ -109,7 +108,7 @@ class _Printer(logging.Handler):
 
 
 def _log_to_the_terminal(options):
-    """Send what `lib` and the tools log to stderr, results to stdout; pairs of a logger and its handler."""
+    """Send messages of `lib` and the tools to stderr, results to stdout; returns pairs of logger and handler."""
     found = []
     for name, stream in (("lib", "stderr"), ("tools", "stderr"), (RESULTS, "stdout")):
         logger, handler = logging.getLogger(name), _Printer(options, stream)
@@ -120,7 +119,7 @@ def _log_to_the_terminal(options):
 
 
 def _spelled(options, setting):
-    """A setting as the script's option, such as `-s/--smooth`; as it is where the script has no such option."""
+    """The script's option for a setting, such as `-s/--smooth`; the setting itself if there is none."""
     for action in options._actions:
         if action.dest == setting and action.option_strings:
             return "/".join(action.option_strings)
@@ -128,14 +127,14 @@ def _spelled(options, setting):
 
 
 def _with_options(options, message):
-    """A message with the settings that it mentions spelled as options."""
+    """A message whose mentions of settings are replaced by options."""
     return _MENTIONED.sub(lambda match: _spelled(options, match[1]), message)
 
 
 def _open_standard_streams():
-    """Open what of stdin, stdout and stderr is closed: else the first files to be opened would be taken for them.
+    """Open those of stdin, stdout and stderr that are closed, since the next opened files would take their numbers.
 
-    Names of files go to stdout as the bytes that they are, also those that are not UTF-8.
+    File names that are not UTF-8 go to stdout unchanged.
     """
     for descriptor in (0, 1, 2):
         try:
@@ -154,5 +153,5 @@ def _complain(options, message, status):
 
 
 def _one_line(message):
-    """A message whose names of files can neither end the line nor tell the terminal anything."""
+    """A message without line breaks and control characters, which file names may hold."""
     return "".join(sign if sign.isprintable() or sign in _JOINERS else ascii(sign)[1:-1] for sign in str(message))

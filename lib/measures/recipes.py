@@ -4,23 +4,13 @@ Without TensorFlow, so that a command line is checked at once.
 """
 
 import dataclasses
-from typing import NamedTuple, Tuple
+from typing import Tuple
 
 from lib.errors import UsageError
 
 # Described in `lib.measures.losses`.
 LOSSES = ("bel", "cbf", "cbs", "cbbs", "ccm", "ce", "cos", "fce", "la", "lab", "lw", "lwb", "mae", "mse", "nis")
 OPTIMIZERS = ("a", "aw", "sgd")
-
-
-class Recipe(NamedTuple):
-    """The names of a loss and an optimizer; as text `LOSS+clr+OPTIMIZER`."""
-
-    loss: str
-    optimizer: str
-
-    def __str__(self):
-        return f"{self.loss}+clr+{self.optimizer}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +33,7 @@ class LossParameters:
 
 
 def parse_recipe(text):
-    """`LOSS+clr+OPTIMIZER` -> `Recipe`.
+    """`LOSS+clr+OPTIMIZER` -> the names of the loss and of the optimizer.
 
     Raises:
         ValueError: it is something else; the message is a clause about it.
@@ -52,7 +42,7 @@ def parse_recipe(text):
     if loss not in LOSSES or optimizer not in OPTIMIZERS:
         choice = f"a loss of {', '.join(LOSSES)} and an optimizer of {', '.join(OPTIMIZERS)}"
         raise ValueError(f"{text!r} is not LOSS+clr+OPTIMIZER with {choice}")
-    return Recipe(loss, optimizer)
+    return loss, optimizer
 
 
 def check_recipe(text):

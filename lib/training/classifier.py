@@ -109,7 +109,7 @@ def _train(settings, start, counts, weights):
     from lib.data.records import read_number_map
     from lib.measures.losses import build_loss
     from lib.models.inference import try_out
-    from lib.training import batches, randomness
+    from lib.training import augmentation, batches, randomness
     from lib.training.inputs import open_data, open_trainee
     from lib.training.loop import Task, fit
     from lib.training.optimizers import build_optimizer
@@ -127,14 +127,15 @@ def _train(settings, start, counts, weights):
     if counts is None:
         counts = np.bincount(data.train.records.category, minlength=settings.categories).astype("float32")
 
-    recipe = parse_recipe(settings.recipe)
+    loss_name, optimizer_name = parse_recipe(settings.recipe)
     with team.strategy.scope():
         rate, decay = settings.learning_rate, settings.decay
-        optimizer = build_optimizer(recipe.optimizer, rate, 4 * batch, decay, settings.precision)
-    loss = build_loss(recipe.loss, settings, counts)
+        optimizer = build_optimizer(optimizer_name, rate, 4 * batch, decay, settings.precision)
+    loss = build_loss(loss_name, settings, counts)
     mixed = functools.partial(batches.mixed_examples, size=settings.size, classes=settings.categories)
     if settings.remix:
-        mixed = functools.partial(mixed, remix=_remix(settings, counts))
+        rules = {"counts": counts, "kappa": settings.remix_kappa, "tau": settings.remix_tau}
+        mixed = functools.partial(mixed, remix=functools.partial(augmentation.remix, **rules))
     plain = functools.partial(batches.plain_examples, classes=settings.categories)
     weighted = batches.supervised(loss, weights)
     task = Task(
@@ -149,10 +150,3 @@ def _train(settings, start, counts, weights):
     )
     record(start, settings, data, class_counts=[float(count) for count in counts])
     fit(task, settings, start.run)
-
-
-def _remix(settings, counts):
-    """The function `remix` of `mixed_examples`."""
-    from lib.training.augmentation import remix
-
-    return functools.partial(remix, counts=counts, kappa=settings.remix_kappa, tau=settings.remix_tau)

@@ -226,11 +226,10 @@ def read_ranges(path):
         ValueError: it is malformed or has values that aren't allowed; the message is a clause that names the file.
     """
     with open(path, encoding="utf-8-sig", errors="replace") as file:
-        content = file.read()
-    try:
-        return ranges_of(content)
-    except ValueError as error:
-        raise ValueError(f"{path} {error}") from None
+        try:
+            return ranges_of(file.read())
+        except ValueError as error:
+            raise ValueError(f"{path} {error}") from None
 
 
 def ranges_of(text):

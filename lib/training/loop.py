@@ -27,17 +27,8 @@ from lib.system.devices import enough_memory
 from lib.system.memory import amount
 from lib.system.processes import deferred_signals
 from lib.system.progress import progress
-from lib.training import optimizers, randomness
+from lib.training import history, optimizers, randomness
 from lib.training.batches import Phase, feeds, over_replicas, stacked
-from lib.training.history import (
-    best_epoch,
-    draw_history,
-    epochs_of,
-    ranked_epochs,
-    tensorboard_events,
-    write_history,
-    write_table,
-)
 from lib.training.validation import build_scorer
 
 log = logging.getLogger(__name__)
@@ -104,31 +95,31 @@ def fit(task, settings, run, watch: Optional[Callable] = None):
             scores = trainer.score()  # on all workers
             if task.team.chief:
                 results.info(f"Before training: {_line(scores)}")
-        with _records_of(task, settings, run) as write, deferred_signals() as signalled:
+        with trainer.events() as write_events, deferred_signals() as signalled:
             stopped = _agreement(task.team, signalled)
             while trainer.epoch < settings.epochs and not early_stopping(trainer.history, task.monitor, settings):
                 rate = trainer.run_epoch(stopped)
                 if rate is None:
                     trainer.stop(signalled)
                     return  # the signal acts when the block ends
-                write(trainer)
+                trainer.record(write_events)
                 trainer.save()
                 log.info(trainer.epoch_line(rate))
                 if watch is not None:
                     watch(trainer.history)
             if task.team.chief:
                 trainer.finish()
-    history, best = trainer.history, best_epoch(trainer.history, task.monitor)
+    best = history.best_epoch(trainer.history, task.monitor)
+    value = trainer.history[task.monitor][best - 1]
     ended = f", the last {settings.patience} of them without improvement" if trainer.epoch < settings.epochs else ""
     log.info(
-        f"Finished after {trainer.epoch} epochs{ended}: the best {task.monitor} is "
-        f"{history[task.monitor][best - 1]:.4f}, that of epoch {best}."
+        f"Finished after {trainer.epoch} epochs{ended}: the best {task.monitor} is {value:.4f}, that of epoch {best}."
     )
 
 
-def early_stopping(history, monitor, settings):
-    """Early stopping: whether the last `patience` epochs brought no better value of the monitor."""
-    return epochs_of(history) - best_epoch(history, monitor) >= settings.patience
+def early_stopping(values, monitor, settings):
+    """Early stopping: whether the last `patience` epochs of a history brought no better value of the monitor."""
+    return history.epochs_of(values) - history.best_epoch(values, monitor) >= settings.patience
 
 
 class _Trainer:
@@ -143,6 +134,7 @@ class _Trainer:
 
     def __init__(self, task, settings, run):
         self.history, self.step, self.best = {}, 0, []
+        self._drawn = time.monotonic()
         self._task, self._settings, self._run = task, settings, run
         strategy = task.team.strategy
         self.score = build_scorer(strategy, task.model, task.validation, task.taught)
@@ -158,7 +150,12 @@ class _Trainer:
     @property
     def epoch(self):
         """The number of finished epochs."""
-        return epochs_of(self.history)
+        return history.epochs_of(self.history)
+
+    @property
+    def last(self):
+        """The metrics of the last epoch."""
+        return {name: values[-1] for name, values in self.history.items()}
 
     @property
     def begun(self):
@@ -229,18 +226,15 @@ class _Trainer:
         for name, value in values.items():
             self.history.setdefault(name, []).append(value)
         self.step = 0
-        if best_epoch(self.history, task.monitor) == self.epoch:
+        if history.best_epoch(self.history, task.monitor) == self.epoch:
             self.best = self.weights()
         return rate
 
     def epoch_line(self, rate):
         """The message about the last epoch."""
-        values = {name: values[-1] for name, values in self.history.items()}
-        better = best_epoch(self.history, self._task.monitor) == self.epoch
-        return (
-            f"Epoch {self.epoch} of {self._settings.epochs}: {_line(values)}; {rate:,.0f} images a second"
-            f"{', the best so far' if better else ''}."
-        )
+        better = history.best_epoch(self.history, self._task.monitor) == self.epoch
+        said = f"{_line(self.last)}; {rate:,.0f} images a second{', the best so far' if better else ''}"
+        return f"Epoch {self.epoch} of {self._settings.epochs}: {said}."
 
     def _run_steps(self, stopped):
         """Run the remaining steps of an epoch; False if stopped before the last."""
@@ -286,10 +280,8 @@ class _Trainer:
             saved = f"the best model before is {self._run.file(_SO_FAR)}"
             if self._task.team.chief:
                 save_weights_as(self._task.template, self.best, self._run.file(_SO_FAR))
-        return DivergenceError(
-            f"The loss became infinite or NaN in epoch {self.epoch + 1} {where} step {step}; {saved}: try a lower "
-            f"{self._task.rate}."
-        )
+        place = f"epoch {self.epoch + 1} {where} step {step}"
+        return DivergenceError(f"The loss became infinite or NaN in {place}; {saved}: try a lower {self._task.rate}.")
 
     def weights(self):
         """The model's weights as arrays; to be called on all workers, since reading a variable may involve them all."""
@@ -297,24 +289,16 @@ class _Trainer:
 
     def _variables(self):
         """All variables that training changes: name -> variables."""
-        task = self._task
-        return {
-            "weights": task.model.weights,
-            "optimizer": optimizers.state_of(task.optimizer),
-            "layers": randomness.states(task.model),
-        }
+        model, optimizer = self._task.model, optimizers.state_of(self._task.optimizer)
+        return {"weights": model.weights, "optimizer": optimizer, "layers": randomness.states(model)}
 
     def save(self):
         """Write the state to resume from; to be called on all workers."""
         groups = {name: list(map(_array, variables)) for name, variables in self._variables().items()}
         counts = self._counters.read() if self.step else ()
         if self._task.team.chief:
-            facts = {
-                "run": os.path.basename(self._run.best),
-                "versions": _versions(),
-                "step": self.step,
-                "history": self.history,
-            }
+            name = os.path.basename(self._run.best)
+            facts = {"run": name, "versions": _versions(), "step": self.step, "history": self.history}
             save_state(self._run.state, facts, {**groups, "best": self.best, "counts": counts})
 
     def resume(self):
@@ -366,6 +350,39 @@ class _Trainer:
             shared = "the workers find different states there; it must be a shared directory"
             raise WorkError(f"{self._run.best}: {shared}.")
 
+    def events(self):
+        """The context manager of TensorBoard's events, if these are asked for and to be written by this worker."""
+        wanted = self._settings.tensorboard and self._task.team.chief
+        return history.tensorboard_events(self._run) if wanted else contextlib.nullcontext()
+
+    def record(self, write_events):
+        """Write the files of the last epoch; to be called on all workers."""
+        task, run = self._task, self._run
+        weights = self.weights() if task.keep != 0 else None
+        if not task.team.chief:
+            return
+        if weights is not None:
+            self._save_epoch(weights)
+        history.write_history(run, self.history)
+        if write_events is not None:
+            write_events(self.epoch, self.last)
+        if time.monotonic() - self._drawn > _DRAW_SECONDS:
+            history.draw_history(run, self.history, task.monitor)
+            self._drawn = time.monotonic()
+
+    def _save_epoch(self, weights):
+        """Save and list the last epoch's model, and remove those that aren't among the best any more."""
+        task, run = self._task, self._run
+        os.makedirs(run.intermediate, exist_ok=True)
+        save_weights_as(task.template, weights, run.epoch_model(self.epoch))
+        ranked = history.ranked_epochs(self.history, task.monitor)
+        best = ranked[: task.keep]
+        for epoch in set(ranked) - set(best):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(run.epoch_model(epoch))
+        files = {epoch: os.path.basename(run.epoch_model(epoch)) for epoch in best}
+        history.write_table(os.path.join(run.intermediate, "epochs.tsv"), self.history, files)
+
     def stop(self, signalled):
         """Save between two steps, and say so. Raises WorkError if it was another worker that was signalled."""
         if not all(np.isfinite(weight).all() for weight in self.weights()):
@@ -378,7 +395,7 @@ class _Trainer:
 
     def finish(self):
         """Write the run's results, and remove its state."""
-        draw_history(self._run, self.history, self._task.monitor)
+        history.draw_history(self._run, self.history, self._task.monitor)
         save_weights_as(self._task.template, self.best, self._run.model)
         for path in (self._run.state, self._run.file(_SO_FAR)):
             with contextlib.suppress(FileNotFoundError):
@@ -397,43 +414,6 @@ def _sum(strategy, value):
     """The sum over all replicas of each worker's number."""
     values = strategy.experimental_distribute_values_from_function(lambda context: tf.constant(value, "float32"))
     return float(strategy.reduce(tf.distribute.ReduceOp.SUM, values, axis=None))
-
-
-@contextlib.contextmanager
-def _records_of(task, settings, run):
-    """A function that writes the results of an epoch; to be called with the trainer on all workers."""
-    drawn = time.monotonic()
-    tensorboard = settings.tensorboard and task.team.chief
-
-    def write(trainer):
-        nonlocal drawn
-        weights = trainer.weights() if task.keep != 0 else None
-        if not task.team.chief:
-            return
-        if weights is not None:
-            _save_epoch(task, run, trainer, weights)
-        write_history(run, trainer.history)
-        if tensorboard:
-            write_events(trainer.epoch, {name: values[-1] for name, values in trainer.history.items()})
-        if time.monotonic() - drawn > _DRAW_SECONDS:
-            draw_history(run, trainer.history, task.monitor)
-            drawn = time.monotonic()
-
-    with tensorboard_events(run) if tensorboard else contextlib.nullcontext() as write_events:
-        yield write
-
-
-def _save_epoch(task, run, trainer, weights):
-    """Save and list an epoch's model, and remove those that aren't among the best any more."""
-    os.makedirs(run.intermediate, exist_ok=True)
-    save_weights_as(task.template, weights, run.epoch_model(trainer.epoch))
-    ranked = ranked_epochs(trainer.history, task.monitor)
-    best = ranked[: task.keep]
-    for epoch in set(ranked) - set(best):
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(run.epoch_model(epoch))
-    files = {epoch: os.path.basename(run.epoch_model(epoch)) for epoch in best}
-    write_table(os.path.join(run.intermediate, "epochs.tsv"), trainer.history, files)
 
 
 def save_weights_as(template, weights, path):

@@ -1,34 +1,32 @@
-"""What a model's layers draw at random while it is trained, such as noise: set by seed and epoch, so that a resumed
-training draws the same.
-"""
+"""The random draws of a model's layers, such as noise, seeded in each epoch so that a resumed training repeats them."""
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-_LAYERS = 2  # a stream of its own, beside those of `lib.training.augmentation`
+_LAYERS = 2  # a random stream beside those of `lib.training.augmentation`
 
 
 def start(seed, deterministic):
-    """Let all that is drawn from now on follow from a seed; if `deterministic`, each run give the same bits."""
+    """Seed all random draws; if `deterministic`, let each run give the same bits."""
     keras.utils.set_random_seed(seed % 2**32)
     if deterministic:
         tf.config.experimental.enable_op_determinism()
-    # Have layers that are built from now on draw from variables, which can be set, rather than from hidden states.
+    # Layers built from now on draw from variables, which can be saved, rather than from hidden states.
     if keras.__version__.startswith("2."):
         keras.backend.experimental.enable_tf_random_generator()
 
 
 def states(model):
-    """The variables that the model's layers draw from, in the layers' order."""
+    """The variables of the layers' random generators, in the layers' order."""
     return [generator.state for generator in _generators(model)]
 
 
 def reseed(model, seed, epoch):
-    """Set them for an epoch."""
+    """Seed the layers' generators for an epoch."""
     for number, generator in enumerate(_generators(model)):
         words = np.random.SeedSequence([seed, _LAYERS, epoch, number]).generate_state(2)
-        if hasattr(generator, "reset_from_seed"):  # TensorFlow's, as Keras 2 has it
+        if hasattr(generator, "reset_from_seed"):  # TensorFlow's, in Keras 2
             generator.reset_from_seed(int(words[0]))
         else:
             generator.state.assign(words.astype(generator.state.dtype))

@@ -1,4 +1,4 @@
-"""A training as a run that is named after its settings and inputs: begun, resumed, or found complete."""
+"""Runs of trainings, named after their settings and inputs: started, resumed, or found complete."""
 
 import contextlib
 import dataclasses
@@ -11,23 +11,23 @@ from lib.storage.runs import Run, complete, find_run, reserved, run_name, write_
 
 log = logging.getLogger(__name__)
 
-_INPUTS = ("model", "student", "teacher", "train", "validate", "number_map")  # the settings that name files
+_INPUTS = ("model", "student", "teacher", "train", "validate", "number_map")  # settings that name files
 
 
 @dataclasses.dataclass(frozen=True)
 class Execution:
-    """How a training is carried out: the settings that its result does not follow from, but for rounding.
+    """The settings that don't affect a training's result, except for rounding.
 
     Attributes:
         cpu, gpu, processors: see `lib.system.devices.start_team`.
         cache: see `lib.data.records.load_images`.
         deterministic: whether each run gives the same bits.
-        fresh: whether to forget an earlier run.
-        steps_per_execution: how many steps the device does without coming back.
-        jit: whether XLA compiles the step.
-        tensorboard: whether the metrics are written for TensorBoard, too.
-        evaluate_first: whether the metrics before training are shown.
-        command: the command line, to be recorded.
+        fresh: whether to discard an earlier run.
+        steps_per_execution: steps per call to the device.
+        jit: whether to compile the step with XLA.
+        tensorboard: whether to write the metrics for TensorBoard, too.
+        evaluate_first: whether to show the metrics before training.
+        command: the command line, for the record.
     """
 
     cpu: bool = False
@@ -44,10 +44,10 @@ class Execution:
 
 
 class Start(NamedTuple):
-    """A run that can begin.
+    """A run that can start.
 
     Attributes:
-        run: its places.
+        run: its paths.
         team: the devices to train on; None if the run is complete.
         inputs: the SHA-256 of each input, path -> hexadecimal.
     """
@@ -63,11 +63,11 @@ class Start(NamedTuple):
 
 
 def identify(settings, **contents):
-    """What a run is named after: all settings but `output` and those of `Execution`; of input files, what is in them.
+    """What a run is named after: all settings except `output` and those of `Execution`, files by their content.
 
     Args:
         settings: a dataclass.
-        contents: what counts in place of other settings, such as what was read from a file.
+        contents: values in place of those of settings, such as the content of a file.
 
     Returns:
         The SHA-256 of each input, path -> hexadecimal, and a dictionary for JSON.
@@ -86,7 +86,7 @@ def identify(settings, **contents):
 
 @contextlib.contextmanager
 def started(settings, **contents):
-    """Have the run of a training for oneself, and devices to train on, while the block runs.
+    """Reserve a training's run, and start the devices, while the block runs.
 
     Args:
         settings, contents: see `identify`.
@@ -95,7 +95,7 @@ def started(settings, **contents):
         A `Start`.
 
     Raises:
-        UsageError: another process is at the same run, or there are no such devices.
+        UsageError: another process has the same run, or there are no such devices.
     """
     inputs, identity = identify(settings, **contents)
     run = find_run(settings.output, run_name(identity))
@@ -117,13 +117,13 @@ def started(settings, **contents):
 
 
 def record(start, settings, data, **about):
-    """Write `settings.json` of a run: its settings and inputs, and on what it is carried out.
+    """Write `settings.json` of a run: its settings, inputs, devices and versions.
 
     Args:
         start: the `Start`.
         settings: the stage's.
         data: of `lib.training.inputs.open_data`.
-        about: what else is worth recording, for JSON.
+        about: more to record, for JSON.
     """
     import keras
     import tensorflow as tf

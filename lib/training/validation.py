@@ -13,19 +13,18 @@ from lib.training.batches import feeds, over_replicas
 
 
 def build_scorer(strategy, model, phase, taught=False):
-    """Prepare to score a model on images; its weights may change between one time and the next.
+    """Build a function that scores a model, with its current weights, on images.
 
     Args:
         strategy: the `tf.distribute.Strategy` in whose scope the model was made.
         model: the Keras model.
         phase: a `lib.training.batches.Phase` of the images as they are. Its arrays have a `mask`, float32 `(B,)`, 0 for
             the padding of the last batch, whose labels are 0.
-        taught: whether the examples hold a teacher's logits. If not, the penalties of the model's layers are part of
-            the loss.
+        taught: whether the examples hold a teacher's logits. If not, the loss includes the model's penalties.
 
     Returns:
-        A function `score(stopped=None)` that gives a dictionary of `lib.measures.metrics.summarise`, or None if
-        `stopped`, which is asked from time to time, says so.
+        A function `score(stopped=None)` that returns the dictionary of `lib.measures.metrics.summarise`, or None as
+        soon as `stopped()` is true, which is called before each batch.
     """
     classes = model.output_shape[-1]
     counters = metrics.Counters(strategy, classes)
@@ -59,12 +58,12 @@ def build_scorer(strategy, model, phase, taught=False):
 
 
 def side_by_side(device, batch, processors=None):
-    """How many images a model is given at once, and how many such batches are in work at once.
+    """The batch size, and the number of batches to compute in parallel.
 
     Args:
-        device: a `lib.system.devices.Device`, selected with one thread for each operation.
-        batch: at most how many images.
-        processors: how many cores to use; None for all.
+        device: a `lib.system.devices.Device`, selected with one thread per operation.
+        batch: the maximum batch size.
+        processors: the number of cores to use; None for all.
     """
     if device.kind == "gpu":
         return batch, 1
@@ -93,8 +92,8 @@ def answer(images, compute, batch, threads):
         images: `lib.data.records.Images`.
         compute: from float32 pixels `(batch, height, width, bands)` to float32 logits `(batch, outputs)`; several
             threads may call it at once.
-        batch: how many images it is given.
-        threads: how many batches are in work at once.
+        batch: images per call.
+        threads: the number of calls at once.
 
     Yields:
         Float32 logits `(batch or less, outputs)`, in the images' order.
