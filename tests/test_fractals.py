@@ -144,7 +144,7 @@ def test_two_runs_at_once_are_refused(tmp_path):
         assert done.stderr.count("\n") == 1
     finally:
         process.terminate()
-        assert process.communicate(timeout=60)[1].splitlines()[-1] == "fractals.py: told to stop."
+        assert process.communicate(timeout=60)[1].splitlines()[-1] == "fractals.py: stopped by SIGTERM."
     assert process.returncode == 143
 
 

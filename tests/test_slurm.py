@@ -44,7 +44,7 @@ def test_the_three_commands_of_the_page_make_the_table_of_one_machine(cluster, s
         assert cluster.restarts(tmp_path, f"{job}_{task}") == 1
         log = (tmp_path / f"predict-{job}-{task}.log").read_text()
         assert re.search(r"^(\d+) of 35 images are already done\.$", log, re.MULTILINE), log
-        assert "told to stop." in log and "35 images categorised, no errors." in log
+        assert "stopped by SIGTERM." in log and "35 images categorised, no errors." in log
     cluster.wait(tmp_path, merging)
     one = [*script("predictImages.py"), "--list", "scans.list", "-o", "one.tsv", *options.split()]
     cluster.call(tmp_path, *one, "--report", "one.html", **variables)

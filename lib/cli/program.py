@@ -89,7 +89,7 @@ def run(options, stage, settings, argv=None):
     except KeyboardInterrupt:
         return _complain(options, "stopped by Ctrl-C.", 128 + signal.SIGINT)
     except Interrupted:
-        return _complain(options, "told to stop.", 128 + signal.SIGTERM)
+        return _complain(options, "stopped by SIGTERM.", 128 + signal.SIGTERM)
     finally:
         signal.signal(signal.SIGTERM, former)
         for logger, handler in handlers:

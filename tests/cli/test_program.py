@@ -90,7 +90,7 @@ def test_a_signal_to_stop_ends_the_work_in_order(capsys):
     before = signal.getsignal(signal.SIGTERM)
     assert run(options(), lambda settings: os.kill(os.getpid(), signal.SIGTERM), Settings, []) == 143
     assert signal.getsignal(signal.SIGTERM) is before
-    assert "told to stop" in capsys.readouterr().err
+    assert "stopped by SIGTERM" in capsys.readouterr().err
 
 
 def test_a_defect_is_not_hidden():
