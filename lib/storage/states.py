@@ -1,13 +1,13 @@
 """The state of a stopped training: named arrays and facts in one file, which is written whole or not at all."""
 
 import json
-import zipfile
+import os
 
 import numpy as np
 
 from lib.errors import WorkError, option
 from lib.storage.files import whole_file
-from lib.storage.untrusted import parse_json
+from lib.storage.untrusted import check_zip_member, parse_json
 
 _FACTS = "facts"
 
@@ -42,8 +42,8 @@ def load_state(path):
     """
     try:
         with np.load(path, allow_pickle=False) as file:
-            if any(member.compress_type != zipfile.ZIP_STORED for member in file.zip.infolist()):
-                raise ValueError("it is packed, such that it could fill the memory")
+            for member in file.zip.infolist():
+                check_zip_member(member, os.path.getsize(path))
             facts = parse_json(file[_FACTS].tobytes().decode())
             groups = {}
             for key in file.files:  # in the order in which they were written
