@@ -1,13 +1,11 @@
 """convnext.py as its users call it."""
 
-import dataclasses
 import shutil
 import subprocess
 
 import pytest
 from conftest import script
 
-import convnext as convnext_script
 from lib.models.keras_files import load_model
 
 TINY = ["-a", "5", "-n", "1:1:1:1", "-x", "8", "-i", "32"]
@@ -25,11 +23,6 @@ def test_one_line_says_what_was_made_and_the_summary_goes_to_stderr(tmp_path, en
     model = load_model(tmp_path / "a.keras", 5)
     assert model.image_size == 32
     assert [path.name for path in tmp_path.iterdir()] == ["a.keras"]
-
-
-def test_the_options_are_the_settings():
-    arguments = vars(convnext_script.options().parse_args(["-a", "5", "-o", "a.keras"]))
-    assert set(arguments) == {field.name for field in dataclasses.fields(convnext_script.Settings)}
 
 
 @pytest.mark.slow

@@ -1,6 +1,5 @@
 """convnextClassifier.py as its users call it."""
 
-import dataclasses
 import subprocess
 
 import numpy as np
@@ -37,11 +36,6 @@ def run(here, monkeypatch, capsys):
         return (status, *capsys.readouterr())
 
     return call
-
-
-def test_the_options_are_the_settings():
-    arguments = vars(convnextClassifier.options().parse_args(["-e", __file__, "-m", __file__, "-o", "a.keras"]))
-    assert set(arguments) == {field.name for field in dataclasses.fields(convnextClassifier.Settings)}
 
 
 def test_a_classifier_is_made(here):

@@ -1,6 +1,5 @@
 """distillOptimizeImagesR.py as its users call it: killed, on two devices, called wrongly."""
 
-import dataclasses
 import json
 import re
 import subprocess
@@ -11,9 +10,7 @@ import trainings
 from conftest import ROOT
 from toys import SIZE, linear_teacher, write_model, write_records, write_saved_model
 
-import distillOptimizeImagesR
 from lib.training.hyperparameters import Hyperparameters, Row, write_log
-from lib.training.student import Settings
 
 NAME = "distillOptimizeImagesR.py"
 NOISY = dict.fromkeys(("left_right", "rotate_one", "shear_x", "translate_y", "gaussian_noise", "solarize_add"), 0.4)
@@ -58,11 +55,6 @@ def test_the_output_and_the_best_row(folder, tmp_path):
     found = json.loads(recorded.read_text())
     assert found["command"][0].endswith(NAME) and found["hyperparameters"]["shear_x"] == 0.4
     assert found["settings"]["patience"] == 16 and found["settings"]["mixup"] == 1.0
-
-
-def test_every_option_is_a_setting():
-    made = distillOptimizeImagesR.options()
-    assert trainings.dests_of(made) == {field.name for field in dataclasses.fields(Settings)}
 
 
 @pytest.mark.once

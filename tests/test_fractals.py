@@ -1,6 +1,5 @@
 """fractals.py as its users call it."""
 
-import dataclasses
 import hashlib
 import os
 import random
@@ -34,12 +33,6 @@ def files(here):
 
 def records(here):
     return [(here / f"f-{name}.tfr").read_bytes() for name in ("train", "test")]
-
-
-def test_options_are_the_settings():
-    arguments = fractals.options().parse_args(["-o", "f", "-c", "-g", "1"])
-    assert set(vars(arguments)) == {field.name for field in dataclasses.fields(Settings)}
-    assert Settings(**vars(arguments)) == Settings("f")
 
 
 def test_records_are_what_is_pinned_on_any_number_of_cores_and_a_second_run_changes_nothing(tmp_path):

@@ -1,6 +1,5 @@
 """imageSoup.py as its users call it."""
 
-import dataclasses
 import json
 import random
 import re
@@ -13,9 +12,7 @@ from conftest import script
 from PIL import Image
 from toys import SIZE, write_model, write_records
 
-import imageSoup
 from lib.models.keras_files import load_model, save_model
-from lib.soup.settings import Settings as SoupSettings
 from lib.training.classifier import Settings, train
 
 pytestmark = pytest.mark.slow
@@ -54,14 +51,6 @@ def folder(tmp_path_factory):
     save_model(good, str(folder / "models" / "c.keras"))
     shutil.copy(path, folder / "good.keras")
     return folder
-
-
-def test_the_options_are_the_settings(tmp_path):
-    given = ["-m", str(tmp_path), "-a", "17", "-d", __file__, "-v", __file__, "-o", str(tmp_path)]
-    arguments = vars(imageSoup.options().parse_args(given))
-    files, folder = (__file__,), str(tmp_path)
-    settings = SoupSettings(models=folder, categories=17, data=files, validate=files, output=folder)
-    assert {**arguments, "command": ()} == dataclasses.asdict(settings)
 
 
 def options(folder, *more, models="models", data="train"):

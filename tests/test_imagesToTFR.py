@@ -1,7 +1,6 @@
 """imagesToTFR.py as its users call it."""
 
 import contextlib
-import dataclasses
 import io
 import os
 import random
@@ -75,12 +74,6 @@ def index(here, prefix="r"):
 
 def record_files(here):
     return {path.name: path.read_bytes() for path in here.glob("r-*")}
-
-
-def test_options_are_the_settings():
-    arguments = imagesToTFR.options().parse_args(["-d", ".", "-o", "r", "-c", "-g", "1"])
-    assert set(vars(arguments)) == {field.name for field in dataclasses.fields(Settings)}
-    assert Settings(**vars(arguments)) == Settings("r", ".")
 
 
 def test_a_folder_becomes_records_that_plain_tensorflow_reads(here):

@@ -1,6 +1,5 @@
 """optimizeImagesR.py as its users call it."""
 
-import dataclasses
 import json
 import time
 
@@ -8,9 +7,7 @@ import pytest
 import trainings
 from toys import SIZE, linear_teacher, write_model, write_records, write_saved_model
 
-import optimizeImagesR
 from lib.training.hyperparameters import best_row, read_log
-from lib.training.search import Settings
 
 NAME = "optimizeImagesR.py"
 
@@ -66,11 +63,6 @@ def test_without_a_teacher_and_what_it_finds_is_what_distilling_reads(folder, tm
     assert "agreement" not in done.stderr
     row = best_row(read_log(tmp_path / "log"))
     assert row.iteration == "0" and 0 <= row.f1 <= 1 and row.settings.batch == 32
-
-
-def test_every_option_is_a_setting():
-    made = optimizeImagesR.options()
-    assert trainings.dests_of(made) == {field.name for field in dataclasses.fields(Settings)}
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 """predictImages.py as its users call it."""
 
 import csv
-import dataclasses
 import json
 import os
 import random
@@ -23,7 +22,6 @@ import predictImages
 from lib.data import images
 from lib.data.categories import LABELS
 from lib.prediction import predict as prediction
-from lib.prediction.settings import Settings
 
 MODEL = str(FIXTURES / "keras" / "reference-2.13.keras")
 FIVE = "CATEGORY\tINDEX\tLABEL\n" + "".join(f"{name}\t{index}\t{name}\n" for index, name in enumerate("ABCDE"))
@@ -521,11 +519,6 @@ def test_a_model_of_a_fixed_size_gets_images_of_that_size(folder):
         keras.models.load_model("model.keras").save("model.h5")
         os.rename("model.h5", "model.keras")
         assert run("--overwrite") == 0
-
-
-def test_the_options_are_the_settings():
-    names = {action.dest for action in predictImages.options()._actions} - {"help"}
-    assert names == {field.name for field in dataclasses.fields(Settings)}
 
 
 def test_help_names_every_option(capsys):

@@ -1,6 +1,5 @@
 """testImages.py as its users call it."""
 
-import dataclasses
 import json
 import re
 import subprocess
@@ -15,7 +14,6 @@ from sklearn.metrics import average_precision_score, classification_report, conf
 from toys import write_damaged_records, write_layers, write_model, write_records
 
 import testImages
-from lib.evaluation.settings import Settings
 from lib.models.keras_files import load_model, save_model
 
 
@@ -32,11 +30,6 @@ def folder(tmp_path_factory):
 def run(here, *arguments):
     command = [*script("testImages.py"), "-c", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, cwd=here)
-
-
-def test_the_options_are_the_settings():
-    arguments = testImages.options().parse_args(["-m", __file__, "-a", "17", "-t", __file__])
-    assert vars(arguments) == dataclasses.asdict(Settings(model=__file__, categories=17, test=(__file__,)))
 
 
 def golden(shared, *more):

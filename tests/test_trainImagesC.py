@@ -1,7 +1,6 @@
 """trainImagesC.py and trainImagesC4096.py as their users call them: killed, told to stop, on several devices."""
 
 import argparse
-import dataclasses
 import json
 import os
 import re
@@ -98,11 +97,6 @@ def test_the_output_and_the_chains_way_to_find_it(folder, tmp_path):
     assert [line.split(":")[0] for line in lines if line.startswith("Epoch")] == ["Epoch 1 of 2", "Epoch 2 of 2"]
     again = run(tmp_path, *arguments)
     assert (again.returncode, again.stdout) == (0, done.stdout) and "already complete" in again.stderr
-
-
-def test_every_option_is_a_setting():
-    made = trainImagesC.options()
-    assert trainings.dests_of(made) == {field.name for field in dataclasses.fields(Settings)}
 
 
 def test_the_other_door_is_more_patient():

@@ -23,11 +23,6 @@ def run(here, *arguments):
     return subprocess.run([*script("vitTeacher.py"), *map(str, arguments)], capture_output=True, text=True, cwd=here)
 
 
-def test_the_options_are_the_settings():
-    arguments = vars(vitTeacher.options().parse_args(["-c", __file__, "-o", "teacher"]))
-    assert set(arguments) == {field.name for field in dataclasses.fields(Settings)}
-
-
 @pytest.mark.slow
 def test_the_teacher_answers_as_pytorch(tmp_path):
     done = run(tmp_path, "-c", VIT / "token.pth", "-o", "teacher", "--heads", "2", "--normalize", "none")

@@ -35,11 +35,6 @@ def images_of(*files):
     return load_images(open_records(files, "train"))
 
 
-def dests_of(parser):
-    """The names of all that a parser gives."""
-    return {action.dest for action in parser._actions if action.dest != "help"} | set(parser._defaults)
-
-
 def run(name, here, *arguments):
     """Run a script to its end in a folder."""
     return subprocess.run([*script(name), *arguments], capture_output=True, text=True, cwd=here)
