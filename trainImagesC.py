@@ -23,13 +23,10 @@ from lib.cli.types import (
     record_files,
     whole_number,
 )
-from lib.measures.recipes import check_recipe
+from lib.measures.recipes import LOSSES, check_recipe
 from lib.training.classifier import Settings
 
-RECIPES = (
-    "losses: bel cbf cbs cbbs ccm ce cos fce la lab lw lwb mae mse nis; optimizers: a (Adam), aw (AdamW), sgd "
-    "(%(default)s)"
-)
+RECIPES = f"losses: {' '.join(LOSSES)}; optimizers: a (Adam), aw (AdamW), sgd (%(default)s)"
 
 
 def options(documentation=__doc__):

@@ -480,7 +480,7 @@ def test_parts_that_do_not_fit_are_refused(here):
     assert "--merge: it can't be combined with --shard" in merge(2, "--shard", "1/2")
     assert run(here, "-d", "images", "-o", "r", "--shard", "2/2").returncode == 0
     os.link(here / "images" / "Text" / os.listdir(here / "images" / "Text")[0], here / "images" / "Text" / "new.jpg")
-    assert "was made of other images. Run --shard 1/2" in merge(2)
+    assert "was made from different images. Run --shard 1/2" in merge(2)
     for number in (1, 2):
         assert run(here, "-d", "images", "-o", "r", "--shard", f"{number}/2").returncode == 0
     assert run(here, "-d", "images", "-o", "r", "--merge", "2").returncode == 0

@@ -45,15 +45,15 @@ class Facts(NamedTuple):
 
 def open_journal(settings):
     """The `Journal` of the images that were read; one of other settings is replaced."""
-    return Journal(f"{settings.output}-partial.sqlite", _KIND, _kind_of_jpegs(settings), replace=True)
+    return Journal(f"{settings.output}-partial.sqlite", _KIND, _jpeg_settings(settings), replace=True)
 
 
-def _kind_of_jpegs(settings):
+def _jpeg_settings(settings):
     return {name: getattr(settings, name) for name in ("size", "quality", "max_pixels")}
 
 
 def read_images(items, journal, settings, errors):
-    """Read all images into the journal that it lacks, or that have changed since.
+    """Read into the journal the images that it lacks and those that have changed since.
 
     Args:
         items: `Item`s.
@@ -65,7 +65,7 @@ def read_images(items, journal, settings, errors):
         A dictionary: path -> `Facts` of the others.
     """
     warnings.filterwarnings("ignore", module=r"PIL\.")  # about files, but without their names
-    read = _read_before(items, journal)
+    read = _unchanged(items, journal)
     todo = [item.path for item in items if item.path not in read]
     if read:
         log.info(f"{len(read):,} of {len(items):,} images have already been read.")
@@ -83,7 +83,7 @@ def read_images(items, journal, settings, errors):
     return read
 
 
-def _read_before(items, journal):
+def _unchanged(items, journal):
     """Path -> `Facts` of the items that are in the journal and unchanged since."""
     paths, read = {item.path for item in items}, {}
     for key, about in journal.facts():
@@ -99,8 +99,10 @@ def _read_before(items, journal):
 def _read(settings, path):
     """An image file as `Facts` and a JPEG, or the `ImageError` that says why it can't be read."""
     try:
+        # Before its pixels: a file that is replaced meanwhile counts as changed the next time.
+        status = os.stat(path) if os.path.exists(path) else None
         pixels = np.rint(read_image(path, settings.size, max_pixels=settings.max_pixels)).astype("uint8")
-        status, digest = os.stat(path), checksum(path)
+        digest = checksum(path)
     except ImageError as error:
         return error
     except OSError as error:
@@ -117,8 +119,8 @@ def read_part(items, settings):
     """
     (path, errors_table), errors = _part_files(settings, settings.shard), {}
     check_errors_table(errors_table)
-    listing, items = _share(items, settings.shard)
-    with Journal(path, _KIND, _kind_of_jpegs(settings), replace=True) as journal:
+    listing, items = _select_part(items, settings.shard)
+    with Journal(path, _KIND, _jpeg_settings(settings), replace=True) as journal:
         read = read_images(items, journal, settings, errors)
         journal.finish({"shard": str(settings.shard), **listing.about})
     write_errors_table(errors_table, errors)
@@ -131,7 +133,7 @@ def take_parts(items, journal, settings):
     Raises:
         UsageError: one is missing, not finished, or doesn't fit.
     """
-    about = _share(items, WHOLE)[0].about
+    about = _select_part(items, WHOLE)[0].about
     for number in range(1, settings.merge + 1):
         shard = Shard(number, settings.merge)
         try:
@@ -143,14 +145,14 @@ def take_parts(items, journal, settings):
 def _take(path, journal, settings, finished):
     if not os.path.isfile(path):
         raise UsageError(f"{path} doesn't exist.")
-    ours, theirs = _kind_of_jpegs(settings), settings_of_journal(path, _KIND)
+    ours, theirs = _jpeg_settings(settings), settings_of_journal(path, _KIND)
     if theirs and theirs != ours:
         raise UsageError(f"{path} was made with other options: {json.dumps(theirs)} and not {json.dumps(ours)}.")
     with Journal(path, _KIND, ours) as part:
         if part.finished is None:
             raise UsageError(f"{path} is incomplete.")
         if part.finished != finished:
-            raise UsageError(f"{path} was made of other images.")
+            raise UsageError(f"{path} was made from different images.")
         journal.extend(part.entries())
 
 
@@ -168,8 +170,8 @@ def _part_files(settings, shard):
     return f"{path}.sqlite", f"{path}-errors.tsv"
 
 
-def _share(items, shard):
-    """The `Listing` of a part of sorted `Item`s, and those."""
+def _select_part(items, shard):
+    """The `Listing` of a part of sorted `Item`s, and the items in it."""
     listing = of_folder([item.path for item in items], {}, shard)
     part = set(listing.paths)
     return listing, [item for item in items if item.path in part]

@@ -44,7 +44,7 @@ def predict(settings):
 
     Raises:
         UsageError: no images, no such model, labels that don't match it, or a table of other settings.
-        WorkError: the model can't be fetched or the table not be written.
+        WorkError: the model can't be fetched or the table can't be written.
     """
     if is_image_name(settings.output):
         raise UsageError(f"{settings.output} has an image file's ending; it must be .tsv, .csv or .jsonl.", "output")
@@ -52,7 +52,8 @@ def predict(settings):
     path = find_model(settings.model, settings.models)
     labels, source = labels_of(path, settings)
     listing = find_images(settings.data, settings.list_file, settings.shard)
-    table, errors = _table(settings, checksum(path), labels, listing.about), dict(listing.errors)
+    table = _table(settings, checksum(path), labels, listing.about)
+    errors = dict(listing.errors)
     tables.check_errors_table(settings.output + ".errors.tsv")
     with contextlib.ExitStack() as stack:
         journals = {_ROW: stack.enter_context(tables.open_rows(table, settings.overwrite))}
@@ -120,17 +121,22 @@ def _add_answers(listing, lacks, model, settings, table, journals):
     errors, lost = {}, 0
     answers = _answers(listing, lacks, model, settings)
     with contextlib.closing(answers), progress(len(lacks) - lacks.count(0), "images") as advance:
-        for path, lack, problem, probabilities, features in answers:
-            if problem and lack & _ROW:
-                errors[path] = problem
-            elif problem:
-                lost += 1
-            else:
-                if lack & _FEATURES:
-                    journals[_FEATURES].add(path, features.tobytes())
-                if lack & _ROW:
-                    journals[_ROW].add(path, _line(table, path, probabilities))
-            advance(1)
+        for batch in answers:
+            rows, vectors = [], []
+            for path, lack, problem, probabilities, features in batch:
+                if problem and lack & _ROW:
+                    errors[path] = problem
+                elif problem:
+                    lost += 1
+                else:
+                    if lack & _ROW:
+                        rows.append((path, None, _line(table, path, probabilities)))
+                    if lack & _FEATURES:
+                        vectors.append((path, None, features.tobytes()))
+            for kind, entries in ((_FEATURES, vectors), (_ROW, rows)):
+                if entries:  # all at once: what waits for the next call may wait long
+                    journals[kind].extend(entries)
+            advance(len(batch))
     if lost:
         log.info(f"{lost:,} images in the table can no longer be read and are missing from {settings.embeddings}.")
     return errors
@@ -146,8 +152,8 @@ def _answers(listing, lacks, model, settings):
         settings: `Settings`.
 
     Yields:
-        For each image that lacks something, in order: its path, what it lacks, the reason why there is no answer or
-        None, float64 probabilities `(categories,)`, and float32 features `(width,)` or None.
+        Lists, one for each batch, of the images that lack something, in order: path, what it lacks, the reason why
+        there is no answer or None, float64 probabilities `(categories,)`, and float32 features `(width,)` or None.
     """
     size, compute = model
     step, threads, stopped = min(STEP, settings.batch), reading_threads(settings.processors), threading.Event()
@@ -179,7 +185,7 @@ def _answers(listing, lacks, model, settings):
     ahead = max(1, min(2 * threads, settings.batch // step))
     with contextlib.closing(in_order(answer, batches, threads, ahead, stopped)) as answered:
         for _, answers in answered:
-            yield from answers
+            yield answers
 
 
 def _line(table, path, probabilities):

@@ -73,7 +73,7 @@ def settings_of_journal(path, kind):
     """The settings that a journal of a kind was begun with; empty if there is none, or a process is writing it."""
     file = open_locked(path) if os.path.isfile(path) else None
     if file is not None:
-        with file, contextlib.suppress(sqlite3.Error, TypeError, ValueError):
+        with file, contextlib.suppress(sqlite3.Error, KeyError, TypeError, ValueError):
             with contextlib.closing(_connect(path)) as database:
                 (text,) = database.execute("SELECT value FROM facts WHERE name = 'begin'").fetchone()
             begin = parse_json(text)
@@ -118,8 +118,8 @@ class Journal:
             recorded = self._fact("begin")
             self.continued = recorded is not None and not fresh
             if self.continued and recorded != begin:
-                if not isinstance(recorded, dict) or recorded.get("kind") != kind:
-                    raise UsageError(f"{path} is of another stage; move it, or choose another {option(setting)}.")
+                if not isinstance(recorded, dict) or recorded.get("kind") != kind or "settings" not in recorded:
+                    raise UsageError(f"{path} belongs to another stage; move it, or choose another {option(setting)}.")
                 if not replace:
                     compare_settings(recorded["settings"], begin["settings"], self._output, setting, self.anew)
                 self.continued = False
@@ -179,11 +179,13 @@ class Journal:
         return found[0][0]
 
     def add(self, key, content, about=None):
-        """Add an entry, or replace that of the key; it is safe within half a second, or after `save`."""
+        """Add an entry, or replace that of the key; see `extend`."""
         self.extend([(key, about, content)])
 
     def extend(self, entries):
-        """Add entries, triples as of `entries`."""
+        """Add entries, triples as of `entries`. They are safe after `save`, which a call half a second after the last
+        one includes.
+        """
         with self.resumable():
             if self.former is not None:
                 with self._database:  # which commits, or rolls back

@@ -54,7 +54,7 @@ class Task:
         taught: whether the examples hold a teacher's logits. If not, the loss includes the model's penalties.
         monitor: the metric whose best epoch's weights are the result: the lowest of a loss, else the highest.
         keep: the number of epochs, the best, whose models are also saved; None for all.
-        rate, size: what sets the learning rate and the batch size, for messages.
+        rate_option, batch_option: what sets the learning rate and the batch size, for messages.
     """
 
     team: Any
@@ -67,8 +67,8 @@ class Task:
     taught: bool = False
     monitor: str = "val_f1"
     keep: Optional[int] = 0
-    rate: str = option("learning_rate")
-    size: str = option("batch")
+    rate_option: str = option("learning_rate")
+    batch_option: str = option("batch")
 
 
 def fit(task, settings, run, watch: Optional[Callable] = None):
@@ -86,7 +86,7 @@ def fit(task, settings, run, watch: Optional[Callable] = None):
         MemoryError: the batch is too large.
         KeyboardInterrupt, lib.system.processes.Interrupted: after a signal; the state is written.
     """
-    with enough_memory(f"give a smaller {task.size}"):
+    with enough_memory(f"give a smaller {task.batch_option}"):
         trainer = _Trainer(task, settings, run)
         trainer.resume()
         if task.team.chief:
@@ -142,7 +142,7 @@ class _Trainer:
         self._counters = metrics.Counters(strategy, self._classes)
         with strategy.scope():
             task.optimizer.build(task.model.trainable_variables)
-            # The epoch's steps before the first with an infinite or NaN loss; and whether there was none such.
+            # The steps of this call's epoch with only finite losses so far; and 1.0 as long as every loss was finite.
             mean = tf.VariableAggregation.MEAN
             self._good, self._finite = (metrics.replica_variable(value, mean) for value in (0.0, 1.0))
         self._execute = self._compile()
@@ -281,7 +281,9 @@ class _Trainer:
             if self._task.team.chief:
                 save_weights_as(self._task.template, self.best, self._run.file(_SO_FAR))
         place = f"epoch {self.epoch + 1} {where} step {step}"
-        return DivergenceError(f"The loss became infinite or NaN in {place}; {saved}: try a lower {self._task.rate}.")
+        return DivergenceError(
+            f"The loss became infinite or NaN in {place}; {saved}: try a lower {self._task.rate_option}."
+        )
 
     def weights(self):
         """The model's weights as arrays; to be called on all workers, since reading a variable may involve them all."""
@@ -328,7 +330,9 @@ class _Trainer:
             raise WorkError(f"{path} is of another run, {facts['run']}; {fresh} starts over.")
         if facts["versions"] != _versions():
             wrote, runs = (" and ".join(map(" ".join, each.items())) for each in (facts["versions"], _versions()))
-            raise WorkError(f"{path} was written by {wrote}, and this is {runs}: use the former, or start {fresh}.")
+            raise WorkError(
+                f"{path} was written by {wrote}, and this is {runs}: use those versions, or pass {fresh} to start over."
+            )
 
     def _restore(self, facts, groups):
         """Restore a state. Raises KeyError, TypeError, ValueError if it isn't one that `save` writes."""
@@ -344,14 +348,16 @@ class _Trainer:
 
     def _compare_workers(self):
         """Raise WorkError unless all workers resume at the same step."""
-        strategy, place = self._task.team.strategy, self.epoch * self._task.training.steps + self.step
-        mean = _sum(strategy, place) / strategy.num_replicas_in_sync
-        if _sum(strategy, abs(place - mean)) > 0.001:
+        strategy, apart = self._task.team.strategy, 0.0
+        for count in (self.epoch, self.step):  # apart, since their product may be more than float32 counts to
+            mean = _sum(strategy, count) / strategy.num_replicas_in_sync
+            apart += _sum(strategy, abs(count - mean))
+        if apart > 0.001:
             shared = "the workers find different states there; it must be a shared directory"
             raise WorkError(f"{self._run.best}: {shared}.")
 
     def events(self):
-        """The context manager of TensorBoard's events, if these are asked for and to be written by this worker."""
+        """The context manager of TensorBoard's events, if they are wanted and this is the chief."""
         wanted = self._settings.tensorboard and self._task.team.chief
         return history.tensorboard_events(self._run) if wanted else contextlib.nullcontext()
 

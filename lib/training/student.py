@@ -171,8 +171,8 @@ def build_task(settings, hyperparameters, team, trainee, teach, data):
         validation=_validation(settings, hyperparameters, data.validate, teach, loss),
         taught=teach is not None,
         monitor="val_agreement" if settings.monitor == "agreement" else settings.monitor,
-        rate="learningRate in the log",
-        size="batch in the log",
+        rate_option="learningRate in the log",
+        batch_option="batch in the log",
     )
 
 

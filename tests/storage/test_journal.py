@@ -110,7 +110,7 @@ def test_other_settings_are_refused_and_nothing_is_lost(tmp_path):
             kind(str(tmp_path / "j"), "things", {})
     with opened(tmp_path / "j") as journal:
         assert journal.content(b"a") == b"1"
-    with pytest.raises(UsageError, match="is of another stage"):
+    with pytest.raises(UsageError, match="belongs to another stage"):
         Journal(str(tmp_path / "j"), "pictures", SETTINGS)
     with opened(tmp_path / "j", {**SETTINGS, "top": 2}, replace=True) as journal:
         assert not journal.continued and len(journal) == 0
