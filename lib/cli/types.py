@@ -153,8 +153,9 @@ def output_ending(*endings):
 def class_numbers(text):
     """An option's type: `{0:1.0,1:2.5,…}`, a dictionary from class to a number of 0, or of 1e-30 to 1e30."""
     numbers = _literal(text)
-    if not isinstance(numbers, dict) or not numbers or not all(type(key) is int and key >= 0 for key in numbers):
-        raise argparse.ArgumentTypeError(f"{_short(text)} is not of the form {{0:1.0,1:2.5}}")
+    keys = ast.parse(text.strip(), mode="eval").body.keys if isinstance(numbers, dict) else ()  # also repeated ones
+    if not keys or len(keys) > len(numbers) or not all(type(key) is int and key >= 0 for key in numbers):
+        raise argparse.ArgumentTypeError(f"{_short(text)} is not of the form {{0:1.0,1:2.5}} with each class once")
     # Beyond that, products of float32, which the numbers become, overflow.
     if not all(_is_amount(number) and (number == 0 or 1e-30 <= number <= 1e30) for number in numbers.values()):
         wrong = "gives a class a number that is neither 0 nor from 1e-30 to 1e30"
