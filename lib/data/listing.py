@@ -106,50 +106,55 @@ def walk(directory, problems):
     Yields:
         The paths: `directory` as given joined with the path below it.
     """
-    status = os.stat(directory)
-    root = os.path.join(os.fsencode(directory), b"")
-    return _walk(root, ((status.st_dev, status.st_ino),), collections.Counter(), problems)
+    directory, status, visits = os.fsencode(directory), os.stat(directory), collections.Counter()
+    # A list rather than recursion: folders may be nested deeper than Python's stack is.
+    root = ((status.st_dev, status.st_ino),)
+    waiting = [(os.path.join(directory, b""), root, *_entries(directory, root, visits, problems))]
+    while waiting:
+        folder, ancestors, names, directories = waiting[-1]
+        for name in names:
+            if name in directories:
+                path, below = folder + name, (*ancestors, directories[name])
+                waiting.append((path, below, *_entries(path[:-1], below, visits, problems)))
+                break
+            yield folder + name
+        else:
+            waiting.pop()
 
 
-def _walk(folder, ancestors, visits, problems):
-    """`walk` below a folder, whose path has a slash at its end.
-
-    Args:
-        ancestors: the devices and inodes of the folder and those above it.
-        visits: how often each directory was entered: device and inode -> number.
+def _entries(folder, ancestors, visits, problems):
+    """The images and directories in a folder: an iterator of their names in the order of the paths, those of
+    directories with a slash at the end; and the directories' devices and inodes, name -> pair.
     """
-    found = {}  # the names of images, and those of directories with a slash: device and inode
+    names, directories = [], {}
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
                 image = is_image_name(entry.name)
                 if image:
-                    found[entry.name] = None
+                    names.append(entry.name)
                 try:
                     if entry.is_dir():
                         status = entry.stat()
-                        found[entry.name + b"/"] = status.st_dev, status.st_ino
+                        directories[entry.name + b"/"] = status.st_dev, status.st_ino
                 except OSError as error:  # such as a link to itself
                     if not image:
                         problems[entry.path] = f"can't be looked at: {error.strerror}"
     except OSError as error:
-        problems[folder[:-1]] = f"the directory can't be listed: {error.strerror}"
-    for name, identity in sorted(found.items()):
+        problems[folder] = f"the directory can't be listed: {error.strerror}"
+    for name, identity in sorted(directories.items()):
         if identity in ancestors:  # a link in a circle
-            del found[name]
-        elif identity:
-            # Folders that are linked with each other have more paths than can ever be searched.
-            visits[identity] += 1
-            if visits[identity] > _MOST_VISITS:
-                del found[name]
-            if visits[identity] == _MOST_VISITS + 1:
-                reason = f"the directory is linked from more than {_MOST_VISITS:,} places; the others are left out"
-                problems[folder + name[:-1]] = reason
-    for name, identity in sorted(found.items()):
-        if identity:
-            yield from _walk(folder + name, (*ancestors, identity), visits, problems)
-        else:
-            yield folder + name
+            del directories[name]
+            continue
+        # Of folders that are linked with each other there are more paths than can ever be followed.
+        visits[identity] += 1
+        if visits[identity] > _MOST_VISITS:
+            del directories[name]
+        if visits[identity] == _MOST_VISITS + 1:
+            problems[os.path.join(folder, name[:-1])] = (
+                f"the directory is linked from more than {_MOST_VISITS:,} places, of which the others are left out"
+            )
+    return iter(sorted([*names, *directories])), directories
 
 
 def of_folder(paths, problems, shard=None):

@@ -57,6 +57,8 @@ def read_predictions(path, labels=()):
             raise UsageError(f"{path} lists {name} twice; a page needs a table with one line per image.")
         if not name or not category:
             raise UsageError(f"{path} has a line without a FILE or a PREDICTION.")
+        if "\0" in unescape_name(name):
+            raise UsageError(f"{path} lists {name}, which has a zero byte, as no file name can.")
         if "PREDICTION_2" in places:
             second, chance = row[places["PREDICTION_2"]], _number(path, row, places.get("PROBABILITY_2"))
         elif len(ranked) == len(labels) > 1:
@@ -85,7 +87,12 @@ def _number(path, row, place):
 
 def labels_of_table(path, labels_file=None):
     """The labels of a table's categories: of a table of labels, else those recorded beside it, else the 17."""
-    return list(read_labels(labels_file) if labels_file else settings_of(path)[0].get("labels") or LABELS)
+    if labels_file is not None:
+        return list(read_labels(labels_file))
+    recorded = settings_of(path)[0].get("labels")
+    if isinstance(recorded, list) and recorded and all(isinstance(label, str) for label in recorded):
+        return recorded
+    return list(LABELS)
 
 
 def report_table(settings):
@@ -119,7 +126,7 @@ def report_table(settings):
         Group(label, counts[label], [_card(row, next(pictures), page) for row in chosen[label]]) for label in labels
     ]
     recorded, versions = settings_of(table)
-    folder = recorded.get("data") or ""
+    folder = str(recorded.get("data") or "")
     subject = Subject(
         f"Predictions for {folder.rstrip('/') or folder}" if folder else f"Predictions of {os.path.basename(table)}",
         _facts(table, model, recorded, versions),
@@ -134,8 +141,9 @@ def sort_table(settings):
     """Sort the images of `settings.table` into folders; see `sort_images`."""
     kind = "copy" if settings.copy else "hardlink" if settings.hardlink else "link"
     rows, _ = read_predictions(settings.table)
-    data = settings_of(settings.table)[0].get("data")
-    done = sort_images({row.name: row.category for row in rows}, settings.sort, kind, data and unescape_name(data))
+    recorded = settings_of(settings.table)[0].get("data")
+    data = unescape_name(recorded) if isinstance(recorded, str) else None
+    done = sort_images({row.name: row.category for row in rows}, settings.sort, kind, data)
     words = {"link": "links", "copy": "copies", "hardlink": "hard links"}[kind]
     log.info(f"{done.made:,} new {words} in {settings.sort}, {done.unchanged:,} unchanged, {done.removed:,} removed.")
     if done.missing:
@@ -180,7 +188,7 @@ def _facts(table, model, settings, versions):
     """How a table was made, as pairs of text."""
     facts = [("Table", table)]
     if model or settings.get("model"):
-        facts.append(("Model", model or settings["model"]))
+        facts.append(("Model", model or str(settings["model"])))
     for name, value in settings.items():
         if name not in ("model", "labels"):
             text = {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)

@@ -99,6 +99,16 @@ def test_the_images_of_a_folder_ascend_byte_by_byte(tmp_path):
     assert list_images(f"{tmp_path}/scans/") == (list(map(os.fsdecode, found.paths)), {})
 
 
+def test_a_tree_deeper_than_pythons_stack(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for _ in range(1500):
+        os.mkdir("d")
+        os.chdir("d")
+    make("./a.jpg")
+    os.chdir(tmp_path)
+    assert list(find_images("d").paths) == [b"d/" * 1500 + b"a.jpg"]
+
+
 def test_folders_without_images(tmp_path):
     make(tmp_path / "a.txt")
     with pytest.raises(UsageError, match="no images found in .*JPEG") as error:

@@ -168,3 +168,18 @@ def test_what_lies_beside_the_table_is_in_the_page(here, caplog):
 def test_the_17_categories_have_their_full_names(here):
     write(here / "t.tsv", ("FILE", "PREDICTION"), ("a.jpg", "RLM"))
     assert "Micrographs reflected light" in page_of(here)
+
+
+def test_a_name_that_no_file_has(here):
+    (here / "t.tsv").write_text("FILE\tPREDICTION\na\\x00/b.jpg\tText\n")
+    with pytest.raises(UsageError, match="t.tsv .*zero byte"):
+        read_predictions("t.tsv")
+
+
+@pytest.mark.parametrize("value", [5, [], {"a": "<script>alert(1)</script>"}, None, True])
+def test_settings_beside_a_table_may_hold_anything(here, value):
+    write(here / "t.tsv", ("FILE", "PREDICTION"), ("missing.jpg", "Text"))
+    recorded = {"settings": {"data": value, "model": value, "top": value, "labels": value}, "versions": {"a": value}}
+    (here / "t.tsv.settings.json").write_text(json.dumps(recorded))
+    page = page_of(here)
+    assert "missing.jpg" in page and "<script>alert" not in page
