@@ -105,8 +105,17 @@ def test_a_tree_deeper_than_pythons_stack(tmp_path, monkeypatch):
         os.mkdir("d")
         os.chdir("d")
     make("./a.jpg")
-    os.chdir(tmp_path)
-    assert list(find_images("d").paths) == [b"d/" * 1500 + b"a.jpg"]
+    deepest = os.open(".", os.O_RDONLY)
+    try:
+        os.chdir(tmp_path)
+        assert list(find_images("d").paths) == [b"d/" * 1500 + b"a.jpg"]
+    finally:  # pytest's own removal of old folders is recursive, and ends the whole run
+        os.fchdir(deepest)
+        os.close(deepest)
+        os.remove("a.jpg")
+        for _ in range(1500):
+            os.chdir("..")
+            os.rmdir("d")
 
 
 def test_folders_without_images(tmp_path):
