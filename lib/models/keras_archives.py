@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Optional
 
 import h5py
 
+from lib.models.keras_descriptions import functional_config, snake_case
 from lib.storage.untrusted import check_zip_member, parse_json
 
 # What a file may take in memory: a multiple of its own bytes, or this many bytes if that is more.
@@ -105,6 +106,44 @@ def groups_by_class(parent):
         if holds_arrays(group(parent, name)):
             found.setdefault(kind, []).append((int(number or 0), name))
     return {kind: [name for _, name in sorted(numbered)] for kind, numbered in found.items()}
+
+
+def layer_groups(content):
+    """The HDF5 group of each layer of a model that holds arrays, for `layer_arrays`: layer's name -> group.
+
+    A model in the model is one such layer. Raises ValueError if the file has its weights elsewhere.
+    """
+    config = functional_config(content.description)
+    entries = [(entry["class_name"], entry.get("name") or entry["config"]["name"]) for entry in config["layers"]]
+    if content.named:
+        named = [(name, group(content.arrays, name)) for _, name in entries if name in content.arrays]
+        return {name: parent for name, parent in named if holds_arrays(parent)}
+    containers = [name for name in ("layers", "_layer_checkpoint_dependencies") if name in content.arrays]
+    if not containers:
+        raise ValueError("its weights are not where any Keras puts them")
+    parent, found = group(content.arrays, containers[0]), {}
+    places = groups_by_class(parent)
+    for kind in {kind for kind, _ in entries}:
+        names = [name for other, name in entries if other == kind]
+        stored = places.get(snake_case(kind), [])
+        if len(stored) == len(names):  # else some of them have no weights: which ones, only Keras knows
+            found.update((name, group(parent, place)) for name, place in zip(names, stored))
+    return found
+
+
+def layer_arrays(parent, named, most):
+    """The arrays of one layer, in Keras's order, such as kernel and bias.
+
+    Args:
+        parent: the layer's group, of `layer_groups`.
+        named: as of `Content`.
+        most: how many numbers each may have.
+    """
+    if named:
+        names = [name.decode() if isinstance(name, bytes) else name for name in parent.attrs["weight_names"]]
+        return [array(parent, name, most) for name in names]
+    variables = group(parent, "vars")
+    return [array(variables, name, most) for name in sorted(variables, key=int)]
 
 
 def holds_arrays(parent):

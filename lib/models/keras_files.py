@@ -14,7 +14,7 @@ import keras
 import numpy as np
 
 from lib.errors import UsageError
-from lib.models import keras_archives, keras_graphs
+from lib.models import keras_archives, keras_descriptions, keras_graphs
 from lib.storage.files import whole_file
 from lib.storage.untrusted import RefusedError, one_line, refusing
 
@@ -173,7 +173,7 @@ def _restore_in_order(parts, arrays):
     for part in parts:
         if not _count(part.layer):
             continue
-        waiting = places.get(keras_graphs.snake_case(part.class_name))
+        waiting = places.get(keras_descriptions.snake_case(part.class_name))
         if not waiting:
             raise ValueError(f"it holds no weights for the layer {part.layer.name!r}")
         stored = keras_archives.group(arrays, waiting.pop(0))

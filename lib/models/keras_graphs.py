@@ -5,8 +5,8 @@ rebuilt here, layer by layer, rather than by Keras, whose versions refuse each o
 look up any class that a file names.
 """
 
-import collections
 import contextvars
+import functools
 import inspect
 import math
 import re
@@ -15,6 +15,16 @@ from typing import Any, List, NamedTuple, Optional
 import keras
 import numpy as np
 
+from lib.models.keras_descriptions import (
+    MODELS,
+    Reference,
+    first_calls,
+    functional_config,
+    read_call,
+    read_ends,
+    references_in,
+    replace_references,
+)
 from lib.models.layers import LayerScale, RandomCrop
 from lib.storage.untrusted import RefusedError, one_line
 
@@ -40,8 +50,6 @@ RENAMED = {("LeakyReLU", "alpha"): "negative_slope", ("LeakyReLU", "negative_slo
 # The dtypes of arrays in a description.
 NUMBERS = ("float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "bool")
 
-MODELS = ("Functional", "Sequential", "Model")  # the classes of models in a file
-
 
 class Part(NamedTuple):
     """A layer of a rebuilt model: its class in the file, the live layer, the parts of a model in a model."""
@@ -49,14 +57,6 @@ class Part(NamedTuple):
     class_name: str
     layer: Any
     parts: Optional[List["Part"]]
-
-
-class Reference(NamedTuple):
-    """A tensor in a file's graph: which output of which call of which layer."""
-
-    layer: str
-    node: int
-    tensor: int
 
 
 if keras.__version__.startswith("2."):
@@ -187,7 +187,7 @@ def with_precision(description, policy):
     config = description["config"]
     outputs = [config["layers"][-1]["config"].get("name")]  # of a Sequential model
     if "output_layers" in config:
-        outputs = [reference.layer for reference in _references(config["output_layers"])]
+        outputs = [reference.layer for reference in read_ends(config["output_layers"])]
     changed = []
     for entry in config["layers"]:
         if entry["class_name"] in MODELS:
@@ -200,11 +200,7 @@ def with_precision(description, policy):
 
 def _build(description, model_class):
     """Build a Functional or Sequential model: the model and its parts."""
-    kind, config = description["class_name"], description["config"]
-    if kind not in MODELS:
-        raise RefusedError(f"is a {kind}, not a model of plain layers (Functional or Sequential)")
-    if kind == "Sequential":
-        config = _as_functional(config, description.get("build_config"))
+    config = functional_config(description)
     parts, waiting, tensors = [], [], {}
     for entry in config["layers"]:
         name = entry.get("name", entry["config"].get("name"))
@@ -213,26 +209,30 @@ def _build(description, model_class):
             continue
         part = _part(entry, name)
         parts.append(part)
-        waiting += [(name, index, part, _call(node)) for index, node in enumerate(entry["inbound_nodes"])]
-    outputs = _references(config["output_layers"])
-    shifts = _shifts(parts, waiting, outputs)
+        waiting += [
+            (name, index, part, read_call(node, functools.partial(_value, name=None)))
+            for index, node in enumerate(entry["inbound_nodes"])
+        ]
+    outputs = read_ends(config["output_layers"])
+    models = {part.layer.name for part in parts if part.parts is not None}
+    first = first_calls([(name, given) for name, _, _, given in waiting], models, outputs)
     while waiting:
         later = []
         for call in waiting:
             name, index, part, given = call
-            if not all(reference in tensors for reference in _named(given)):
+            if not all(reference in tensors for reference in references_in(given)):
                 later.append(call)
                 continue
-            arguments, options = _replaced(given, tensors.get)
+            arguments, options = replace_references(given, tensors.get)
             if isinstance(part.layer, keras.layers.Normalization):  # whose weights have no initializer to be set
                 _spend(math.prod(arguments[0].shape[axis] or 1 for axis in part.layer.axis))
             results = part.layer(*arguments, **options)
             for position, tensor in enumerate(results if isinstance(results, (list, tuple)) else [results]):
-                tensors[Reference(name, index + shifts[name], position)] = _checked(tensor)
+                tensors[Reference(name, index + first[name], position)] = _checked(tensor)
         if len(later) == len(waiting):
             raise RefusedError(f"has a layer {later[0][0]!r} whose input comes from nowhere")
         waiting = later
-    ends = [[tensors[end] for end in references] for references in (_references(config["input_layers"]), outputs)]
+    ends = [[tensors[end] for end in references] for references in (read_ends(config["input_layers"]), outputs)]
     model = model_class(*(end[0] if len(end) == 1 else end for end in ends), name=config.get("name"))
     if config.get("trainable") is False:
         model.trainable = False
@@ -244,23 +244,6 @@ def _checked(tensor):
     if len(tensor.shape) and (tensor.shape[-1] or 0) > _budget.get():
         raise RefusedError(_TOO_MANY)
     return tensor
-
-
-def _as_functional(config, build_config):
-    """The configuration of a Sequential model as that of a Functional one."""
-    layers = config["layers"]
-    if layers[0]["class_name"] != "InputLayer":
-        shape = layers[0]["config"].get("batch_input_shape") or (build_config or config).get("input_shape")
-        shape = shape or config.get("build_input_shape")
-        if shape is None:
-            raise RefusedError("holds a Sequential model that was saved before its input's shape was known")
-        layers = [{"class_name": "InputLayer", "config": {"batch_shape": shape, "name": "sequential_input"}}, *layers]
-    chained, ends = [], []
-    for layer in layers:
-        name = layer["config"].get("name") or layer.get("name")
-        chained.append(dict(layer, name=name, inbound_nodes=ends and [ends]))
-        ends = [[name, 0, 0]]
-    return dict(config, layers=chained, input_layers=[[chained[0]["name"], 0, 0]], output_layers=ends)
 
 
 def _input(config):
@@ -385,83 +368,3 @@ def _operation(operation, name):
         return keras.layers.Rescaling(scale, offset=offset, name=name)(tensor)
 
     return apply
-
-
-def _call(node):
-    """One call of a layer in a file's graph -> its positional and named arguments, tensors as `Reference`s."""
-    if isinstance(node, dict):  # Keras 3
-        # `training` is recorded as it was when the model was made; each call sets its own.
-        given = {key: item for key, item in node["kwargs"].items() if key != "training" and item is not None}
-        return [_argument(item) for item in node["args"]], {key: _argument(item) for key, item in given.items()}
-    if isinstance(node[0], str):  # Keras 2, an operator
-        return [_old_reference(node)], {key: _argument(item) for key, item in node[3].items()}
-    options = {key: _argument(item) for item in node for key, item in (item[3] if len(item) > 3 else {}).items()}
-    inputs = [_old_reference(item) for item in node]
-    return [inputs[0] if len(inputs) == 1 else inputs], options
-
-
-def _argument(value):
-    if isinstance(value, dict):
-        if value.get("class_name") == "__keras_tensor__":
-            return Reference(*value["config"]["keras_history"])
-        return _value(value, None) if "class_name" in value else {key: _argument(v) for key, v in value.items()}
-    if isinstance(value, list):
-        if len(value) == 3 and isinstance(value[0], str) and isinstance(value[1], int):
-            return _old_reference(value)
-        return [_argument(item) for item in value]
-    return value
-
-
-def _old_reference(item):
-    return item[2] if item[0] == "_CONSTANT_VALUE" else Reference(*item[:3])
-
-
-def _references(ends):
-    """The inputs or outputs of a model: `[name, 0, 0]` or a list of such."""
-    return [Reference(*ends)] if isinstance(ends[0], str) else [Reference(*end) for end in ends]
-
-
-def _named(value):
-    """All references in nested lists, tuples and dictionaries."""
-    found = []
-    _replaced(value, found.append)
-    return found
-
-
-def _replaced(value, function):
-    """Nested lists, tuples and dictionaries with the function's results in place of references."""
-    if isinstance(value, Reference):
-        return function(value)
-    if isinstance(value, dict):
-        return {key: _replaced(item, function) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return type(value)(_replaced(item, function) for item in value)
-    return value
-
-
-def _shifts(parts, waiting, outputs):
-    """The number of each layer's first call: layer's name -> number.
-
-    Keras 2 counts the call that makes a model as the first of a model in a model: its calls in the graph start at 1.
-    Every call that a file lists leads to an output, so an unused result means that the graph was written wrongly, which
-    Keras 3.2 does to layers that are called twice.
-    """
-    calls = collections.Counter(name for name, _, _, _ in waiting)
-    used = collections.defaultdict(set)
-    for reference in outputs + [one for _, _, _, call in waiting for one in _named(call)]:
-        used[reference.layer].add(reference.node)
-    models = {part.layer.name for part in parts if part.parts is not None}
-    shifts = {name: int(name in models and max(used[name], default=0) == count) for name, count in calls.items()}
-    for name, count in calls.items():
-        if used[name] != set(range(shifts[name], shifts[name] + count)):
-            problem = (
-                f"calls the layer {name!r} {count} times without saying which result goes where, as Keras 3.2 does"
-            )
-            raise RefusedError(f"{problem}; save the model with another Keras")
-    return shifts
-
-
-def snake_case(class_name):
-    """A class's name as Keras spells it in the weights' paths: `DepthwiseConv2D` is `depthwise_conv2d`."""
-    spaced = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", class_name)
-    return re.sub(r"([a-z])([A-Z])", r"\1_\2", spaced).lower()
