@@ -95,8 +95,6 @@ def intervals(labels, answers, classes, weights=None, seed=0, draws=DRAWS):
 
 def compare(labels, first, second, classes, weights=None, seed=0, draws=DRAWS):
     """Compare two models' answers on the same images; see `Comparison`."""
-    from scipy.stats import binomtest
-
     differences = []
     for counts, (label, one, other) in _draws([labels, first, second], classes, weights, seed, draws):
         scores = [mean_f1(*_margins(counts, label, answer, classes)) for answer in (one, other)]
@@ -104,9 +102,24 @@ def compare(labels, first, second, classes, weights=None, seed=0, draws=DRAWS):
     measured = [macro_f1(confusion_matrix(labels, answers, classes, weights)) for answers in (first, second)]
     only_first = int(((first == labels) & (second != labels)).sum())
     only_second = int(((first != labels) & (second == labels)).sum())
-    disagreements = only_first + only_second
-    p_value = float(binomtest(only_first, disagreements).pvalue) if disagreements else 1.0
+    p_value = mcnemar(only_first, only_second)
     return Comparison(only_first, only_second, p_value, float(measured[1] - measured[0]), _interval(differences))
+
+
+def mcnemar(only_first, only_second):
+    """The two-sided p of McNemar's exact test, from how many images only the one or the other answered correctly."""
+    from scipy.stats import binomtest
+
+    disagreements = only_first + only_second
+    return float(binomtest(only_first, disagreements).pvalue) if disagreements else 1.0
+
+
+def share_interval(right, count):
+    """The 95 % interval of a share, by Wilson's score, from how many of `count` images, at least 1, are right."""
+    from scipy.stats import binomtest
+
+    found = binomtest(right, count).proportion_ci(method="wilson")
+    return Interval(float(found.low), float(found.high))
 
 
 def _draws(columns, classes, weights, seed, draws):

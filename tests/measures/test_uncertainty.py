@@ -5,7 +5,15 @@ import pytest
 from sklearn.metrics import confusion_matrix as their_matrix
 from sklearn.metrics import f1_score
 
-from lib.measures.uncertainty import calibration, compare, confusion_matrix, intervals, macro_f1
+from lib.measures.uncertainty import (
+    calibration,
+    compare,
+    confusion_matrix,
+    intervals,
+    macro_f1,
+    mcnemar,
+    share_interval,
+)
 
 
 def answers(seed, images=400, classes=5, right=0.8):
@@ -72,3 +80,10 @@ def test_calibration():
     assert parts[13] == parts[9] == 0.5 and certainty[9] == pytest.approx(0.65) and right[13] == pytest.approx(0.9)
     weighted, *_ = calibration(chances, labels, np.array([0.0] * 10 + [1.0] * 10))
     assert weighted == pytest.approx(0.15)
+
+
+def test_wilsons_interval_and_mcnemars_p_are_the_known_ones():
+    # Wilson for 81 of 263 (Newcombe 1998, Table I: 0.2553 to 0.3662) and for all of 20.
+    assert share_interval(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
+    assert share_interval(20, 20) == pytest.approx((20 / (20 + 1.959964**2), 1), abs=1e-6)
+    assert mcnemar(0, 0) == 1 and mcnemar(1, 9) == pytest.approx(2 * 11 / 2**10)

@@ -1,0 +1,122 @@
+"""What a person decided about images: `corrections.tsv`, with the columns `FILE CATEGORY` and perhaps `ROLE`.
+
+FILE is an image as in the tables of predictions, CATEGORY the label that is right, whether or not it was the answer.
+ROLE is `teach`, the default, or `audit`: images drawn at random, which are never learnt from and only measure.
+"""
+
+import difflib
+import unicodedata
+from typing import Mapping, NamedTuple
+
+from lib.data.categories import CATEGORIES
+from lib.errors import UsageError, option
+from lib.storage.names import escape_name, unescape_name
+from lib.storage.untrusted import read_tsv
+
+TEACH, AUDIT = ROLES = ("teach", "audit")
+
+_ALIKE = 0.75  # from 0 to 1: two names that share so much of their letters may be one, mistyped
+
+
+class Corrections(NamedTuple):
+    """The decisions of a person.
+
+    Attributes:
+        path: of the table.
+        taught, audited: escaped name of an image -> category.
+    """
+
+    path: str
+    taught: Mapping[str, str]
+    audited: Mapping[str, str]
+
+    @property
+    def decided(self):
+        """All of them: escaped name -> category."""
+        return {**self.taught, **self.audited}
+
+
+def read_corrections(path):
+    """Read a table of corrections.
+
+    Args:
+        path: a TSV file in UTF-8 with a header.
+
+    Returns:
+        `Corrections`, in the order of the table.
+
+    Raises:
+        UsageError: it is something else, is empty, or says two things about one file.
+    """
+    (_, header), *rows = read_tsv(path) or [(1, ())]
+    if "FILE" not in header or "CATEGORY" not in header:
+        raise UsageError(f"{path} needs a header with the columns FILE and CATEGORY, separated by tabs.")
+    found, lines = {}, {}
+    for line, values in rows:
+        row = dict(zip(header, values))
+        name = escape_name(unescape_name(row.get("FILE", "")))
+        category, role = tidy(row.get("CATEGORY", "")), role_of(row, f"{path} line {line}")
+        if not name or not category:
+            raise UsageError(f"{path} line {line} needs a FILE and a CATEGORY.")
+        if category != escape_name(category).replace("\\\\", "\\"):
+            raise UsageError(f"{path} line {line} has a CATEGORY with characters that aren't text.")
+        first = found.setdefault(name, (category, role))
+        if first != (category, role):
+            said = " and ".join(first[:1] + (category,) if first[0] != category else (first[1], role))
+            raise UsageError(f"{path} lines {lines[name]} and {line} say both {said} of {name}; keep one of them.")
+        lines.setdefault(name, line)
+    if not found:
+        raise UsageError(f"{path} has no rows; it needs one for each image that a person has looked at.")
+    parts = ({name: category for name, (category, role) in found.items() if role == one} for one in ROLES)
+    return Corrections(path, *parts)
+
+
+def tidy(category):
+    """A category's name without the spaces around it, its accents composed: what else would look the same."""
+    return unicodedata.normalize("NFC", category).strip()
+
+
+def role_of(row, named):
+    """The ROLE of a row, a dictionary; `named` is its name in messages."""
+    role = row.get("ROLE", "").strip() or TEACH
+    if role not in ROLES:
+        raise UsageError(f"{named} has the ROLE {role!r}; it must be {' or '.join(ROLES)}.")
+    return role
+
+
+def find_new_categories(corrections, labels, allowed=()):
+    """The categories of taught images that a model lacks.
+
+    Args:
+        corrections: `Corrections`.
+        labels: of the model.
+        allowed: names of new categories that may be spelled almost like another's.
+
+    Returns:
+        Their names, sorted.
+
+    Raises:
+        UsageError: one is spelled almost like one of the model's, or like another new one.
+    """
+    known = {label: label for label in labels}
+    known.update((category.name, category.label) for category in CATEGORIES if category.label in known)
+    allowed, found = set(map(tidy, allowed)), []
+    own = set(map(tidy, labels))
+    for name in sorted(set(corrections.decided.values()) - own):
+        likely = difflib.get_close_matches(_key(name), map(_key, known), 1, _ALIKE)
+        if likely and name not in allowed:
+            meant = next(label for key, label in known.items() if _key(key) == likely[0])
+            file = next(file for file, category in corrections.decided.items() if category == name)
+            raise UsageError(
+                f"{corrections.path} has the CATEGORY {name!r} (of {file}), almost {meant!r}; write that, or pass "
+                f"{option('new_categories')} if {name!r} is one of its own.",
+            )
+        known[name] = name
+        if name in corrections.taught.values():
+            found.append(name)
+    return found
+
+
+def _key(name):
+    """What names are compared by: a difference in case or in the sign between two words makes no other category."""
+    return "".join(sign if sign.isalnum() else " " for sign in name.casefold())
