@@ -62,8 +62,9 @@ def read_corrections(path):
             raise UsageError(f"{path} line {line} has a CATEGORY with characters that aren't text.")
         first = found.setdefault(name, (category, role))
         if first != (category, role):
-            said = " and ".join(first[:1] + (category,) if first[0] != category else (first[1], role))
-            raise UsageError(f"{path} lines {lines[name]} and {line} say both {said} of {name}; keep one of them.")
+            one, other = (first[0], category) if first[0] != category else (first[1], role)
+            where = f"{path} lines {lines[name]} and {line}"
+            raise UsageError(f"{where} say both {one} and {other} of {name}; keep one of them.")
         lines.setdefault(name, line)
     if not found:
         raise UsageError(f"{path} has no rows; it needs one for each image that a person has looked at.")

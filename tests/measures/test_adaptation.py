@@ -1,4 +1,4 @@
-"""Learning from a reader: the optimum is the one that the formula has, and a replayed reader gains what was promised."""
+"""Learning from a reader: the optimum is that of the formula, and a replayed reader gains what was promised."""
 
 import numpy as np
 import pytest
@@ -95,7 +95,7 @@ def test_the_least_sure_are_asked_about_first():
 
 
 def replay(features, logits, categories, rounds, each=10):
-    """A reader who decides `each` images a round; yields how many are known and the share of the others that is right."""
+    """Replay a reader who decides `each` images a round; yields how many are known, and how many of the rest are right."""
     x, known, adapted = scale(features, measure([features])), [], logits
     for _ in range(rounds):
         known += least_sure(softmax(adapted, axis=1), each, known).tolist()
