@@ -23,10 +23,17 @@ from lib.cli.types import (
     record_files,
     whole_number,
 )
-from lib.measures.recipes import LOSSES, check_recipe
+from lib.measures.losses import LOSSES, losses_with
+from lib.measures.recipes import check_recipe
 from lib.training.classifier import Settings
+from lib.training.hyperparameters import AUGMENTATION_KEYS, RECIPES, parse_augmentation
 
-RECIPES = f"losses: {' '.join(LOSSES)}; optimizers: a (Adam), aw (AdamW), sgd (%(default)s)"
+FUNCTIONS = f"losses: {' '.join(LOSSES)}; optimizers: a (Adam), aw (AdamW), sgd (%(default)s)"
+
+AUGMENTATIONS = (
+    f"{' or '.join(RECIPES)}, or KEY=NUMBER,… or both, separated by commas (published); "
+    f"keys: {' '.join(AUGMENTATION_KEYS)}"
+)
 
 
 def options(documentation=__doc__):
@@ -61,9 +68,11 @@ def add_training(made):
     """Add how it is trained."""
     add, count = made.add_argument_group("training").add_argument, whole_number(1)
     recipe = {"dest": "recipe", "type": parsed(check_recipe), "metavar": "LOSS+clr+OPTIMIZER"}
-    add("-f", "--function", help=RECIPES, **recipe)
+    add("-f", "--function", help=FUNCTIONS, **recipe)
     add("-b", "--batch", type=count, metavar="COUNT", help="images per step (%(default)s)")
     add("-e", "--epochs", type=count, metavar="COUNT", help="maximum number of epochs (%(default)s)")
+    augment = {"type": parsed(parse_augmentation), "metavar": "RECIPE"}
+    add("--augment", help=AUGMENTATIONS, **augment)
     side = {"dest": "size", "type": whole_number(4, 8192), "metavar": "PIXELS"}
     add("-i", "--input", help="side of the images (%(default)s)", **side)
     share = number(0, 1, ends=False)
@@ -81,13 +90,16 @@ def add_losses(made):
     counts, weights = "images in each category (those of -t)", "weight of each category's loss"
     add("-y", "--ycount", dest="class_counts", type=numbers, metavar="{0:10,…}", help=counts)
     add("-w", "--weight", dest="class_weights", type=numbers, metavar="{0:1.0,…}", help=weights)
-    alpha, gamma = ({"dest": f"focal_{name}", "type": above_0} for name in ("alpha", "gamma"))
-    add("-A", "--alpha", metavar="α", help="of the focal loss fce (%(default)s, above 0)", **alpha)
-    add("-F", "--focal", metavar="γ", help="of the focal loss fce (%(default)s, above 0)", **gamma)
-    add("-B", "--beta", type=share, metavar="β", help="of class-balanced losses (%(default)s, between 0 and 1)")
-    add("-G", "--gamma", type=below_4, metavar="γ", help="of cbf (%(default)s, between 0 and 4)")
-    tau = "of la, lab, bel (%(default)s, from 0 to 10)"
-    add("-T", "--Tau", dest="tau", type=number(0, 10), metavar="τ", help=tau)
+
+    def parameter(dest, of_type, metavar, limits):
+        told = f"of {' '.join(losses_with(dest))} (%(default)s, {limits})"
+        return {"dest": dest, "type": of_type, "metavar": metavar, "help": told}
+
+    add("-A", "--alpha", **parameter("focal_alpha", above_0, "α", "above 0"))
+    add("-F", "--focal", **parameter("focal_gamma", above_0, "γ", "above 0"))
+    add("-B", "--beta", **parameter("beta", share, "β", "between 0 and 1"))
+    add("-G", "--gamma", **parameter("gamma", below_4, "γ", "between 0 and 4"))
+    add("-T", "--Tau", **parameter("tau", number(0, 10), "τ", "from 0 to 10"))
     parts = f"weights of the three parts of ccm ([{','.join(map(str, Settings.ccm))}])"
     add("-C", "--ccm", type=loss_weights, metavar="[…]", help=parts)
     add("-q", "--remix", action="store_true", help="label mixed images in favour of rare categories")

@@ -12,16 +12,20 @@ import numpy as np
 
 from benchmarks.common import child_arguments, message_times
 from benchmarks.our_train import input_seconds
-from lib.training.augmentation import CHANGES
 from lib.training.hyperparameters import Hyperparameters
 from lib.training.student import Settings, train_student
+
+CHANGED = (
+    *("left_right", "rotate_one", "rotate_three", "rotate_two", "shear_x", "shear_y", "translate_x", "translate_y"),
+    *("up_down", "gaussian_noise", "invert", "solarize_add"),
+)
 
 
 def main():
     arguments = child_arguments(5)
     result, student, teacher, train, validation = arguments.files
     power = arguments.batch.bit_length() - 1
-    hyperparameters = Hyperparameters(batch_power=power, **dict.fromkeys(CHANGES, arguments.changes))
+    hyperparameters = Hyperparameters(batch_power=power, **dict.fromkeys(CHANGED, arguments.changes))
     if arguments.input:
         options = (arguments.size, arguments.batch, arguments.seed, arguments.classes)
         found = {"seconds": input_seconds(train, *options, hyperparameters)}

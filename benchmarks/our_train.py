@@ -18,20 +18,19 @@ from lib.data.records import load_images, open_records
 from lib.training.augmentation import draw, epoch_order
 from lib.training.batches import feeds, mixed_examples, stacked, training_feed
 from lib.training.classifier import Settings, train
+from lib.training.hyperparameters import PUBLISHED
 
 
-def input_seconds(path, size, batch, seed, classes, hyperparameters=None):
+def input_seconds(path, size, batch, seed, classes, settings=PUBLISHED):
     """Seconds of two passes over the input and of one that changes, crops and mixes it, too."""
     images = load_images(open_records([path], "train"))
     strategy = tf.distribute.OneDeviceStrategy("/CPU:0")
-    mix = tf.function(functools.partial(mixed_examples, size=size, classes=classes, hyperparameters=hyperparameters))
+    mix = tf.function(functools.partial(mixed_examples, size=size, classes=classes, settings=settings))
 
     def make(step, *replica):
         order = epoch_order(seed, 0, len(images))
         indices = order[step * batch : (step + 1) * batch]
-        return stacked(
-            [training_feed(images, indices, draw(seed, 0, step, batch, hyperparameters=hyperparameters), *replica)]
-        )
+        return stacked([training_feed(images, indices, draw(seed, 0, step, batch, settings), *replica)])
 
     seconds = []
     for mixed in (False, False, True):

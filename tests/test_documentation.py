@@ -11,6 +11,7 @@ from documents import PAGES, anchors, blocks, commands, links, option_rows, pros
 
 from lib.cli.types import existing_directory, existing_file, output_model
 from lib.data.categories import CATEGORIES
+from lib.measures.losses import LOSSES
 
 SCRIPTS = sorted(path.name for path in ROOT.glob("*.py"))
 MODULES = {"tools.sample": "sample.md", "tools.show_records": "imagesToTFR.md"}  # those that are called by `python -m`
@@ -198,6 +199,16 @@ def test_a_scripts_own_example_is_one_that_it_takes(name):
     example = documentation.split("Example: ")[1].split("\n\n")[0]
     ((called, arguments),) = calls([example])
     assert called == name and complaint(called, arguments) is None
+
+
+def test_the_losses_are_those_of_the_registry():
+    options = {action.dest: action.option_strings[0] for action in parser_of("trainImagesC.py")._actions}
+    rows = []
+    for name, loss in LOSSES.items():
+        meaning = re.sub(r"arXiv:([\d.]+)", r"[arXiv:\1](https://arxiv.org/abs/\1)", loss.meaning)
+        parameters = "".join(f"`{options[parameter]}` " for parameter in loss.parameters)
+        rows.append(f"| `{name}` | {meaning} | {parameters}|")
+    assert re.findall(r"^\| `.*", text_of("docs/trainImagesC.md", "Losses"), re.MULTILINE) == rows
 
 
 def test_the_commands_of_make_are_there():

@@ -1,18 +1,70 @@
-"""The losses, each a function of labels and logits.
+"""The losses, a registry: what each is, which parameters it has, and the function of labels and logits.
 
-To add one, write a function of labels, logits, a `Batch` and a `_Setup` that returns float32 `(images,)`, and add it to
-`FUNCTIONS` and its name to `lib.measures.recipes.LOSSES`, which the command line offers.
+To add one, write a function of labels, logits, a `Batch` and a `_Setup` that returns float32 `(images,)`, and enter it
+with `@_loss`. The command line offers it, and tests ask for its values in `tests/measures/test_losses.py` and for its
+row in `docs/trainImagesC.md`.
 """
 
+import dataclasses
 import math
-from typing import Any, NamedTuple
+from typing import Any, Callable, NamedTuple, Tuple
 
-import numpy as np
-import tensorflow as tf
+from lib.system.lazy import LazyModule
 
-from lib.measures.recipes import LossParameters
+np, tf = LazyModule("numpy"), LazyModule("tensorflow")  # which the command line does without
 
 _TINY = 1e-7
+
+
+@dataclasses.dataclass(frozen=True)
+class LossParameters:
+    """The parameters of losses.
+
+    Attributes:
+        focal_alpha, focal_gamma: α and γ of `fce`.
+        beta, gamma: β and γ of the class-balanced losses.
+        tau: τ of the logit adjustment.
+        ccm: the weights of the three parts of `ccm`.
+    """
+
+    focal_alpha: float = 0.25
+    focal_gamma: float = 2.0
+    beta: float = 0.99
+    gamma: float = 1.0
+    tau: float = 0.0
+    ccm: Tuple[float, ...] = (1.0, 1.0, 1.0)
+
+
+class Loss(NamedTuple):
+    """A loss.
+
+    Attributes:
+        compute: the function.
+        meaning: what it is, for the documentation.
+        parameters: the names of the `LossParameters` that it depends on.
+    """
+
+    compute: Callable
+    meaning: str
+    parameters: Tuple[str, ...]
+
+
+LOSSES = {}  # by name, in the order of the functions below
+
+
+def _loss(meaning, *parameters):
+    """Enter a function in `LOSSES`, by its name."""
+
+    def enter(function):
+        LOSSES[function.__name__] = Loss(function, meaning, parameters)
+        return function
+
+    return enter
+
+
+def losses_with(parameter):
+    """The names of the losses that depend on a parameter."""
+    return [name for name, loss in LOSSES.items() if parameter in loss.parameters]
 
 
 class Batch(NamedTuple):
@@ -47,7 +99,7 @@ def build_loss(name, parameters=None, class_counts=None, label_smoothing=0.2):
     """Build one of the losses.
 
     Args:
-        name: one of `lib.measures.recipes.LOSSES`.
+        name: one of `LOSSES`.
         parameters: `LossParameters`; None for the defaults.
         class_counts: `(classes,)`: the number of images of each class; needed by `cbf`, `cbs`, `la`, `lw` and `nis`.
         label_smoothing: the share of a label that `ce`, `fce` and `ccm` divide evenly among all classes.
@@ -58,7 +110,7 @@ def build_loss(name, parameters=None, class_counts=None, label_smoothing=0.2):
         themselves. Finite, as its gradient is, for every finite input, also where classes are absent.
     """
     parameters = parameters or LossParameters()
-    function, setup = FUNCTIONS[name], _Setup(parameters, label_smoothing)
+    function, setup = LOSSES[name].compute, _Setup(parameters, label_smoothing)
     if class_counts is not None:
         counts = np.asarray(class_counts, "float64")
         frequencies = counts / counts.sum()
@@ -86,13 +138,13 @@ def penalties(model):
     return tf.add_n(losses) if losses else tf.constant(0.0)
 
 
+@_loss("cross entropy of labels smoothed by 0.2")
 def ce(labels, logits, batch, setup):
-    """Softmax cross entropy of smoothed labels."""
     return _cross_entropy(_smoothed(labels, setup), logits)
 
 
+@_loss("its focal variant (arXiv:1708.02002)", "focal_alpha", "focal_gamma")
 def fce(labels, logits, batch, setup):
-    """The focal variant of `ce` (arXiv:1708.02002)."""
     alpha, gamma = setup.parameters.focal_alpha, setup.parameters.focal_gamma
     log_probabilities = tf.nn.log_softmax(logits)
     # Not to 0, where the power's slope is infinite for γ < 1.
@@ -100,79 +152,73 @@ def fce(labels, logits, batch, setup):
     return tf.reduce_sum(-alpha * doubt**gamma * _smoothed(labels, setup) * log_probabilities, axis=-1)
 
 
+@_loss("class-balanced sigmoid cross entropy (arXiv:1901.05555)", "beta")
 def cbs(labels, logits, batch, setup):
-    """Class-balanced sigmoid cross entropy (arXiv:1901.05555)."""
     return _weighted(labels, logits, batch, setup.class_balance)
 
 
+@_loss("its focal variant (arXiv:1901.05555)", "beta", "gamma")
 def cbf(labels, logits, batch, setup):
-    """The focal variant of `cbs` (arXiv:1901.05555)."""
     gamma = setup.parameters.gamma
     modulation = tf.exp(-gamma * labels * logits - gamma * tf.nn.softplus(-logits))
     return _weighted(labels, logits, batch, setup.class_balance, modulation)
 
 
+@_loss("`cbs` with the counts of the batch", "beta")
 def cbbs(labels, logits, batch, setup):
-    """`cbs` with the numbers of images in the batch."""
     return _weighted(labels, logits, batch, _class_balance(batch.sums, setup.parameters.beta))
 
 
+@_loss("logit adjustment (arXiv:2007.07314)", "tau")
 def la(labels, logits, batch, setup):
-    """Logit adjustment (arXiv:2007.07314)."""
     return _cross_entropy(labels, logits + setup.log_priors)
 
 
+@_loss("`la` with the counts of the batch", "tau")
 def lab(labels, logits, batch, setup):
-    """`la` with the frequencies in the batch."""
     return _cross_entropy(labels, logits + tf.math.log(_frequencies(batch) ** setup.parameters.tau + _TINY))
 
 
+@_loss("cross entropy of logits shifted by how rare a category is")
 def lw(labels, logits, batch, setup):
-    """Logits shifted by how rare a class is."""
     return _cross_entropy(labels, logits + setup.rareness)
 
 
+@_loss("cross entropy of logits scaled by how rare a category is in the batch")
 def lwb(labels, logits, batch, setup):
-    """Logits scaled by how rare a class is in the batch."""
     absence = 1 - _frequencies(batch)
     return _cross_entropy(labels, logits * (absence / tf.maximum(tf.reduce_min(absence), _TINY)))
 
 
+@_loss("sigmoid cross entropy weighted by how rare a category is")
 def nis(labels, logits, batch, setup):
-    """Sigmoid cross entropy weighted by how rare a class is."""
     return _weighted(labels, logits, batch, setup.rareness)
 
 
+@_loss("cosine distance")
 def cos(labels, logits, batch, setup):
-    """Cosine distance."""
     return 1 - tf.reduce_sum(_unit(logits) * labels, axis=-1)
 
 
+@_loss("absolute distance of unit vectors")
 def mae(labels, logits, batch, setup):
-    """Absolute distance of unit vectors."""
     return tf.reduce_sum(tf.abs(_unit(logits) - labels), axis=-1)
 
 
+@_loss("squared distance")
 def mse(labels, logits, batch, setup):
-    """Squared distance."""
     return tf.reduce_sum(tf.math.squared_difference(logits, labels), axis=-1)
 
 
+@_loss("weighted sum of `cos`, `ce` and `mse` (arXiv:1901.09054)", "ccm")
 def ccm(labels, logits, batch, setup):
-    """Cosine, cross entropy and squared distance together (arXiv:1901.09054)."""
     parts = (part(labels, logits, batch, setup) for part in (cos, ce, mse))
     return tf.add_n([weight * part for weight, part in zip(setup.parameters.ccm, parts)])
 
 
+@_loss("`cbbs` and `lab` together", "beta", "tau")
 def bel(labels, logits, batch, setup):
-    """`cbbs` and `lab` together."""
     return cbbs(labels, logits, batch, setup) + lab(labels, logits, batch, setup)
-
-
-FUNCTIONS = {
-    function.__name__: function
-    for function in (bel, cbf, cbs, cbbs, ccm, ce, cos, fce, la, lab, lw, lwb, mae, mse, nis)
-}
 
 
 def _smoothed(labels, setup):

@@ -1,35 +1,12 @@
-"""The names of losses and optimizers, the losses' parameters, and numbers for each class.
+"""Losses and optimizers as the command line names them, and numbers for each class.
 
 Without TensorFlow, so that a command line is checked at once.
 """
 
-import dataclasses
-from typing import Tuple
-
 from lib.errors import UsageError
+from lib.measures.losses import LOSSES
 
-# Described in `lib.measures.losses`.
-LOSSES = ("bel", "cbf", "cbs", "cbbs", "ccm", "ce", "cos", "fce", "la", "lab", "lw", "lwb", "mae", "mse", "nis")
 OPTIMIZERS = ("a", "aw", "sgd")
-
-
-@dataclasses.dataclass(frozen=True)
-class LossParameters:
-    """The parameters of losses.
-
-    Attributes:
-        focal_alpha, focal_gamma: α and γ of `fce`.
-        beta, gamma: β and γ of the class-balanced losses.
-        tau: τ of the logit adjustment.
-        ccm: the weights of the three parts of `ccm`.
-    """
-
-    focal_alpha: float = 0.25
-    focal_gamma: float = 2.0
-    beta: float = 0.99
-    gamma: float = 1.0
-    tau: float = 0.0
-    ccm: Tuple[float, ...] = (1.0, 1.0, 1.0)
 
 
 def parse_recipe(text):

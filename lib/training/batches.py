@@ -108,7 +108,7 @@ def training_feed(images, indices, draws, replica=0, replicas=1):
     )
 
 
-def training_phase(images, seed, batch, examples, loss, **drawing):
+def training_phase(images, seed, batch, examples, loss, settings):
     """The `Phase` of training: all images, in a new random order each epoch, without a last partial batch.
 
     Args:
@@ -116,12 +116,12 @@ def training_phase(images, seed, batch, examples, loss, **drawing):
         seed: of the order and the draws.
         batch: images per step.
         examples, loss: of the `Phase`.
-        **drawing: more arguments of `augmentation.draw`.
+        settings: of `augmentation.draw`.
     """
     order = functools.lru_cache(maxsize=1)(functools.partial(augmentation.epoch_order, seed, count=len(images)))
 
     def feed(epoch, step, *replica):
-        draws = augmentation.draw(seed, epoch, step, batch, **drawing)
+        draws = augmentation.draw(seed, epoch, step, batch, settings)
         return training_feed(images, order(epoch)[step * batch : (step + 1) * batch], draws, *replica)
 
     return Phase(len(images) // batch, feed, examples, loss)
@@ -160,7 +160,7 @@ def part(batch, replica, replicas):
     return slice(replica * size, (replica + 1) * size)
 
 
-def mixed_examples(feed, size, classes, remix=None, hyperparameters=None):
+def mixed_examples(feed, size, classes, remix=None, settings=None):
     """Augment, crop and mix the images of a feed, on the device.
 
     Args:
@@ -168,15 +168,15 @@ def mixed_examples(feed, size, classes, remix=None, hyperparameters=None):
         size: the height and width of the result.
         classes: their number.
         remix: a function (labels, partners' labels, shares) -> labels; None to mix them like the images.
-        hyperparameters: the `Hyperparameters` of the feed's changes; None for none.
+        settings: the `lib.training.hyperparameters.Augmentation` of the feed's changes; None for none.
 
     Returns:
         `Examples`: float32 `(B, size, size, bands)` pixels and `(B, classes)` labels.
     """
     count = tf.shape(feed.shares)[0]
     images = feed.images
-    if hyperparameters is not None:
-        images = augmentation.change(images, feed.changes, feed.noises, hyperparameters)
+    if settings is not None:
+        images = augmentation.change(images, feed.changes, feed.noises, settings)
     cropped = augmentation.crop(images, feed.windows, size)
     labels = tf.one_hot(feed.categories, classes)
     pixels = augmentation.mix(cropped[:count], tf.gather(cropped, feed.partners), feed.shares)

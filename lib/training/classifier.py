@@ -2,11 +2,16 @@
 
 import dataclasses
 import functools
+import logging
 from typing import Dict, Optional, Tuple
 
 from lib.errors import UsageError, concerning, option
-from lib.measures.recipes import LossParameters, parse_recipe, per_class
+from lib.measures.losses import LOSSES, LossParameters, build_loss
+from lib.measures.recipes import parse_recipe, per_class
+from lib.training.hyperparameters import PUBLISHED, Augmentation
 from lib.training.run import Execution, record, started
+
+log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,6 +29,7 @@ class Classification:
         epochs: the maximum.
         patience: early stopping after this many epochs without a better validation macro F1.
         size: height and width of the crops for training.
+        augment: how the images are changed, cropped and mixed.
         learning_rate: the maximum.
         decay: the decoupled weight decay.
         class_counts: the number of images of each class; None for those of `train`.
@@ -48,6 +54,7 @@ class Classification:
     epochs: int = 256
     patience: int = 256
     size: int = 64
+    augment: Augmentation = PUBLISHED
     learning_rate: float = 0.005
     decay: float = 0.0001
     class_counts: Optional[Dict[int, float]] = None
@@ -83,11 +90,20 @@ def train(settings):
     """
     if settings.keep is not None and not settings.save_epochs:
         raise UsageError(f"it needs {option('save_epochs')}.", "keep")
+    _tell_unused_parameters(settings)
     counts, weights = (_of_each_class(settings, name) for name in ("class_counts", "class_weights"))
     with started(settings) as start:
         if start.team is not None:
             _train(settings, start, counts, weights)
     return start.result
+
+
+def _tell_unused_parameters(settings):
+    """Say which parameters of losses were given though the loss doesn't depend on them."""
+    loss_name, _ = parse_recipe(settings.recipe)
+    for field in dataclasses.fields(LossParameters):
+        if getattr(settings, field.name) != field.default and field.name not in LOSSES[loss_name].parameters:
+            log.info(f"{option(field.name)} makes no difference to the loss {loss_name}.")
 
 
 def _of_each_class(settings, name):
@@ -107,7 +123,6 @@ def _train(settings, start, counts, weights):
     import numpy as np
 
     from lib.data.records import read_number_map
-    from lib.measures.losses import build_loss
     from lib.models.inference import try_out
     from lib.training import augmentation, batches, randomness
     from lib.training.inputs import open_data, open_trainee
@@ -132,7 +147,9 @@ def _train(settings, start, counts, weights):
         rate, decay = settings.learning_rate, settings.decay
         optimizer = build_optimizer(optimizer_name, rate, 4 * batch, decay, settings.precision)
     loss = build_loss(loss_name, settings, counts)
-    mixed = functools.partial(batches.mixed_examples, size=settings.size, classes=settings.categories)
+    augmentation.check_square(data.train, settings.augment, "augment")
+    sizes = {"size": settings.size, "classes": settings.categories}
+    mixed = functools.partial(batches.mixed_examples, settings=settings.augment, **sizes)
     if settings.remix:
         rules = {"counts": counts, "kappa": settings.remix_kappa, "tau": settings.remix_tau}
         mixed = functools.partial(mixed, remix=functools.partial(augmentation.remix, **rules))
@@ -144,7 +161,7 @@ def _train(settings, start, counts, weights):
         template=trainee.template,
         optimizer=optimizer,
         batch=batch,
-        training=batches.training_phase(data.train, settings.seed, batch, mixed, weighted),
+        training=batches.training_phase(data.train, settings.seed, batch, mixed, weighted, settings.augment),
         validation=batches.validation_phase(data.validate, batch, plain, batches.supervised(loss)),
         keep=settings.keep if settings.save_epochs else 0,
     )

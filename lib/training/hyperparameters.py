@@ -1,6 +1,6 @@
-"""The log of a search for augmentation and training settings, `optimization-log.tsv`: its keys, reading and writing.
+"""The settings of augmentation and training, their keys, and the log of a search for them, `optimization-log.tsv`.
 
-A tab-separated table with the header `ITERATION SETTINGS F1`; SETTINGS is a JSON object of the keys below.
+The log is a tab-separated table with the header `ITERATION SETTINGS F1`; SETTINGS is a JSON object of the keys below.
 """
 
 import csv
@@ -13,6 +13,7 @@ from typing import NamedTuple, Tuple
 from lib.errors import UsageError
 from lib.storage.files import whole_file
 from lib.storage.untrusted import parse_json
+from lib.training.changes import CHANGES
 
 NAME = "optimization-log.tsv"
 _HEADER = ["ITERATION", "SETTINGS", "F1"]
@@ -24,82 +25,68 @@ class Key(NamedTuple):
     Attributes:
         attribute: of `Hyperparameters`.
         name: in the log.
+        meaning: for the documentation.
         lowest, highest: the range of allowed values.
         positive: whether 0 is excluded.
         whole: whether only whole numbers are allowed.
         range: the default range of a search.
+        needed: whether a log has to have it; otherwise what it sets is off, or as published.
     """
 
     attribute: str
     name: str
+    meaning: str
     lowest: float
     highest: float
     positive: bool = False
     whole: bool = False
     range: Tuple[float, float] = (0.0, 0.5)
+    needed: bool = True
 
 
-def _key(default, name, lowest=0.0, highest=1.0, **more):
-    """A field of `Hyperparameters`: its default, and the attributes of its `Key`."""
-    return dataclasses.field(default=default, metadata={"name": name, "lowest": lowest, "highest": highest, **more})
+def _key(default, name, meaning, lowest=0.0, highest=1.0, **more):
+    """A field of settings: its default, and the attributes of its `Key`."""
+    about = {"name": name, "meaning": meaning, "lowest": lowest, "highest": highest, **more}
+    return dataclasses.field(default=default, metadata=about)
+
+
+def _fields_of_changes():
+    """A field for the probability of each change, 0 by default, then one for each strength."""
+    for change in CHANGES:
+        yield change.name, float, _key(0.0, change.key, change.meaning, needed=False)
+    for change in CHANGES:
+        for each in change.strengths:
+            field = _key(each.default, each.key, each.meaning, range=each.range, needed=False)
+            yield each.name, float, field
+
+
+_Changes = dataclasses.make_dataclass("_Changes", _fields_of_changes(), frozen=True)
 
 
 @dataclasses.dataclass(frozen=True)
-class Hyperparameters:
-    """A row's settings; the defaults are the published ones.
+class Augmentation(_Changes):
+    """How images are augmented: the settings of `lib.training.changes.CHANGES`, and those of mixtures and crops.
+
+    The defaults are those of the published classifiers.
 
     Attributes:
-        batch_power: the base-2 logarithm of the batch size.
-        clr_step: steps in half a cycle of the learning rate, divided by the batch size.
-        learning_rate: the maximum.
-        weight_decay: decoupled.
-        distill_temperature: divides both models' logits before they are compared.
-        left_right, up_down: probability of mirroring an image.
-        rotate_one, rotate_two, rotate_three: of turning it counter-clockwise by one, two or three quarters.
-        shear_x, shear_y, translate_x, translate_y: of shearing or translating it, by a share (of its side, if
-            translated) drawn uniformly from ± `…_proportion`.
-        gaussian_noise: of adding noise, with a standard deviation drawn uniformly from 0 to `…_sd_max` × 255.
-        invert: of inverting it.
-        solarize_add: of adding `solarize_addition` × 255 to its values below `solarize_add_threshold` × 255.
-        mixup: of mixing it with another image.
+        mixup: probability of mixing an image with another image.
         ratio_low, ratio_high: range of a crop's ratio of width to height.
         scale_low, scale_high: range of a crop's share of the image's area.
     """
 
-    batch_power: int = _key(5, "batch", 0, 20, whole=True, range=(3, 8))
-    clr_step: float = _key(4, "clrStep", 0, 1e9, positive=True, range=(1, 16))
-    learning_rate: float = _key(0.005, "learningRate", positive=True, range=(1e-4, 0.02))
-    weight_decay: float = _key(1e-5, "weightDecay", range=(1e-6, 0.01))
-    distill_temperature: float = _key(12.5, "distillTemperature", 0, 1e6, positive=True, range=(1, 25))
-    left_right: float = _key(0.0, "leftRight")
-    up_down: float = _key(0.0, "upDown")
-    rotate_one: float = _key(0.0, "rotateOne")
-    rotate_two: float = _key(0.0, "rotateTwo")
-    rotate_three: float = _key(0.0, "rotateThree")
-    shear_x: float = _key(0.0, "shearX")
-    shear_y: float = _key(0.0, "shearY")
-    translate_x: float = _key(0.0, "translateX")
-    translate_y: float = _key(0.0, "translateY")
-    gaussian_noise: float = _key(0.0, "GaussianNoise")
-    invert: float = _key(0.0, "invert")
-    solarize_add: float = _key(0.0, "solarizeAdd")
-    mixup: float = _key(0.0, "mixup", range=(1, 1))  # since distilling always mixes by default
-    shear_x_proportion: float = _key(0.1, "shearXproportion", range=(0.05, 0.3))
-    shear_y_proportion: float = _key(0.1, "shearYproportion", range=(0.05, 0.3))
-    translate_x_proportion: float = _key(0.1, "translateXproportion", range=(0.05, 0.3))
-    translate_y_proportion: float = _key(0.1, "translateYproportion", range=(0.05, 0.3))
-    gaussian_noise_sd_max: float = _key(0.1, "GaussianNoiseSDmax", range=(0.02, 0.2))
-    solarize_addition: float = _key(0.1, "solarizeAddition", range=(0.05, 0.5))
-    solarize_add_threshold: float = _key(0.1, "solarizeAddThreshold", range=(0.05, 0.5))
-    ratio_low: float = _key(0.75, "resizeRatioLow", 0, 100, positive=True, range=(0.5, 1))
-    ratio_high: float = _key(1.33, "resizeRatioHigh", 0, 100, positive=True, range=(1, 2))
-    scale_low: float = _key(0.08, "resizeScaleLow", positive=True, range=(0.05, 0.8))
-    scale_high: float = _key(1.0, "resizeScaleHigh", positive=True, range=(1, 1))
-
-    @property
-    def batch(self):
-        """The batch size."""
-        return 2**self.batch_power
+    # Distilling mixes by default, so a search doesn't vary it.
+    mixup: float = _key(1.0, "mixup", "probability of mixing with another image", range=(1, 1), needed=False)
+    ratio_low: float = _key(
+        3 / 4, "resizeRatioLow", "a crop's minimum ratio of width to height", 0, 100, positive=True, range=(0.5, 1)
+    )
+    ratio_high: float = _key(
+        4 / 3, "resizeRatioHigh", "and the maximum; drawn log-uniformly", 0, 100, positive=True, range=(1, 2)
+    )
+    scale_low: float = _key(
+        0.08, "resizeScaleLow", "a crop's minimum share of the image's area", positive=True, range=(0.05, 0.8)
+    )
+    scale_high: float = _key(1.0, "resizeScaleHigh", "and the maximum", positive=True, range=(1, 1))
 
     @property
     def crops(self):
@@ -107,7 +94,109 @@ class Hyperparameters:
         return (self.scale_low, self.scale_high), (self.ratio_low, self.ratio_high)
 
 
-KEYS = {field.metadata["name"]: Key(field.name, **field.metadata) for field in dataclasses.fields(Hyperparameters)}
+def _metadata(name):
+    """The metadata of the field of `Augmentation` for a key."""
+    return next(each.metadata for each in dataclasses.fields(Augmentation) if each.metadata["name"] == name)
+
+
+def _keys_of(settings):
+    return {field.metadata["name"]: Key(field.name, **field.metadata) for field in dataclasses.fields(settings)}
+
+
+AUGMENTATION_KEYS = _keys_of(Augmentation)
+PUBLISHED = Augmentation()
+RECIPES = {
+    "published": PUBLISHED,
+    "small": Augmentation(
+        left_right=0.5,
+        blur=0.25,
+        brightness=0.5,
+        brightness_change=0.2,
+        contrast=0.5,
+        contrast_change=0.2,
+        warmth=0.5,
+        mixup=0.25,
+        scale_low=0.4,
+    ),
+}
+
+
+def parse_augmentation(text):
+    """A recipe's name, `KEY=NUMBER` of the log's keys of augmentation, or both, separated by commas -> `Augmentation`.
+
+    Keys that aren't given are as in the recipe, which is `published` if none is.
+
+    Raises:
+        ValueError: it is something else; the message is a clause about it.
+    """
+    first, *others = text.split(",")
+    found, given = RECIPES.get(first), {}
+    for part in [first, *others] if found is None else others:
+        name, equals, number = part.partition("=")
+        if not equals or name not in AUGMENTATION_KEYS:
+            keys = ", ".join(AUGMENTATION_KEYS)
+            raise ValueError(
+                f"{part!r} is not KEY=NUMBER with a key of {keys}, nor first a recipe: {', '.join(RECIPES)}"
+            )
+        if AUGMENTATION_KEYS[name].attribute in given:
+            raise ValueError(f"{text!r} gives {name!r} twice")
+        try:
+            value = float(number)
+        except ValueError:
+            value = number
+        given[AUGMENTATION_KEYS[name].attribute] = _checked(AUGMENTATION_KEYS[name], value)
+    found = dataclasses.asdict(found or PUBLISHED)
+    return Augmentation(**_ordered({**found, **given}))
+
+
+@dataclasses.dataclass(frozen=True)
+class Hyperparameters(Augmentation):
+    """A row's settings; the defaults are the published ones.
+
+    Attributes:
+        mixup, ratio_high: as of `Augmentation`, which has other defaults.
+        batch_power: the base-2 logarithm of the batch size.
+        clr_step: steps in half a cycle of the learning rate, divided by the batch size.
+        learning_rate: the maximum.
+        weight_decay: decoupled.
+        distill_temperature: divides both models' logits before they are compared.
+    """
+
+    mixup: float = dataclasses.field(default=0.0, metadata=_metadata("mixup"))
+    ratio_high: float = dataclasses.field(default=1.33, metadata=_metadata("resizeRatioHigh"))
+    batch_power: int = _key(5, "batch", "an exponent: batches have 2^`batch` images", 0, 20, whole=True, range=(3, 8))
+    clr_step: float = _key(
+        4,
+        "clrStep",
+        "half a learning-rate cycle takes `clrStep` × 2^`batch` steps",
+        *(0, 1e9),
+        positive=True,
+        range=(1, 16),
+    )
+    learning_rate: float = _key(
+        0.005,
+        "learningRate",
+        "the highest learning rate; the lowest is a quarter of it",
+        positive=True,
+        range=(1e-4, 0.02),
+    )
+    weight_decay: float = _key(1e-5, "weightDecay", "AdamW's decoupled weight decay", range=(1e-6, 0.01))
+    distill_temperature: float = _key(
+        12.5,
+        "distillTemperature",
+        "both models' logits are divided by this before they are compared",
+        *(0, 1e6),
+        positive=True,
+        range=(1, 25),
+    )
+
+    @property
+    def batch(self):
+        """The batch size."""
+        return 2**self.batch_power
+
+
+KEYS = _keys_of(Hyperparameters)
 
 
 class Row(NamedTuple):
@@ -168,10 +257,11 @@ def best_row(rows):
 def parse_settings(text):
     """A JSON object of the log's keys -> `Hyperparameters`.
 
-    The ends of a range may come in either order; other keys are ignored.
+    The ends of a range may come in either order; other keys are ignored. Changes and mixtures that it lacks are off.
 
     Raises:
-        ValueError: it is no such object, lacks a key, or has a value out of range; the message is a clause.
+        ValueError: it is no such object, lacks a key that is needed, or has a value out of range; the message is a
+            clause.
     """
     try:
         values = parse_json(text)
@@ -179,13 +269,19 @@ def parse_settings(text):
         values = None
     if not isinstance(values, dict):
         raise ValueError("has SETTINGS that are not a JSON object")
-    for name in KEYS:
-        if name not in values:
+    for name, key in KEYS.items():
+        if key.needed and name not in values:
             raise ValueError(f"has SETTINGS without {name!r}")
-    found = {key.attribute: _checked(key, values[name]) for name, key in KEYS.items()}
+    found = {key.attribute: _checked(key, values[name]) for name, key in KEYS.items() if name in values}
+    return Hyperparameters(**_ordered(found))
+
+
+def _ordered(values):
+    """Settings by attribute, with the lower end of each range of crops first."""
+    ends = {}
     for low, high in (("ratio_low", "ratio_high"), ("scale_low", "scale_high")):
-        found[low], found[high] = sorted((found[low], found[high]))
-    return Hyperparameters(**found)
+        ends[low], ends[high] = sorted((values[low], values[high]))
+    return {**values, **ends}
 
 
 def _checked(key, value):

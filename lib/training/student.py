@@ -4,7 +4,7 @@ import dataclasses
 import logging
 from typing import Optional, Tuple
 
-from lib.errors import UsageError, WorkError, concerning, option
+from lib.errors import WorkError, concerning, option
 from lib.training.hyperparameters import best_row, read_log
 from lib.training.run import Execution, record, started
 
@@ -119,7 +119,7 @@ def distillation_loss(teacher, student, temperature):
 def _train(settings, hyperparameters, start, watch):
     """Train in the run's directory."""
     from lib.models.teacher_files import open_teacher
-    from lib.training import randomness
+    from lib.training import augmentation, randomness
     from lib.training.inputs import open_data, open_trainee
     from lib.training.loop import fit
 
@@ -132,10 +132,7 @@ def _train(settings, hyperparameters, start, watch):
             size, output = settings.teacher_size, settings.teacher_output
             teach = open_teacher(settings.teacher, settings.categories, size, bands, output)
     data = open_data(settings, bands, team, hyperparameters.batch, "log")
-    height, width, _ = data.train.shape
-    if height != width and (hyperparameters.rotate_one or hyperparameters.rotate_three):
-        theirs = f"those of {option('train')} are {width} x {height}"
-        raise UsageError(f"rotateOne and rotateThree need square images, but {theirs}.", "log")
+    augmentation.check_square(data.train, hyperparameters, "log")
     task = build_task(settings, hyperparameters, team, trainee, teach, data)
     record(start, settings, data, hyperparameters=dataclasses.asdict(hyperparameters))
     fit(task, settings, start.run, watch)
@@ -195,12 +192,12 @@ def _training(settings, hyperparameters, images, teach, loss):
     size = settings.student_size if teach is None else settings.teacher_size
 
     def examples(feed):
-        mixed = mixed_examples(feed, size, settings.categories, hyperparameters=hyperparameters)
+        mixed = mixed_examples(feed, size, settings.categories, settings=hyperparameters)
         answers = None if teach is None else teach(mixed.pixels)
         return mixed._replace(pixels=_resized(mixed.pixels, settings.student_size), teacher=answers)
 
-    drawing = {"crops": hyperparameters.crops, "hyperparameters": hyperparameters, "mixup": settings.mixup}
-    return training_phase(images, settings.seed, hyperparameters.batch, examples, loss, **drawing)
+    drawn = dataclasses.replace(hyperparameters, mixup=settings.mixup)
+    return training_phase(images, settings.seed, hyperparameters.batch, examples, loss, drawn)
 
 
 def _validation(settings, hyperparameters, images, teach, loss):

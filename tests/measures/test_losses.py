@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from lib.measures.losses import FUNCTIONS, Batch, build_loss, whole_batch
-from lib.measures.recipes import LOSSES, LossParameters
+from lib.measures.losses import LOSSES, Batch, LossParameters, build_loss, whole_batch
+
+# The values and gradient norms of the golden cases for losses that the published pipeline lacks: name -> six pairs.
+KNOWN = {}
 
 
 def build(name, case):
@@ -40,16 +42,16 @@ def test_golden_values_and_gradients(name, compiled, shared):
     cases = json.loads((shared / "golden" / "losses.json").read_text())
     assert len(cases) == 6
     compared = 0
-    for case in cases:
-        assert set(case["expected"]) == set(LOSSES)
+    for case, known in zip(cases, KNOWN.get(name, cases)):
+        expected = known if name in KNOWN else [case["expected"][name][key] for key in ("value", "gradient_norm")]
         labels, logits = np.array(case["labels"], "float32"), np.array(case["logits"], "float32")
         value, gradient = value_and_gradient(build(name, case), labels, logits, compiled)
         norm = np.sqrt((gradient.astype("float64") ** 2).sum())
-        for ours, key in ((value, "value"), (norm, "gradient_norm")):
-            if case["expected"][name][key] is None:
+        for ours, theirs in zip((value, norm), expected):
+            if theirs is None:
                 assert np.isfinite(ours)
             else:
-                assert ours == pytest.approx(case["expected"][name][key], rel=1e-4), key
+                assert ours == pytest.approx(theirs, rel=1e-4)
                 compared += 1
     assert compared or name in ("cbbs", "bel")
 
@@ -95,5 +97,12 @@ def test_half_precision_logits_are_computed_in_full():
     assert build_loss("ce")(labels, tf.constant(logits, "float16")).dtype == tf.float32
 
 
-def test_the_command_line_offers_the_losses():
-    assert set(LOSSES) == set(FUNCTIONS)
+def test_the_parameters_of_a_loss_are_those_that_change_it():
+    labels = np.array([[1, 0, 0], [0.25, 0.75, 0], [0, 1, 0]], "float32")
+    logits = np.array([[1.0, -2, 0.5], [0, 3, -1], [2, 1, 0]], "float32")
+    others = {"focal_alpha": 0.5, "focal_gamma": 1.0, "beta": 0.5, "gamma": 2.0, "tau": 1.0, "ccm": (1.0, 2.0, 1.0)}
+    for name, loss in LOSSES.items():
+        usual = build_loss(name, LossParameters(), [9, 4, 5])(labels, logits).numpy()
+        for parameter, value in others.items():
+            other = build_loss(name, LossParameters(**{parameter: value}), [9, 4, 5])(labels, logits).numpy()
+            assert np.allclose(usual, other) != (parameter in loss.parameters), (name, parameter)

@@ -3,7 +3,8 @@
 import pytest
 
 from lib.errors import UsageError
-from lib.measures.recipes import LOSSES, OPTIMIZERS, parse_recipe, per_class
+from lib.measures.losses import LOSSES
+from lib.measures.recipes import OPTIMIZERS, parse_recipe, per_class
 
 
 def test_every_loss_with_every_optimizer():

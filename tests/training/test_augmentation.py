@@ -5,8 +5,10 @@ import pytest
 import tensorflow as tf
 
 from lib.data.images import _resize
-from lib.training.augmentation import CHANGES, Draws, change, crop, draw, epoch_order, mix, remix
-from lib.training.hyperparameters import Hyperparameters
+from lib.errors import UsageError
+from lib.training.augmentation import Draws, change, check_square, crop, draw, epoch_order, mix, remix
+from lib.training.changes import CHANGES
+from lib.training.hyperparameters import PUBLISHED, Augmentation
 
 
 def pictures(count=3, height=20, width=28, bands=3):
@@ -107,131 +109,184 @@ def test_the_ranges_of_what_is_drawn():
 
 
 def test_swapped_ranges_are_the_same():
-    for one, other in zip(draw(1, 0, 0, 9, ((1.0, 0.08), (1.33, 0.75))), draw(1, 0, 0, 9, ((0.08, 1.0), (0.75, 1.33)))):
+    swapped = Augmentation(scale_low=1.0, scale_high=0.08, ratio_low=1.33, ratio_high=0.75)
+    ordered = Augmentation(scale_low=0.08, scale_high=1.0, ratio_low=0.75, ratio_high=1.33)
+    for one, other in zip(draw(1, 0, 0, 9, swapped), draw(1, 0, 0, 9, ordered)):
         np.testing.assert_array_equal(one, other)
 
 
-def search(**given):
-    """What never changes an image but by what is given."""
-    return Hyperparameters(**given)
-
-
-def changed(images, made, amount, noises=((1, 2), (3, 4), (5, 6))):
-    """Images after the one change that `made` has, by the same amount each, everywhere."""
-    (number,) = [number for number, name in enumerate(CHANGES) if getattr(made, name)]
+def changed(name, images, amount, seeds=None, **strengths):
+    """Images after the change with this name, by the same amount each, everywhere."""
+    (number,) = [number for number, each in enumerate(CHANGES) if each.name == name]
     changes = np.zeros((len(images), len(CHANGES)), "float32")
     changes[:, number] = amount
-    return everywhere(lambda i, c, n: change(i, c, n, made), images, changes, np.array(noises, "int32"))
+    seeds = np.arange(2 * len(images)).reshape(-1, 2) if seeds is None else seeds
+    settings = Augmentation(**{name: 0.5}, **strengths)
+    return everywhere(lambda i, c, n: change(i, c, n, settings), images, changes, np.array(seeds, "int32"))
 
 
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        ("left_right", lambda image: image[:, ::-1]),
-        ("up_down", lambda image: image[::-1]),
-        ("rotate_one", lambda image: np.rot90(image, 1)),  # counter-clockwise
-        ("rotate_two", lambda image: np.rot90(image, 2)),
-        ("rotate_three", lambda image: np.rot90(image, 3)),
-        ("invert", lambda image: 255 - image),
+def moved(source):
+    """A function from an image to one whose pixel (x, y) is, bilinear, that at `source(x, y)`, 0 outside."""
+
+    def move(image):
+        height, width = image.shape[:2]
+        result = np.zeros(image.shape)
+        for y in range(height):
+            for x in range(width):
+                from_x, from_y = source(x, y)
+                left, top = int(np.floor(from_x)), int(np.floor(from_y))
+                for row, column in ((top, left), (top, left + 1), (top + 1, left), (top + 1, left + 1)):
+                    if 0 <= row < height and 0 <= column < width:
+                        result[y, x] += (1 - abs(from_y - row)) * (1 - abs(from_x - column)) * image[row, column]
+        return result
+
+    return move
+
+
+def blurred(image):
+    """An image blurred by a standard deviation of a tenth of its sides: each pixel is a weighted mean of all."""
+    weights = np.exp(-0.5 * ((np.arange(12)[:, None] - np.arange(12)) / 1.2) ** 2)
+    weights /= weights.sum(axis=1, keepdims=True)
+    return np.einsum("yv,xw,vwb->yxb", weights, weights, image)
+
+
+def in_range(values):
+    return np.clip(values, 0, 255)
+
+
+# What each change does to the pixels of a 12 x 12 image, by an amount: name -> [(amount, image -> image), …].
+PIXELS = {
+    "left_right": [(1, lambda image: image[:, ::-1])],
+    "up_down": [(1, lambda image: image[::-1])],
+    "rotate_one": [(1, lambda image: np.rot90(image, 1))],  # counter-clockwise
+    "rotate_two": [(1, lambda image: np.rot90(image, 2))],
+    "rotate_three": [(1, lambda image: np.rot90(image, 3))],
+    "shear_x": [(0.25, moved(lambda x, y: (x + 0.25 * y, y))), (-0.15, moved(lambda x, y: (x - 0.15 * y, y)))],
+    "shear_y": [(0.25, moved(lambda x, y: (x, y + 0.25 * x))), (-0.15, moved(lambda x, y: (x, y - 0.15 * x)))],
+    "translate_x": [(0.25, moved(lambda x, y: (x + 3, y))), (-0.15, moved(lambda x, y: (x - 1.8, y)))],
+    "translate_y": [(0.25, moved(lambda x, y: (x, y + 3))), (-0.15, moved(lambda x, y: (x, y - 1.8)))],
+    "blur": [(0.1, blurred), (1e-6, lambda image: image)],
+    "brightness": [(0.5, lambda image: in_range(image * 1.5)), (-0.2, lambda image: image * 0.8)],
+    "contrast": [
+        (1.0, lambda image: in_range(2.0 * image - image.mean())),
+        (-0.25, lambda image: 0.75 * image + 0.25 * image.mean()),
     ],
-)
-def test_mirrors_quarter_turns_and_negatives(name, expected):
+    "warmth": [(0.3, lambda image: in_range(image * np.array([1.3, 1, 0.7])))],
+    "invert": [(1, lambda image: 255 - image)],
+    "solarize_add": [(1, lambda image: np.where(image < 102, np.minimum(image + 178.5, 255), image))],
+}
+STRENGTHS = {"solarize_add": {"solarize_add_threshold": 0.4, "solarize_addition": 0.7}}
+
+
+@pytest.mark.parametrize("name", [each.name for each in CHANGES if each.name != "gaussian_noise"])
+def test_what_a_change_does_to_pixels(name):
     images = pictures(height=12, width=12)
-    done = changed(images, search(**{name: 0.5}), 1)
-    for ours, image in zip(done, images):
-        np.testing.assert_array_equal(ours, expected(image))
-    np.testing.assert_array_equal(changed(images, search(**{name: 0.5}), 0), images)
+    images[0, 0, :, 0] = 102  # the threshold of solarizing
+    for amount, expected in PIXELS[name]:
+        done = changed(name, images, amount, **STRENGTHS.get(name, {}))
+        for ours, image in zip(done, images):
+            np.testing.assert_allclose(ours, expected(image.astype("float64")), atol=0.02)
+    np.testing.assert_array_equal(changed(name, images, 0, **STRENGTHS.get(name, {})), images)
 
 
-def moved(image, source):
-    """An image whose pixel (x, y) is, bilinear, that at `source(x, y)`, 0 outside: one at a time."""
-    height, width = image.shape[:2]
-    result = np.zeros(image.shape)
-    for y in range(height):
-        for x in range(width):
-            from_x, from_y = source(x, y)
-            left, top = int(np.floor(from_x)), int(np.floor(from_y))
-            for row, column in ((top, left), (top, left + 1), (top + 1, left), (top + 1, left + 1)):
-                if 0 <= row < height and 0 <= column < width:
-                    result[y, x] += (1 - abs(from_y - row)) * (1 - abs(from_x - column)) * image[row, column]
-    return result
+def test_shears_translations_and_blurs_of_images_that_are_no_squares():
+    images = pictures(2)  # 28 x 20
+    for name, source in (
+        ("shear_x", lambda x, y: (x + 0.25 * y, y)),
+        ("translate_x", lambda x, y: (x + 7, y)),
+        ("translate_y", lambda x, y: (x, y + 5)),
+    ):
+        for ours, image in zip(changed(name, images, 0.25), images):
+            np.testing.assert_allclose(ours, moved(source)(image), atol=0.02)
+    done = changed("blur", images, 0.1)
+    turned = changed("blur", images.transpose(0, 2, 1, 3), 0.1)
+    np.testing.assert_allclose(done, turned.transpose(0, 2, 1, 3), atol=0.02)
+    assert done.std() < 0.5 * images.std()
 
 
-@pytest.mark.parametrize("amount", [0.25, -0.15, 0.0])
-@pytest.mark.parametrize(
-    ("name", "source"),
-    [
-        ("shear_x", lambda x, y, s: (x + s * y, y)),
-        ("shear_y", lambda x, y, s: (x, y + s * x)),
-        ("translate_x", lambda x, y, s: (x + 28 * s, y)),
-        ("translate_y", lambda x, y, s: (x, y + 20 * s)),
-    ],
-)
-def test_shears_and_translations(name, source, amount):
-    images = pictures(2)
-    done = changed(images, search(**{name: 0.5}), amount, noises=((1, 2), (3, 4)))
-    for ours, image in zip(done, images):
-        np.testing.assert_allclose(ours, moved(image, lambda x, y: source(x, y, amount)), atol=0.02)
-
-
-def test_solarized():
-    image = np.arange(0, 240, 6, "uint8").reshape(1, 4, 10, 1)  # one of 102, which is the threshold
-    made = search(solarize_add=1.0, solarize_add_threshold=0.4, solarize_addition=0.7)
-    done = changed(image, made, 1, noises=((1, 2),))
-    np.testing.assert_allclose(done, np.where(image < 102, np.minimum(image + 178.5, 255), image))
+def test_grey_images_have_no_warmth():
+    images = pictures(bands=1)
+    np.testing.assert_array_equal(changed("warmth", images, 0.3), images)
 
 
 def test_noise_has_its_deviation_and_follows_from_its_numbers_alone():
     images = np.full((3, 64, 64, 3), 128, "uint8")
-    made = search(gaussian_noise=1.0)
-    done = changed(images, made, 0.1)
+    seeds = ((1, 2), (3, 4), (5, 6))
+    done = changed("gaussian_noise", images, 0.1, seeds)
     assert (done - 128).std() == pytest.approx(25.5, rel=0.03) and (done - 128).mean() == pytest.approx(0, abs=0.5)
     assert not np.array_equal(done[0], done[1])
-    again = changed(images, made, 0.1, noises=((3, 4), (1, 2), (9, 9)))
+    again = changed("gaussian_noise", images, 0.1, ((3, 4), (1, 2), (9, 9)))
     np.testing.assert_array_equal(again[:2], done[1::-1])
-    loud = changed(images, made, 2.0)
+    loud = changed("gaussian_noise", images, 2.0, seeds)
     assert loud.min() == 0 and loud.max() == 255
-    np.testing.assert_array_equal(changed(images, made, 0), images)
+    np.testing.assert_array_equal(changed("gaussian_noise", images, 0, seeds), images)
 
 
-def test_changes_come_in_the_logs_order():
+def test_changes_come_in_their_order():
     images = pictures(1, 12, 12)
-    order = ("left_right", "rotate_one", "rotate_three", "rotate_two", "shear_x", "shear_y", "translate_x")
-    order += ("translate_y", "up_down", "gaussian_noise", "invert", "solarize_add")
-    made = search(**dict.fromkeys(order, 1.0))
-    drawn = draw(1, 0, 0, 1, hyperparameters=made)
+    everything = Augmentation(**{each.name: 1.0 for each in CHANGES})
+    drawn = draw(1, 0, 0, 1, everything)
     expected = images
-    for name in order:
-        expected = change(expected, drawn.changes, drawn.noises, search(**{name: 1.0}))
-    np.testing.assert_allclose(change(images, drawn.changes, drawn.noises, made), expected, atol=1e-3)
+    for each in CHANGES:
+        expected = change(expected, drawn.changes, drawn.noises, Augmentation(**{each.name: 1.0}))
+    np.testing.assert_allclose(change(images, drawn.changes, drawn.noises, everything), expected, atol=1e-3)
+    published = ("leftRight", "rotateOne", "rotateThree", "rotateTwo", "shearX", "shearY", "translateX", "translateY")
+    published += ("upDown", "GaussianNoise", "invert", "solarizeAdd")
+    assert tuple(each.key for each in CHANGES if each.key in published) == published
 
 
 def test_changes_are_drawn_as_probably_and_as_strongly_as_asked():
-    given = {name: 0.1 + 0.05 * number for number, name in enumerate(CHANGES)}
-    made = search(**given, shear_y_proportion=0.3, gaussian_noise_sd_max=0.5)
-    drawn = draw(1, 2, 3, 20_000, hyperparameters=made)
-    for number, name in enumerate(CHANGES):
-        assert (drawn.changes[:, number] != 0).mean() == pytest.approx(given[name], abs=0.015), name
-    amounts = dict(zip(CHANGES, drawn.changes.T))
-    for name, low, high in (("shear_x", -0.1, 0.1), ("shear_y", -0.3, 0.3), ("gaussian_noise", 0, 0.5)):
-        values = amounts[name][amounts[name] != 0]
-        assert low <= values.min() < low + 0.02 and high - 0.02 < values.max() <= high, name
-    chosen = drawn.changes != 0
-    assert (chosen[:, 0] & chosen[:, 8]).mean() == pytest.approx(given["left_right"] * given["up_down"], abs=0.01)
+    given = {each.name: 0.1 + 0.05 * number for number, each in enumerate(CHANGES)}
+    drawn = draw(1, 2, 3, 20_000, Augmentation(**given, shear_y_proportion=0.3, gaussian_noise_sd_max=0.5))
+    for number, each in enumerate(CHANGES):
+        assert (drawn.changes[:, number] != 0).mean() == pytest.approx(given[each.name], abs=0.015), each.name
+    amounts = {each.name: column for each, column in zip(CHANGES, drawn.changes.T)}
+    for name, low, high in (
+        ("shear_x", -0.1, 0.1),
+        ("shear_y", -0.3, 0.3),
+        ("gaussian_noise", 0, 0.5),
+        ("blur", 0, 0.01),
+        ("warmth", -0.1, 0.1),
+    ):
+        values, slack = amounts[name][amounts[name] != 0], 0.05 * (high - low)
+        assert low <= values.min() < low + slack and high - slack < values.max() <= high + 1e-7, name
+    both = (amounts["left_right"] != 0) & (amounts["up_down"] != 0)
+    assert both.mean() == pytest.approx(given["left_right"] * given["up_down"], abs=0.01)
 
 
-def test_changes_leave_crops_and_mixtures_as_they_are():
-    plain, other = draw(1, 2, 3, 50), draw(1, 2, 3, 50, hyperparameters=search(invert=0.5))
-    for name in ("windows", "partners", "shares"):
+def test_changes_leave_crops_mixtures_and_other_changes_as_they_are():
+    plain, other = draw(1, 2, 3, 50), draw(1, 2, 3, 50, Augmentation(invert=0.5))
+    for name in ("windows", "partners", "shares", "noises"):
         np.testing.assert_array_equal(getattr(plain, name), getattr(other, name))
-    assert plain.changes.shape == (50, 0)
-    fewer = draw(1, 2, 3, 5000, mixup=0.3)
+    assert not plain.changes.any()
+    more = draw(1, 2, 3, 50, Augmentation(invert=0.5, left_right=0.5, blur=1.0))
+    inverted = [each.name for each in CHANGES].index("invert")
+    assert other.changes[:, inverted].any()
+    np.testing.assert_array_equal(more.changes[:, inverted], other.changes[:, inverted])
+    fewer = draw(1, 2, 3, 5000, Augmentation(mixup=0.3))
     assert (fewer.shares > 0).mean() == pytest.approx(0.3, abs=0.02)
-    assert not draw(1, 2, 3, 50, mixup=0).shares.any()
+    assert not draw(1, 2, 3, 50, Augmentation(mixup=0)).shares.any()
+
+
+def test_the_published_augmentation_is_drawn_as_ever():
+    """Cropping and mixing alone, from NumPy's generator: the same as before there was a choice."""
+    drawn = draw(1, 2, 3, 2)
+    np.testing.assert_allclose(drawn.windows[0], [0.023503976, 0.090356313, 0.94283426, 0.79049844], rtol=1e-6)
+    np.testing.assert_allclose(drawn.shares, [0.70049882, 0.91974723], rtol=1e-6)
 
 
 def test_what_never_happens_is_not_computed():
-    graph = tf.function(lambda i, c, n: change(i, c, n, search())).get_concrete_function(
-        tf.TensorSpec((2, 8, 8, 3), tf.uint8), tf.TensorSpec((2, 12)), tf.TensorSpec((2, 2), tf.int32)
+    graph = tf.function(lambda i, c, n: change(i, c, n, PUBLISHED)).get_concrete_function(
+        tf.TensorSpec((2, 8, 8, 3), tf.uint8),
+        tf.TensorSpec((2, len(CHANGES))),
+        tf.TensorSpec((2, 2), tf.int32),
     )
     assert {node.type for node in graph.graph.get_operations()} <= {"Placeholder", "Cast", "Identity"}
+
+
+def test_quarter_turns_need_squares():
+    check_square(np.zeros((4, 4, 3)), Augmentation(rotate_one=0.5), "augment")
+    check_square(np.zeros((4, 5, 3)), Augmentation(rotate_two=0.5), "augment")
+    with pytest.raises(UsageError, match="^rotateOne and rotateThree need square images, but .* are 5 x 4") as caught:
+        check_square(np.zeros((4, 5, 3)), Augmentation(rotate_one=0.5, rotate_three=0.1), "augment")
+    assert caught.value.setting == "augment"

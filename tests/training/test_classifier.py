@@ -19,6 +19,7 @@ from lib.models.keras_files import load_model, save_model
 from lib.storage.states import load_state, save_state
 from lib.training import augmentation, loop
 from lib.training.classifier import Settings, train
+from lib.training.hyperparameters import parse_augmentation
 from lib.training.run import identify
 
 pytestmark = pytest.mark.slow
@@ -137,6 +138,15 @@ def test_the_history_is_the_same_in_each_form_and_the_settings_are_recorded(long
     assert all(len(digest) == 64 for digest in recorded["inputs"].values()) and len(recorded["inputs"]) == 3
 
 
+def test_images_are_augmented_as_chosen_and_a_parameter_without_effect_is_named(files, short, tmp_path):
+    augment = parse_augmentation("small,blur=1")
+    best, history, said = run(settings(files, tmp_path, epochs=2, augment=augment, tau=0.5))
+    assert history["loss"] != short[1][1]["loss"]
+    recorded = json.loads((best / "training-settings.json").read_text())["settings"]["augment"]
+    assert recorded == dataclasses.asdict(augment) and recorded["blur"] == 1 and recorded["mixup"] == 0.25
+    assert "⟦tau⟧ makes no difference to the loss ce." in said
+
+
 def test_metrics_before_training(files, long):
     expected = scores_of(files["model"], files)
     line = f"Before training: loss {expected['loss']:.4g}, accuracy {expected['accuracy']:.4g}"
@@ -251,8 +261,8 @@ def test_a_loss_that_diverges_stops_it(files, tmp_path):
 
 
 def test_after_good_epochs_the_best_model_and_the_state_are_kept(files, tmp_path, monkeypatch):
-    def draw(seed, epoch, step, count, draw=augmentation.draw):
-        found = draw(seed, epoch, step, count)
+    def draw(seed, epoch, step, count, settings, draw=augmentation.draw):
+        found = draw(seed, epoch, step, count, settings)
         return found._replace(shares=found.shares * np.float32(np.nan if (epoch, step) == (2, 3) else 1))
 
     made = settings(files, tmp_path, epochs=4)

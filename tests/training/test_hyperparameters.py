@@ -1,5 +1,6 @@
 """The log of a search: what is read from it, and what is refused."""
 
+import dataclasses
 import json
 import math
 import re
@@ -11,12 +12,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lib.errors import UsageError
+from lib.training.changes import CHANGES
 from lib.training.hyperparameters import (
+    AUGMENTATION_KEYS,
     KEYS,
+    RECIPES,
+    Augmentation,
     Hyperparameters,
     Row,
     best_row,
     format_settings,
+    parse_augmentation,
     parse_settings,
     ranges_of,
     read_log,
@@ -73,8 +79,17 @@ def test_what_is_written_is_read_by_us_and_by_others(tmp_path):
     assert [row.settings for row in read_log(tmp_path)] == [row.settings for row in rows]
 
 
-def test_the_keys_are_those_of_the_published_log():
-    assert set(json.loads(format_settings(Hyperparameters()))) == set(PUBLISHED) == set(KEYS)
+def test_the_keys_include_those_of_the_published_log():
+    assert set(json.loads(format_settings(Hyperparameters()))) == set(KEYS) >= set(PUBLISHED)
+
+
+def test_changes_that_a_log_lacks_are_off(tmp_path):
+    needed = {name: value for name, value in PUBLISHED.items() if KEYS[name].needed}
+    assert {"batch", "learningRate", "resizeScaleLow"} < set(needed) and "blur" not in PUBLISHED
+    (row,) = read_log(log(tmp_path, f"1\t{json.dumps({**needed, 'invert': 0.5})}\t1.0"))
+    assert row.settings == Hyperparameters(invert=0.5)
+    for change in CHANGES:
+        assert getattr(row.settings, change.name) == (0.5 if change.name == "invert" else 0.0)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +102,7 @@ def test_the_keys_are_those_of_the_published_log():
         ({"learningRate": 0}, "'learningRate' the value 0, not a number above 0, up to 1"),
         ({"distillTemperature": math.nan}, "'distillTemperature'"),
         ({"mixup": None}, "'mixup'"),
-        ({"shearX": ...}, "without 'shearX'"),
+        ({"learningRate": ...}, "without 'learningRate'"),
     ],
 )
 def test_settings_that_are_none(tmp_path, change, words):
@@ -127,7 +142,7 @@ def test_ranges():
     for text, words in (
         ("[]", "not a JSON object"),
         ("{", "is not JSON"),
-        ('{"inverted": [0, 1]}', "the key 'inverted'; the log's are batch"),
+        ('{"inverted": [0, 1]}', "the key 'inverted'; the log's are leftRight, "),
         ('{"invert": [0, 2]}', "'invert' the value 2"),
         ('{"invert": [0.5, 0.1]}', "above the highest"),
         ('{"invert": [0, 0.1, 0.2]}', "3 numbers"),
@@ -145,9 +160,45 @@ def test_the_documentation_has_every_key_and_its_ranges():
     assert [row[0] for row in rows] == [f"`{name}`" for name in KEYS]
     for row, key in zip(rows, KEYS.values()):
         low, high = key.range
+        assert row[1].startswith(key.meaning)
         assert row[2] == f"{published[key.name]:g}"
         assert row[3] == f"{'above ' if key.positive else ''}{key.lowest:g} to {key.highest:g}"
         assert row[4] == (f"{low:g}" if low == high else f"{low:g} to {high:g}")
+
+
+def test_the_documentation_has_the_order_of_the_changes_and_the_recipes():
+    text = " ".join((ROOT / "docs" / "optimization-log.md").read_text().split())
+    assert f"applied in this order: {', '.join(change.key for change in CHANGES)}; then" in text
+    page = " ".join((ROOT / "docs" / "trainImagesC.md").read_text().split())
+    for name, recipe in RECIPES.items():
+        given = [
+            f"{key.name}={getattr(recipe, key.attribute):g}"
+            for key in AUGMENTATION_KEYS.values()
+            if getattr(recipe, key.attribute) != getattr(Augmentation(), key.attribute)
+        ]
+        assert f"| `{name}` | {f'`{chr(44).join(given)}`' if given else 'the defaults'} |" in page, given
+
+
+def test_an_augmentation_is_a_recipe_or_keys_or_both():
+    assert parse_augmentation("published") == RECIPES["published"] == Augmentation()
+    assert parse_augmentation("small") == RECIPES["small"] != Augmentation()
+    assert parse_augmentation("mixup=0,leftRight=0.5") == Augmentation(mixup=0, left_right=0.5)
+    mixed = parse_augmentation("small,resizeScaleHigh=0.1,resizeScaleLow=0.9")
+    assert mixed == dataclasses.replace(RECIPES["small"], scale_low=0.1, scale_high=0.9)
+    for text, words in (
+        ("", "'' is not KEY=NUMBER with a key of leftRight, "),
+        ("large", "'large' is not KEY=NUMBER"),
+        ("blur=0.1,small", "'small' is not KEY=NUMBER"),
+        ("batch=3", "'batch=3' is not KEY=NUMBER"),
+        ("blur", "'blur' is not KEY=NUMBER"),
+        ("blur=x", "gives 'blur' the value 'x', not a number from 0 to 1"),
+        ("blur=nan", "gives 'blur' the value nan"),
+        ("small,mixup=1.5", "gives 'mixup' the value 1.5"),
+        ("resizeScaleLow=0", "gives 'resizeScaleLow' the value 0.0, not a number above 0"),
+        ("blur=0.1,blur=0.2", "gives 'blur' twice"),
+    ):
+        with pytest.raises(ValueError, match=re.escape(words)):
+            parse_augmentation(text)
 
 
 any_json = st.recursive(
