@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from lib.models.layers import LayerScale, RandomCrop
+from lib.models.output_layer import FEATURES
 from lib.system.devices import applying
 
 # The layers of a ConvNeXt. A model with any other is applied by Keras.
@@ -21,8 +22,6 @@ _KERAS = (
     *("Add", "Multiply", "GlobalAveragePooling2D", "Dense"),
 )
 _FOLDABLE = {RandomCrop, LayerScale, *(getattr(keras.layers, name) for name in _KERAS)}
-
-FEATURES = "output_layerNormalization"  # the layer after the pooling
 
 
 class _Scaled(NamedTuple):

@@ -95,7 +95,7 @@ def test_the_least_sure_are_asked_about_first():
 
 
 def replay(features, logits, categories, rounds, each=10):
-    """Replay a reader who decides `each` images a round; yields how many are known, and how many of the rest are right."""
+    """Replay a reader who decides `each` images a round; yields the known and how much of the rest is right."""
     x, known, adapted = scale(features, measure([features])), [], logits
     for _ in range(rounds):
         known += least_sure(softmax(adapted, axis=1), each, known).tolist()
