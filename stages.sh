@@ -3,13 +3,14 @@
 
 # stage COMMAND…: run it, with a line in $DIR/chain.tsv of its time and memory; a signal to this shell ends it, too
 stage() {
-    local child told='' status=0
+    local child='' told='' status=0
+    # Bash lets no trap act before a command in the foreground has ended, which may take days: hence the background.
+    trap 'told=143; [ -z "$child" ] || kill -TERM "$child" 2> /dev/null' TERM
+    trap 'told=129; [ -z "$child" ] || kill -HUP "$child" 2> /dev/null' HUP
+    trap 'told=130' INT # which the terminal sends to the command, too
     PYTHONPATH=$TOOLKIT${PYTHONPATH:+:$PYTHONPATH} python3 -m tools.stage_log "$DIR/chain.tsv" "$@" &
     child=$!
-    # Bash lets no trap act before a command in the foreground has ended, which may take days: hence the background.
-    trap 'told=143; kill -TERM "$child" 2> /dev/null' TERM
-    trap 'told=129; kill -HUP "$child" 2> /dev/null' HUP
-    trap 'told=130' INT # which the terminal sends to the command, too
+    [ -z "$told" ] || kill -TERM "$child" 2> /dev/null # it came before there was one to pass it to
     while wait "$child" || status=$?; kill -0 "$child" 2> /dev/null; do status=0; done
     trap - TERM HUP INT
     return "${told:-$status}"
