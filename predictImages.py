@@ -12,7 +12,7 @@ import sys
 
 from lib.cli.options import add_device_options, add_labels_option, add_report_options, add_shard_option
 from lib.cli.program import parser, run
-from lib.cli.types import existing_directory, existing_file, output_directory, output_ending, output_file, whole_number
+from lib.cli.types import existing_directory, existing_file, output_directory, output_ending, output_table, whole_number
 from lib.prediction.settings import Settings, check
 
 log = logging.getLogger("lib.prediction")
@@ -21,11 +21,11 @@ log = logging.getLogger("lib.prediction")
 def options():
     """The command line's options."""
     made = parser(__doc__, Settings)
-    required = "required, unless --report-from, --similar or --merge takes their place"
+    required = "required, unless --report-from, --similar, --merge or --convert takes their place"
     add, file = made.add_argument_group(required).add_argument, {"metavar": "FILE"}
     add("-d", "--data", type=existing_directory, metavar="DIR", help="the folder of images, or give --list")
-    table = "the table to write; its ending sets the format: .tsv, .csv or .jsonl"
-    add("-o", "--output", type=output_file, help=table, **file)
+    table = "the table to write; its ending sets the format: .tsv, .csv, .xlsx or .jsonl"
+    add("-o", "--output", type=output_table, help=table, **file)
     group = made.add_argument_group("model")
     names = "ConvNeXt-N (downloaded if missing), ConvNeXt-T, or the path of a .keras file (%(default)s)"
     group.add_argument("-m", "--model", metavar="MODEL", help=names)
@@ -37,6 +37,8 @@ def options():
     top = "give the K most probable categories (that of an existing table, else 1; 2 with --report)"
     add("--top", type=whole_number(1), metavar="K", help=top)
     add("--probabilities", action="store_true", help="give the probability of every category")
+    other = "write this table as --output, in the format of its ending, instead of predicting"
+    add("--convert", type=existing_file, help=other, **file)
     add("--overwrite", action="store_true", help="start over instead of continuing the existing table")
     add("--strict", action="store_true", help="exit with status 1 if any file can't be read as an image")
     group = made.add_argument_group("viewing and searching")
@@ -81,6 +83,10 @@ def work(settings):
         from lib.prediction.predict import predict
 
         images, errors = predict(settings)
+    if settings.convert:
+        from lib.prediction.convert import convert_table
+
+        convert_table(settings)
     if settings.merge:
         from lib.prediction.merge import merge_tables
 

@@ -10,7 +10,15 @@ import sys
 
 from lib.cli.options import add_device_options, add_labels_option, add_report_options, add_skip_option
 from lib.cli.program import Ignored, parser, run
-from lib.cli.types import class_numbers, existing_file, output_directory, output_file, record_files, whole_number
+from lib.cli.types import (
+    class_numbers,
+    existing_file,
+    output_directory,
+    output_file,
+    output_table,
+    record_files,
+    whole_number,
+)
 from lib.evaluation.settings import Settings
 
 
@@ -34,7 +42,8 @@ def options():
     add, file = group.add_argument, {"type": output_file, "metavar": "FILE"}
     add("-e", "--error", dest="answers", help=".npz: predictions, labels, confusion matrix", **file)
     add("-u", "--under", dest="probabilities", help=".npz: softmax values as predictions, labels", **file)
-    add("--table", help="the per-category table, .tsv, instead of on stderr", **file)
+    of_categories = "the per-category table, .tsv, .csv, .xlsx or .jsonl, instead of on stderr"
+    add("--table", type=output_table, metavar="FILE", help=of_categories)
     add("--json", help="all metrics", **file)
     figures = "figures: confusion matrix, curves, mistakes"
     add("--figures", type=output_directory, metavar="DIR", help=figures)

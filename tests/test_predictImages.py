@@ -99,11 +99,34 @@ def test_csv_and_jsonl_hold_what_the_tsv_holds(folder):
     run()
     expected = table("t.tsv")
     assert run("-o", "t.csv") == 0 and run("-o", "t.jsonl") == 0
-    with open("t.csv", newline="") as file:
+    with open("t.csv", newline="", encoding="utf-8-sig") as file:
         assert list(csv.DictReader(file)) == expected
     with open("t.jsonl") as file:
         lines = [json.loads(line) for line in file]
     assert [dict(line, PROBABILITY=f"{line['PROBABILITY']:.4f}") for line in lines] == expected
+
+
+def test_a_table_becomes_another_as_if_it_had_been_predicted_so(folder, capsys):
+    (folder / "scans" / "05b.jpg").write_text("no picture")
+    run("--top", "2")
+    for ending in ("csv", "jsonl", "xlsx"):
+        assert run("-o", f"predicted.{ending}", "--top", "2") == 0
+        assert predictImages.main(["--convert", "t.tsv", "-o", f"made.{ending}"]) == 0
+        assert capsys.readouterr().err.splitlines()[-1] == f"70 rows of t.tsv written to made.{ending}."
+        endings = [".settings.json", ".errors.tsv"] + ([""] if ending != "xlsx" else [])
+        for more in endings:
+            assert (folder / f"made.{ending}{more}").read_bytes() == (folder / f"predicted.{ending}{more}").read_bytes()
+    before = (folder / "t.tsv").read_bytes()
+    assert predictImages.main(["--convert", "made.xlsx", "-o", "t.tsv"]) == 2
+    assert "t.tsv exists; choose another file or pass --overwrite" in capsys.readouterr().err
+    assert predictImages.main(["--convert", "made.xlsx", "-o", "t.tsv", "--overwrite"]) == 0
+    assert (folder / "t.tsv").read_bytes() == before
+    capsys.readouterr()
+    assert run("-o", "made.xlsx", "--top", "2") == 0
+    assert "70 of 71 images are already done." in capsys.readouterr().err
+    (folder / "german.csv").write_text("FILE;PREDICTION;PROBABILITY\nscans/00.jpg;A;0,5\n")
+    assert predictImages.main(["--convert", "german.csv", "-o", "english.csv"]) == 0
+    assert (folder / "english.csv").read_text("utf-8-sig") == "FILE,PREDICTION,PROBABILITY\nscans/00.jpg,A,0.5000\n"
 
 
 @pytest.mark.parametrize("more", [["-p", "1"], ["-p", "7"], ["-b", "40"], ["-b", "100000"]])
@@ -183,8 +206,6 @@ def test_somebody_elses_files_are_not_overwritten(folder, capsys):
     assert run() == 2
     assert "errors.tsv is not a table of errors" in capsys.readouterr().err
     assert (folder / "t.tsv.errors.tsv").read_text() == "my notes\n"
-    assert run("-o", "scans/table.jpg") == 2
-    assert "-o/--output" in capsys.readouterr().err
 
 
 def test_an_answer_that_is_no_number_is_an_error(folder):
@@ -291,9 +312,10 @@ def test_names_with_any_bytes(folder):
 
 def test_pandas_reads_the_tables_as_they_stand(folder):
     draw('scans/a "quoted", name.jpg', 1)
-    for output in ("t.tsv", "t.csv", "t.jsonl"):
+    for output in ("t.tsv", "t.csv", "t.jsonl", "t.xlsx"):
         assert run("-o", output, "--top", "2") == 0
     tables = [
+        pandas.read_excel("t.xlsx"),
         pandas.read_csv("t.tsv", sep="\t", quoting=csv.QUOTE_NONE),
         pandas.read_csv("t.csv"),
         pandas.read_json("t.jsonl", lines=True),
@@ -441,6 +463,8 @@ def test_options_that_do_not_go_together(folder, environment, arguments, words):
             "--sort: can't be combined with --similar",
         ),
         (["-d", "scans", "--report", "t.html"], "required: -o/--output"),
+        (["--convert", "categories.tsv"], "--convert: give -o/--output FILE"),
+        (["--convert", "categories.tsv", "-d", "scans", "-o", "t.tsv"], "-d/--data: can't be combined with --convert"),
     ],
 )
 def test_options_that_are_missing_something(folder, capsys, arguments, words):
@@ -455,6 +479,7 @@ def test_options_that_are_missing_something(folder, capsys, arguments, words):
         ([], ["-d/--data", "-o/--output"]),
         (["-d", "missing", "-o", "t.tsv"], ["-d/--data", "'missing'"]),
         (["-d", "scans", "-o", "no/t.tsv"], ["-o/--output", "'no'"]),
+        (["-d", "scans", "-o", "t.json"], ["-o/--output", "t.json ends in .json, which isn't written"]),
         (["-d", "scans", "-o", "t.tsv", "-m", "ConvNeXt-X"], ["-m/--model", "ConvNeXt-X"]),
         (["-d", "scans", "-o", "t.tsv", "-m", "ConvNeXt-T"], ["-m/--model", "put it there"]),
         (["-d", "scans", "-o", "t.tsv", "-b", "0"], ["-b/--batch", "1 or more"]),

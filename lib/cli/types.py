@@ -6,6 +6,8 @@ import glob
 import math
 import os
 
+from lib.errors import UsageError
+
 
 def whole_number(lowest, highest=None):
     """An option's type: a whole number from `lowest` to `highest`."""
@@ -108,6 +110,17 @@ def output_file(text):
     if not os.path.basename(text) or (os.path.exists(text) and not os.path.isfile(text)):
         raise argparse.ArgumentTypeError(f"{text!r} is not a regular file, so it can't be overwritten")
     return text
+
+
+def output_table(text):
+    """An option's type: a table to be written, see `lib.storage.formats.table_kind`."""
+    from lib.storage.formats import table_kind  # here, since most calls write none
+
+    try:
+        table_kind(text)
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return output_file(text)
 
 
 def output_directory(text):

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 from lib.errors import UsageError
 from lib.storage.files import whole_file
-from lib.storage.untrusted import is_whole_number, read_tsv
+from lib.storage.formats import read_rows
+from lib.storage.untrusted import is_whole_number
 
 
 class Category(NamedTuple):
@@ -56,7 +57,7 @@ def read_labels(path):
 
 
 def _read(path):
-    (_, header), *rows = read_tsv(path) or [(1, ())]
+    (_, header), *rows = list(read_rows(path)) or [(1, ())]
     if "INDEX" not in header or "LABEL" not in header:
         raise UsageError(f"{path} needs a header with the columns INDEX and LABEL, separated by tabs.")
     found = {}

@@ -8,8 +8,8 @@ from lib.data.categories import CATEGORIES, Category, find_category, read_catego
 from lib.data.listing import list_images
 from lib.data.splits import SPLITS, UNUSED
 from lib.errors import UsageError, concerning, option
+from lib.storage.formats import read_rows
 from lib.storage.names import escape_name, unescape_name
-from lib.storage.untrusted import read_tsv
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ def items_of_table(path):
         UsageError: it is something else, or lists a file twice.
     """
     with concerning("table"):
-        (_, header), *rows = read_tsv(path) or [(1, ())]
+        (_, header), *rows = list(read_rows(path)) or [(1, ())]
         if "FILE" not in header or "CATEGORY" not in header:
             raise UsageError(f"{path} needs a header with the columns FILE and CATEGORY, separated by tabs.")
         items = {}

@@ -10,8 +10,8 @@ from typing import Mapping, NamedTuple
 
 from lib.data.categories import CATEGORIES
 from lib.errors import UsageError, option
+from lib.storage.formats import read_rows
 from lib.storage.names import escape_name, unescape_name
-from lib.storage.untrusted import read_tsv
 
 TEACH, AUDIT = ROLES = ("teach", "audit")
 
@@ -48,7 +48,7 @@ def read_corrections(path):
     Raises:
         UsageError: it is something else, is empty, or says two things about one file.
     """
-    (_, header), *rows = read_tsv(path) or [(1, ())]
+    (_, header), *rows = list(read_rows(path)) or [(1, ())]
     if "FILE" not in header or "CATEGORY" not in header:
         raise UsageError(f"{path} needs a header with the columns FILE and CATEGORY, separated by tabs.")
     found, lines = {}, {}

@@ -12,8 +12,8 @@ from lib.data.record_format import make_record
 from lib.data.splits import SPLITS
 from lib.errors import UsageError, WorkError
 from lib.storage.files import whole_file
+from lib.storage.formats import read_rows
 from lib.storage.names import escape_name, unescape_name
-from lib.storage.untrusted import read_tsv
 
 log = logging.getLogger(__name__)
 
@@ -113,7 +113,7 @@ def _remove(path):
 def _former_files(path):
     """The names of record files that a former index lists."""
     with contextlib.suppress(UsageError):
-        (_, header), *rows = read_tsv(path) or [(1, [])]
+        (_, header), *rows = list(read_rows(path)) or [(1, [])]
         if header == _INDEX_COLUMNS:
             names = {unescape_name(values[-1]) for _, values in rows}
             return {name for name in names if name.endswith(".tfr") and os.path.basename(name) == name}

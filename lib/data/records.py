@@ -12,7 +12,8 @@ import numpy as np
 
 from lib.data.record_format import BANDS, BadRecordError, decode, parse_record, scan
 from lib.errors import UsageError, WorkError, concerning, option
-from lib.storage.untrusted import is_whole_number, read_tsv
+from lib.storage.formats import read_rows
+from lib.storage.untrusted import is_whole_number
 from lib.system.memory import amount, free_memory
 from lib.system.parallel import in_order, reading_threads
 from lib.system.progress import progress
@@ -75,7 +76,7 @@ def read_number_map(path):
     """
     mapping = {}
     with concerning("number_map"):
-        for line, row in read_tsv(path)[1:]:
+        for line, row in list(read_rows(path))[1:]:
             if len(row) < 2 or not all(map(is_whole_number, row[:2])):
                 raise UsageError(f"{path} line {line} needs an old and a new number, separated by a tab.")
             if int(row[0]) in mapping:

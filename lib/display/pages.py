@@ -15,6 +15,7 @@ import jinja2
 
 from lib.storage.files import whole_file
 from lib.storage.names import unescape_name
+from lib.system.words import counted
 
 MOST_ERRORS = 2_000  # that a page lists
 
@@ -187,11 +188,6 @@ def _shown(character):
         return f"\\x{ord(character) - 0xDC00:02x}"
     hidden = category in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp") and character not in _JOINERS
     return f"‹U+{ord(character):04X}›" if hidden else character
-
-
-def counted(number, noun, plural=None):
-    """A number of things in words: `1 image`, `2,000 images`."""
-    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
 def link_to(name, page):

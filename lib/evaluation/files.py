@@ -8,11 +8,13 @@ import numpy as np
 from lib.display.contact_sheet import contact_sheet
 from lib.evaluation.report import write_report
 from lib.storage.files import whole_file
+from lib.storage.formats import format_line, open_table, table_kind
 from lib.storage.untrusted import json_text
 
 log = logging.getLogger(__name__)
 
 _COLUMNS = ("label", "precision", "recall", "f1", "support", "average_precision")
+_HEADER = ("CATEGORY", *map(str.upper, _COLUMNS[1:]))
 _MISTAKES = 60
 _OF_A_ROW = 10
 
@@ -35,12 +37,10 @@ def write_files(settings, evaluation):
         _write_arrays(settings.answers, answers, answers.chosen, matrix=evaluation.matrix)
     if settings.probabilities:
         _write_arrays(settings.probabilities, answers, answers.probabilities.astype("float32"))
-    table = _table(evaluation)
     if settings.table:
-        with whole_file(settings.table) as file:
-            file.write(table + "\n")
+        _write_table(settings.table, evaluation.rows)
     else:
-        log.info(table)
+        log.info(_table(evaluation.rows))
     for line in _sentences(settings, evaluation):
         log.info(line)
     if settings.json:
@@ -57,11 +57,21 @@ def _write_arrays(path, answers, predictions, **more):
         np.savez_compressed(file, predictions=predictions, labels=answers.labels, **more)
 
 
-def _table(evaluation):
-    lines = ["\t".join(("CATEGORY", *map(str.upper, _COLUMNS[1:])))]
-    for label, precision, recall, f1, support, average in evaluation.rows:
-        lines.append(f"{label}\t{precision:.4f}\t{recall:.4f}\t{f1:.4f}\t{support}\t{average:.4f}")
-    return "\n".join(lines)
+def _write_table(path, rows):
+    with open_table(path, _HEADER) as add:
+        for row in rows:
+            add(format_line(table_kind(path), _HEADER, _plain(row)))
+
+
+def _table(rows):
+    lines = [format_line("tsv", _HEADER, values) for values in (_HEADER, *map(_plain, rows))]
+    return b"".join(lines).decode().rstrip("\n")
+
+
+def _plain(row):
+    """A category's row with Python's own numbers."""
+    label, precision, recall, f1, support, average = row
+    return label, float(precision), float(recall), float(f1), int(support), float(average)
 
 
 def _sentences(settings, evaluation):

@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 from lib.errors import UsageError, WorkError, concerning, option
 from lib.storage import tables
-from lib.storage.files import whole_file
 from lib.storage.names import path_order, unescape_name
 from lib.system.shard import Shard, parse_shard
 
@@ -44,8 +43,8 @@ def merge_tables(output, paths, overwrite=False):
         _check_output(output, paths, parts[0].settings, overwrite)
         errors, digest = {}, hashlib.sha256()
         try:
-            with whole_file(output, "wb") as file:
-                rows = sum(_copy(part, parts[0], file, errors, digest) for part in parts)
+            with tables.open_table(output, _columns_of(parts)) as add:
+                rows = sum(_copy(part, add, errors, digest) for part in parts)
                 if digest.hexdigest() != parts[0].listed["SHA-256"]:
                     raise UsageError("the images in the parts are not those of their list; the tables were changed.")
             tables.write_settings(output, parts[0].settings, parts[0].versions)
@@ -55,25 +54,35 @@ def merge_tables(output, paths, overwrite=False):
     return rows, len(errors)
 
 
-def _copy(part, first, file, errors, digest):
-    """Append a part's rows to a file, collect its errors, check that no image is missing, and return how many rows.
+def _columns_of(parts):
+    """The names of the parts' columns; UsageError if they differ."""
+    found = {}
+    for part in parts:
+        columns = next(tables.read_table(part.path), [])
+        if columns:  # but lines of JSON have none where there is no row
+            found.setdefault(tuple(columns), part.path)
+    if len(found) > 1:
+        first, other = list(found.values())[:2]
+        raise UsageError(f"{other} has other columns than {first}.")
+    return next(iter(found), ())
+
+
+def _copy(part, add, errors, digest):
+    """Append a part's rows to a table, collect its errors, check that no image is missing, and return how many rows.
 
     Args:
-        part, first: the `_Part`, and the first one, which the header is taken from.
-        file: the open file.
+        part: the `_Part`.
+        add: of `open_table`.
         errors: path -> reason, of all parts so far.
         digest: of the paths of all images so far.
     """
     lines = tables.read_lines(part.path)
-    header = next(lines)
-    if part is first:
-        file.write(header)
-    elif header != next(tables.read_lines(first.path)):
-        raise UsageError(f"{part.path} has other columns than {first.path}.")
+    next(lines)  # the header
     failed, done = tables.read_errors_table(f"{part.path}.errors.tsv"), 0
     for path, line in heapq.merge(lines, sorted((path_order(name), b"") for name in failed)):
         digest.update(path + b"\0")
-        file.write(line)
+        if line:
+            add(line)
         done += 1
     due = len(part.shard.range(part.listed["entries"]))
     if done != due:
@@ -119,9 +128,12 @@ def _check_parts(parts):
 
 
 def _check_output(output, paths, settings, overwrite):
-    endings = {os.path.splitext(path)[1].lower() for path in (output, *paths)}
-    if len(endings) > 1:
-        raise UsageError(f"{output} and the parts have different endings ({', '.join(sorted(endings))}).")
+    kinds = {tables.table_kind(path) for path in (output, *paths)}
+    if len(kinds) > 1:
+        raise UsageError(
+            f"{output} and the parts are of different formats ({', '.join(sorted(kinds))}); merge them into one of the "
+            f"parts' format, from which {option('convert')} makes others."
+        )
     if any(os.path.exists(output) and os.path.samefile(output, path) for path in paths):
         raise UsageError(f"{output} is one of the parts; name the table to write first.")
     if os.path.exists(output) and not overwrite and tables.settings_of(output)[0] != settings:

@@ -13,7 +13,7 @@ import numpy as np
 
 from lib.data.embeddings import open_features, write_features
 from lib.data.images import ImageError, limit_memory, read_image
-from lib.data.listing import find_images, is_image_name
+from lib.data.listing import find_images
 from lib.errors import UsageError
 from lib.measures.softmax import softmax
 from lib.models.published import find_model
@@ -46,8 +46,6 @@ def predict(settings):
         UsageError: no images, no such model, labels that don't match it, or a table of other settings.
         WorkError: the model can't be fetched or the table can't be written.
     """
-    if is_image_name(settings.output):
-        raise UsageError(f"{settings.output} has an image file's ending; it must be .tsv, .csv or .jsonl.", "output")
     warnings.filterwarnings("ignore", module=r"PIL\.")  # about files, but without their names
     path = find_model(settings.model, settings.models)
     labels, source = labels_of(path, settings)

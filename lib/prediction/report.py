@@ -77,7 +77,7 @@ def _number(path, row, place):
     if place is None or not row[place]:
         return None
     try:
-        value = float(row[place])
+        value = float(row[place].replace(",", "."))  # as much of the world writes it
         if not 0 <= value <= 1:
             raise ValueError
     except ValueError:

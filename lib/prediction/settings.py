@@ -15,7 +15,7 @@ class Settings:
 
     Attributes:
         data: the folder of images, searched with all below it; None with `list_file`.
-        output: the table to write, `.tsv`, `.csv` or `.jsonl`.
+        output: the table to write, `.tsv`, `.csv`, `.xlsx` or `.jsonl`.
         model: a published model's name or the path of a `.keras` file.
         models: where published models are; None for the default.
         labels: a table of the categories' labels; None for the default of `lib.prediction.model.labels_of`.
@@ -34,6 +34,7 @@ class Settings:
         list_file: a file that lists the images instead of `data`, see `lib.data.listing.of_file`.
         shard: the part of the images to predict; None for all.
         merge: a table to write and those of all parts, to be merged instead of predicting.
+        convert: a table to write in the format of `output`, instead of predicting.
         exact: the published pipeline's pixels, see `lib.data.images.read_image`.
         max_pixels: the largest picture that is decoded.
         batch: at most how many images are in memory at once.
@@ -60,6 +61,7 @@ class Settings:
     list_file: Optional[str] = None
     shard: Optional[Shard] = None
     merge: Optional[Tuple[str, ...]] = None
+    convert: Optional[str] = None
     exact: bool = False
     max_pixels: int = 500_000_000
     batch: int = 1024
@@ -71,7 +73,7 @@ class Settings:
     def predicts(self):
         """Whether images are to be categorised; else existing tables or features are used."""
         only_similar = self.similar and not self.data and not self.list_file and not self.output
-        return not self.report_from and not self.merge and not only_similar
+        return not self.report_from and not self.merge and not self.convert and not only_similar
 
     @property
     def table(self):
@@ -84,6 +86,11 @@ def check(settings):
     source = "list_file" if settings.list_file else "data"
     if settings.data and settings.list_file:
         raise UsageError(f"it replaces {option('data')}; give only one of them.", "list_file")
+    if settings.convert:
+        others = ("data", "list_file", "merge", "embeddings", "similar", "report_from", "shard")
+        _refuse(settings, option("convert"), *others)
+        if not settings.output:
+            raise UsageError(f"give {option('output')} FILE, the table to write.", "convert")
     if settings.merge:
         others = ("data", "list_file", "output", "embeddings", "similar", "report_from", "shard")
         _refuse(settings, option("merge"), *others)

@@ -12,10 +12,11 @@ import numpy as np
 from lib.errors import UsageError, WorkError, option
 from lib.soup.candidates import find_models, open_candidates
 from lib.storage.files import checksum, whole_file
+from lib.storage.formats import read_rows
 from lib.storage.journal import Journal
 from lib.storage.names import escape_name
 from lib.storage.runs import complete, find_run, reserved, run_name, write_settings
-from lib.storage.untrusted import parse_json, read_tsv
+from lib.storage.untrusted import parse_json
 from lib.system.devices import enough_memory
 
 log = logging.getLogger(__name__)
@@ -172,7 +173,7 @@ def _recorded(settings, inputs, paths):
         if not _validated_alike(os.path.join(best, "training-settings.json"), settings, inputs):
             continue
         with contextlib.suppress(UsageError, ValueError, KeyError):  # no such column: the models are scored
-            (_, header), *rows = read_tsv(os.path.join(folder, "epochs.tsv"))
+            (_, header), *rows = read_rows(os.path.join(folder, "epochs.tsv"))
             for row in (dict(zip(header, values)) for _, values in rows):
                 name = _name(settings, os.path.join(folder, row["FILE"]))
                 if name in names:

@@ -4,15 +4,15 @@ Until all rows are there they are in a `Journal`, `PATH.partial`, under their fi
 sorted by these paths byte by byte, and beside it `PATH.settings.json`.
 """
 
+import codecs
 import contextlib
 import csv
-import io
-import json
 import os
 from typing import Any, Mapping, NamedTuple, Sequence
 
 from lib.errors import UsageError, WorkError, option
 from lib.storage.files import whole_file
+from lib.storage.formats import format_line, header_line, number_or_text, open_table, parse_line, read_rows, table_kind
 from lib.storage.journal import Journal, compare_settings, settings_of_journal
 from lib.storage.names import escape_name, path_order, unescape_name
 from lib.storage.untrusted import check_text, json_text, parse_json
@@ -63,10 +63,7 @@ def read_errors_table(path):
 
 
 def read_table(path):
-    """Read a table of results, or one like it.
-
-    Args:
-        path: a `.tsv`, `.csv` or `.jsonl` file with a header (or keys) in UTF-8; its ending says which.
+    """Read a table of results, or one like it, see `read_rows`.
 
     Yields:
         First the names of the columns, then the values of each row as text, in the order of the columns.
@@ -74,35 +71,13 @@ def read_table(path):
     Raises:
         UsageError: it is something else.
     """
-    kind = table_kind(path)
-    try:
-        with open(path, encoding="utf-8-sig", newline="\n" if kind != "csv" else "") as file:
-            yield from _json_lines(file) if kind == "jsonl" else _separated(file, kind)
-    except (OSError, ValueError, csv.Error) as error:
-        raise UsageError(f"{path} can't be read as a table ({error}).") from error
-
-
-def _separated(file, kind):
-    rows = csv.reader(file) if kind == "csv" else (line.rstrip("\r\n").split("\t") for line in file)
     columns = None
-    for number, values in enumerate(rows, start=1):
+    for number, values in read_rows(path):
         columns = columns or values
-        if values not in ([], [""]):
-            if len(values) != len(columns):
-                raise ValueError(f"line {number} has {len(values)} values under {len(columns)} columns")
-            yield values
-
-
-def _json_lines(file):
-    columns = None
-    for number, line in enumerate(file, start=1):
-        row = check_text(parse_json(line))
-        if not isinstance(row, dict) or list(row) != (columns or list(row)):
-            raise ValueError(f"line {number} has other columns")
-        if columns is None:
-            columns = list(row)
-            yield columns
-        yield ["" if value is None else str(value) for value in row.values()]
+        if len(values) != len(columns):
+            differ = f"line {number} has {len(values)} values under {len(columns)} columns"
+            raise UsageError(f"{path} can't be read as a table ({differ}).")
+        yield values
 
 
 def read_lines(path):
@@ -110,19 +85,27 @@ def read_lines(path):
 
     Yields:
         First the header as bytes, empty for a format that has none; then for each row the path of its file and the
-        line, both as bytes.
+        line, both as bytes, see `format_line`.
 
     Raises:
         UsageError: it is something else.
     """
     kind, number = table_kind(path), 1
+    if kind == "xlsx":
+        yield b""
+        rows = read_table(path)
+        columns = next(rows, [])
+        for values in rows:
+            row = dict(zip(columns, map(number_or_text, columns, values)))
+            yield path_order(row.get("FILE", "")), format_line(kind, columns, row.values())
+        return
     try:
         with open(path, "rb") as file:
             header = b"" if kind == "jsonl" else file.readline()
-            columns = None if kind == "jsonl" else _parse_line(kind, header)
+            columns = None if kind == "jsonl" else parse_line(kind, _without_mark(header))
             yield header
             for number, line in enumerate(file, start=1 if kind == "jsonl" else 2):  # noqa: B007 - for the message
-                values = _parse_line(kind, line)
+                values = parse_line(kind, line)
                 columns = columns or list(values)
                 if len(values) != len(columns) or (kind == "jsonl" and list(values) != columns):
                     raise ValueError("other columns")
@@ -131,14 +114,8 @@ def read_lines(path):
         raise UsageError(f"{path} can't be read as a table (line {number}: {error}).") from error
 
 
-def _parse_line(kind, line):
-    """The values of a line that `Table.line` wrote; of JSON, a dictionary. ValueError if it is cut short."""
-    if not line.endswith(b"\n"):
-        raise ValueError("cut short")
-    text = line[:-1].decode()
-    if kind == "jsonl":
-        return parse_json(text)
-    return next(csv.reader([text])) if kind == "csv" else text.split("\t")
+def _without_mark(line):
+    return line[len(codecs.BOM_UTF8) :] if line.startswith(codecs.BOM_UTF8) else line
 
 
 def settings_of(path):
@@ -154,12 +131,6 @@ def write_settings(path, settings, versions):
     """Write the settings and versions that a table was made with, for `settings_of`."""
     with whole_file(path + ".settings.json") as file:
         file.write(json_text({"settings": settings, "versions": versions}) + "\n")
-
-
-def table_kind(path):
-    """The format of a table, by the ending of its name: `csv`, `jsonl`, or `tsv` for any other ending."""
-    ending = os.path.splitext(path)[1].lower()
-    return ending[1:] if ending in (".csv", ".jsonl") else "tsv"
 
 
 class Table(NamedTuple):
@@ -179,23 +150,13 @@ class Table(NamedTuple):
         """A row as bytes: one line.
 
         Args:
-            values: in the order of the columns: strings without tabs and line ends, or fractions, which are written
-                with four decimals.
+            values: see `format_line`.
         """
-        kind = table_kind(self.path)
-        if kind == "jsonl":
-            numbers = [round(value, 4) if isinstance(value, float) else value for value in values]
-            return (json.dumps(dict(zip(self.columns, numbers)), ensure_ascii=False) + "\n").encode()
-        texts = [f"{value:.4f}" if isinstance(value, float) else value for value in values]
-        if kind == "tsv":
-            return ("\t".join(texts) + "\n").encode()
-        line = io.StringIO()
-        csv.writer(line, lineterminator="\n").writerow(texts)
-        return line.getvalue().encode()
+        return format_line(table_kind(self.path), self.columns, values)
 
     def header(self):
         """The first line as bytes; empty for a format that has none."""
-        return b"" if table_kind(self.path) == "jsonl" else self.line(self.columns)
+        return header_line(table_kind(self.path), self.columns)
 
     def keys(self):
         """Yield the paths, as bytes, of the finished table's rows."""
@@ -215,9 +176,12 @@ class Table(NamedTuple):
         compare_settings(recorded, self.settings, self.path)
         try:
             lines = read_lines(self.path)
-            if next(lines) != self.header():
+            if _without_mark(next(lines)) != _without_mark(self.header()):
                 raise UsageError("the header differs")
-            for path, line in lines:
+            kind = table_kind(self.path)
+            for number, (path, line) in enumerate(lines):
+                if number == 0 and not self.header() and list(parse_line(kind, line)) != list(self.columns):
+                    raise UsageError("the columns differ")
                 yield path, None, line
         except UsageError:
             raise UsageError(f"{self.path} was changed since it was written, {advice}") from None
@@ -256,8 +220,8 @@ def write_table(table, rows, versions):
     if rows.former is not None:
         return
     with rows.resumable():
-        with whole_file(table.path, "wb") as file:
-            file.write(table.header())
-            file.writelines(line for _, _, line in rows.entries())
+        with open_table(table.path, table.columns) as add:
+            for _, _, line in rows.entries():
+                add(line)
         write_settings(table.path, table.settings, versions)
     rows.remove()

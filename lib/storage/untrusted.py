@@ -1,4 +1,4 @@
-"""Tables, JSON, numbers and zips from outside: whatever they hold, these functions raise only the errors they name."""
+"""JSON, numbers and zips from outside: whatever they hold, these functions raise only the errors they name."""
 
 import contextlib
 import json
@@ -51,26 +51,6 @@ def check_zip_member(member, archive_size, shrinking=1, small=0):
         raise ValueError(f"its {member.filename} is compressed in a way that this format never uses")
     if member.file_size > max(shrinking * archive_size, small):
         raise ValueError(f"its {member.filename} would take {member.file_size:,} bytes")
-
-
-def read_tsv(path):
-    """The lines of a table that are not empty, split at tabs.
-
-    Args:
-        path: a text file in UTF-8, with or without a byte order mark; lines end in LF or CR LF.
-
-    Returns:
-        A list of pairs: a line's number, from 1, and its values.
-
-    Raises:
-        UsageError: it can't be read.
-    """
-    try:
-        with open(path, encoding="utf-8-sig", newline="\n") as file:
-            lines = enumerate(file, start=1)
-            return [(number, line.rstrip("\r\n").split("\t")) for number, line in lines if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} can't be read as a table ({error}).") from error
 
 
 def parse_json(text):

@@ -3,7 +3,6 @@
 The log is a tab-separated table with the header `ITERATION SETTINGS F1`; SETTINGS is a JSON object of the keys below.
 """
 
-import csv
 import dataclasses
 import json
 import math
@@ -12,6 +11,7 @@ from typing import NamedTuple, Tuple
 
 from lib.errors import UsageError
 from lib.storage.files import whole_file
+from lib.storage.formats import read_rows
 from lib.storage.untrusted import parse_json
 from lib.training.changes import CHANGES
 
@@ -220,17 +220,15 @@ def read_log(folder):
         UsageError: the file can't be read, has no rows or is malformed.
     """
     path, rows = os.path.join(folder, NAME), []
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            table = csv.DictReader(file, delimiter="\t")  # csv, since other programs put quotes around JSON
-            if not set(_HEADER) <= set(table.fieldnames or ()):
-                raise UsageError(f"{path} needs a header with the columns {', '.join(_HEADER)}, separated by tabs.")
-            for line in table:
-                rows.append(_parse_row(*(line[name] for name in _HEADER)))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(f"{path} can't be read as a table ({getattr(error, 'strerror', None) or error}).") from error
-    except ValueError as error:
-        raise UsageError(f"{path} line {table.line_num} {error}.") from error
+    (_, header), *lines = list(read_rows(path)) or [(1, [])]
+    if not set(_HEADER) <= set(header):
+        raise UsageError(f"{path} needs a header with the columns {', '.join(_HEADER)}, separated by tabs.")
+    for line, values in lines:
+        row = dict(zip(header, values))
+        try:
+            rows.append(_parse_row(*map(row.get, _HEADER)))
+        except ValueError as error:
+            raise UsageError(f"{path} line {line} {error}.") from error
     if not rows:
         raise UsageError(f"{path} has no rows.")
     return tuple(rows)

@@ -18,7 +18,7 @@ def test_names_come_back_as_they_were_escaped_and_items_are_sorted(tmp_path):
         (b"FILE\tCATEGORY\na.jpg\tx\ry\n", "line 2 has a CATEGORY with characters that aren't text"),
         (b"", "needs a header with the columns FILE and CATEGORY"),
         (b"FILE\tCATEGORY\n", "lists no files"),
-        (b"\xff\xfe", "can't be read"),
+        (b"\xff\xfe\0", "can't be read"),
     ],
 )
 def test_a_table_of_anything_else_is_refused(content, words, tmp_path):

@@ -152,7 +152,7 @@ def test_parts_that_do_not_fit(folder, capsys):
     assert "both part 1/3" in refused(names[0], *names)
     assert "missing.tsv does not exist" in refused(*names, "missing.tsv")
     assert "whole.tsv is not a part" in refused("whole.tsv", *names)
-    assert "have different endings" in predict_error(capsys, ["--merge", "merged.csv", *names])
+    assert "are of different formats" in predict_error(capsys, ["--merge", "merged.csv", *names])
     assert run("-d", "scans", "--shard", "1/4", "-o", "other.tsv") == 0
     assert "is part 1/3" in refused(names[0], "other.tsv")
     assert run("-d", "scans", "--shard", "2/3", "-o", "other.tsv", "--exact", "--overwrite") == 0

@@ -13,7 +13,6 @@ from lib.storage.untrusted import (
     is_whole_number,
     json_text,
     parse_json,
-    read_tsv,
     refusing,
 )
 
@@ -73,12 +72,3 @@ def test_json_and_numbers_are_what_they_say_or_a_value_error():
     assert is_whole_number("017") and is_whole_number("9" * 18)
     for text in ("", "-1", "1.0", "٣", "9" * 19):
         assert not is_whole_number(text)
-
-
-def test_tables_are_read_with_any_line_ends(tmp_path):
-    path = tmp_path / "t.tsv"
-    path.write_bytes("\ufeffA\tB\r\n\r\n1\té\n".encode())
-    assert read_tsv(path) == [(1, ["A", "B"]), (3, ["1", "é"])]
-    path.write_bytes(b"\xff\n")
-    with pytest.raises(UsageError, match="t.tsv can't be read as a table"):
-        read_tsv(path)
