@@ -31,7 +31,7 @@ def options():
     group.add_argument("-m", "--model", metavar="MODEL", help=names)
     where = "where the published models are kept ($HERBARIOGRAPH_MODELS, else ~/.cache/herbariograph)"
     group.add_argument("--models", metavar="DIR", help=where)
-    beside = "categories.tsv beside a file, else the 17 published categories"
+    beside = "categories.tsv beside a file; the published models have theirs"
     add_labels_option(group, f"a TSV with INDEX and LABEL of its outputs ({beside})")
     add = made.add_argument_group("table").add_argument
     top = "give the K most probable categories (that of an existing table, else 1; 2 with --report)"

@@ -74,7 +74,7 @@ def add_training(made):
     augment = {"type": parsed(parse_augmentation), "metavar": "RECIPE"}
     add("--augment", help=AUGMENTATIONS, **augment)
     side = {"dest": "size", "type": whole_number(4, 8192), "metavar": "PIXELS"}
-    add("-i", "--input", help="side of the images (%(default)s)", **side)
+    add("-i", "--input", help="side of the images (the model's own)", **side)
     share = number(0, 1, ends=False)
     rate = "maximum learning rate (%(default)s, between 0 and 1)"
     add("-l", "--learning", dest="learning_rate", type=share, metavar="RATE", help=rate)

@@ -328,11 +328,17 @@ def test_pandas_reads_the_tables_as_they_stand(folder):
 
 def test_labels(folder, capsys):
     os.rename("categories.tsv", "mine.tsv")
-    assert run() == 2
+    assert run() == 0
+    assert "model.keras doesn't say what its 5 outputs are; put its categories.tsv beside it, or pass --labels." in (
+        capsys.readouterr().err
+    )
+    assert {row["PREDICTION"] for row in table("t.tsv")} <= {f"category {index}" for index in range(5)}
+    (folder / "four.tsv").write_text("INDEX\tLABEL\n0\tA\n1\tB\n2\tC\n3\tD\n")
+    assert run("--labels", "four.tsv", "--overwrite") == 2
     error = capsys.readouterr().err
-    assert "has 5 outputs where 17 are needed" in error and "--labels" in error
-    assert not (folder / "t.tsv.partial").exists()
-    assert run("--labels", "mine.tsv") == 0
+    assert "has 5 outputs where 4 are needed" in error and "--labels" in error
+    assert run("--labels", "mine.tsv", "--overwrite") == 0
+    assert {row["PREDICTION"] for row in table("t.tsv")} <= set("ABCDE")
 
 
 @pytest.mark.slow

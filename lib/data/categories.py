@@ -1,6 +1,5 @@
 """The 17 categories of the published models, and labels of other categories."""
 
-import os
 import re
 from typing import NamedTuple
 
@@ -75,30 +74,6 @@ def _read(path):
     if len({category.label for category in found.values()}) < len(found):
         raise UsageError(f"{path} gives two categories the same LABEL.")
     return tuple(found[index] for index in range(len(found)))
-
-
-def labels_of_outputs(categories, model, table=None):
-    """The labels of a model's outputs.
-
-    Args:
-        categories: how many outputs it has.
-        model: the path of its file, beside which a `categories.tsv` may lie.
-        table: a table of labels to read instead.
-
-    Returns:
-        The labels: of the table, else the 17 of the published models for 17 outputs, else `category 0` and so on.
-
-    Raises:
-        UsageError: the table can't be read, or has another number of labels.
-    """
-    beside = os.path.join(os.path.dirname(model), "categories.tsv")
-    path = table or (beside if os.path.isfile(beside) else None)
-    if path is None:
-        return LABELS if categories == len(LABELS) else tuple(f"category {index}" for index in range(categories))
-    labels = read_labels(path)
-    if len(labels) != categories:
-        raise UsageError(f"{path} has {len(labels)} labels, but {categories} are needed.")
-    return labels
 
 
 def read_categories(path):

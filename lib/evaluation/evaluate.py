@@ -84,13 +84,12 @@ def evaluate(settings):
         UsageError: models, labels, weights or records that don't fit.
         WorkError: bad records, or answers that are not finite.
     """
-    from lib.data.categories import labels_of_outputs
+    from lib.data.outputs import labels_of_outputs
 
     weights = settings.class_weights
     if weights is not None:
         weights = per_class(weights, settings.categories, "class_weights")
-    with concerning("labels"):
-        labels = labels_of_outputs(settings.categories, settings.model, settings.labels)
+    labels = labels_of_outputs(settings, "test")
     answers, *other = answer_records(settings)
     evaluation = measure(answers, labels, weights)
     if other:

@@ -73,6 +73,25 @@ def read_description(path):
         return parse_json(_inflate(archive, "config.json"))
 
 
+def count_outputs(path):
+    """The number of a classifier's outputs, those of its last dense or convolutional layer, without Keras.
+
+    Returns:
+        None if the description has no such layer. What is wrong with the file raises as `open_archive` does.
+    """
+
+    def units(layers):
+        for entry in reversed(layers):
+            config = entry["config"]
+            found = config.get("units") or config.get("filters") or units(config.get("layers", ()))
+            if found:
+                return found
+        return None
+
+    with open_archive(path) as content:
+        return units(functional_config(content.description)["layers"])
+
+
 def _inflate(archive, name):
     size = os.fstat(archive.fp.fileno()).st_size
     check_zip_member(archive.getinfo(name), size, SHRINKING, SMALL_BYTES)

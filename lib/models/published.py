@@ -38,6 +38,7 @@ MODELS = {
     ),
 }
 
+PUBLISHED_SIZE = 96  # the height and width of the images that they were trained on, which their files don't say
 TIMEOUT_SECONDS = 30
 
 
@@ -54,6 +55,16 @@ def check_model_name(model, directory=None):
         path = os.path.join(model_directory(directory), MODELS[model].file)
         if not os.path.isfile(path):
             raise UsageError(f"{path} does not exist; {MODELS[model].advice}.", "model")
+
+
+def is_published(path):
+    """Whether a file is a published model: by its content or, where that is not on record here, by its name."""
+    return any(
+        os.path.basename(path) == each.file
+        if each.sha256 is None
+        else os.path.getsize(path) == each.bytes and checksum(path) == each.sha256
+        for each in MODELS.values()
+    )
 
 
 def find_model(model, directory=None):

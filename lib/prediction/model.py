@@ -1,19 +1,22 @@
 """The model that predictions are made with, as a function of pixels, and the labels of its outputs."""
 
+import contextlib
+import logging
 import os
 
 from lib.data.categories import LABELS, read_labels
+from lib.data.outputs import neutral_labels, unknown_outputs
 from lib.errors import UsageError, concerning, option
-from lib.models.published import MODELS
+from lib.models.published import MODELS, PUBLISHED_SIZE, is_published
 from lib.system.devices import select_device
 from lib.system.parallel import cores
 
-# What the published models were trained on; taken for models that accept any size and don't say theirs.
-DEFAULT_SIZE = 96
+log = logging.getLogger(__name__)
 
 
 def labels_of(path, settings):
-    """The labels of a model's outputs: of the setting, of a `categories.tsv` beside a model given as a path, or the 17.
+    """The labels of a model's outputs: of the setting, of a `categories.tsv` beside a model given as a path, else the
+    17 of a published model, else `category 0` and so on, which is said.
 
     Args:
         path: the model's file.
@@ -22,11 +25,22 @@ def labels_of(path, settings):
     Returns:
         The labels and their source, for messages.
     """
+    from lib.models.keras_archives import count_outputs
+
     file = settings.labels
     if file is None and settings.model not in MODELS:
         beside = os.path.join(os.path.dirname(path), "categories.tsv")
         file = beside if os.path.isfile(beside) else None
-    return (LABELS, "the published categories") if file is None else (read_labels(file), file)
+    if file is not None:
+        return read_labels(file), file
+    count = None
+    if settings.model not in MODELS and not is_published(path):
+        with contextlib.suppress(Exception):  # of a file that is damaged, which is said when it is opened
+            count = count_outputs(path)
+    if count is None:
+        return LABELS, "the published categories"
+    log.info(unknown_outputs(path, count))
+    return neutral_labels(count), "unknown"
 
 
 def open_model(path, settings, step, pooled, labels=None, source=None):
@@ -67,7 +81,7 @@ def open_model(path, settings, step, pooled, labels=None, source=None):
         sides = {side for side in shape[1:3] if side is not None}
         if len(shape) != 4 or shape[3] != 3 or len(sides) > 1:
             raise UsageError(f"{path} takes {shape or 'several inputs'}; it must take square images of 3 bands.")
-        size = sides.pop() if sides else model.image_size or DEFAULT_SIZE
+        size = sides.pop() if sides else model.image_size or PUBLISHED_SIZE
         try:
             apply = (compile_features if pooled else compile_logits)(model, (step, size, size, 3), named=path)
         except NoFeaturesError as error:

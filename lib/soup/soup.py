@@ -9,7 +9,8 @@ import re
 
 import numpy as np
 
-from lib.errors import UsageError, WorkError, option
+from lib.data.outputs import categories_of_model, categories_of_records, check_same, write_beside_model
+from lib.errors import UsageError, WorkError, concerning, option
 from lib.soup.candidates import find_models, open_candidates
 from lib.storage.files import checksum, whole_file
 from lib.storage.formats import read_rows
@@ -38,6 +39,7 @@ def make_soup(settings):
     if settings.shard and settings.fresh:
         raise UsageError(f"{option('fresh')} would discard the scores of other parts; leave it out.", "shard")
     found = find_models(settings.models)
+    categories = _categories(settings, found)
     files = [*settings.data, *settings.validate, *([settings.number_map] if settings.number_map else [])]
     inputs = {path: checksum(path) for path in files}
     run = find_run(settings.output, run_name(_identity(settings, inputs, found)), "soup")
@@ -45,6 +47,7 @@ def make_soup(settings):
         for path in glob.glob(glob.escape(run.file("journal")) + "*"):
             os.unlink(path)  # of a process that was killed in its last moment
         log.info("The soup is already made.")
+        write_beside_model(run.model, categories)
         lines = _former_result(run.file("settings.json"))
     elif settings.shard:
         _score_part(settings, found, inputs, run)
@@ -53,10 +56,23 @@ def make_soup(settings):
         with reserved(run, settings.fresh):
             candidates = open_candidates(settings, found, ("data", "validate"))
             with _journal(run) as journal, _enough_memory():
+                write_beside_model(run.model, categories)
                 lines = _make(settings, candidates, inputs, run, journal)
                 journal.remove()
     log.info(run.model)
     return lines
+
+
+def _categories(settings, models):
+    """What the soup's outputs stand for, those of the models and the numbers of the records; None if unknown."""
+    recorded = categories_of_records(settings, "data", "validate")
+    for folder in sorted({os.path.dirname(path) for path in models}):
+        known, source = categories_of_model(os.path.join(folder, "any.keras"), settings.categories)
+        if known and recorded and settings.number_map is None:
+            with concerning("data"):
+                check_same(known, source, recorded, "the table beside the records")
+        recorded = recorded or known
+    return recorded
 
 
 def _identity(settings, inputs, found):

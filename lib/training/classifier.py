@@ -28,7 +28,7 @@ class Classification:
         batch: images per step.
         epochs: the maximum.
         patience: early stopping after this many epochs without a better validation macro F1.
-        size: height and width of the crops for training.
+        size: height and width of the crops for training; None for those that the model is for.
         augment: how the images are changed, cropped and mixed.
         learning_rate: the maximum.
         decay: the decoupled weight decay.
@@ -53,7 +53,7 @@ class Classification:
     batch: int = 16
     epochs: int = 256
     patience: int = 256
-    size: int = 64
+    size: Optional[int] = None
     augment: Augmentation = PUBLISHED
     learning_rate: float = 0.005
     decay: float = 0.0001
@@ -148,7 +148,7 @@ def _train(settings, start, counts, weights):
         optimizer = build_optimizer(optimizer_name, rate, 4 * batch, decay, settings.precision)
     loss = build_loss(loss_name, settings, counts)
     augmentation.check_square(data.train, settings.augment, "augment")
-    sizes = {"size": settings.size, "classes": settings.categories}
+    sizes = {"size": trainee.size, "classes": settings.categories}
     mixed = functools.partial(batches.mixed_examples, settings=settings.augment, **sizes)
     if settings.remix:
         rules = {"counts": counts, "kappa": settings.remix_kappa, "tau": settings.remix_tau}
@@ -165,5 +165,5 @@ def _train(settings, start, counts, weights):
         validation=batches.validation_phase(data.validate, batch, plain, batches.supervised(loss)),
         keep=settings.keep if settings.save_epochs else 0,
     )
-    record(start, settings, data, class_counts=[float(count) for count in counts])
+    record(start, settings, data, image_size=trainee.size, class_counts=[float(count) for count in counts])
     fit(task, settings, start.run)

@@ -6,7 +6,10 @@ from lib.data.records import check_bands, load_images, open_records, tell_left_o
 from lib.errors import UsageError, concerning, option
 from lib.models.inference import try_out
 from lib.models.keras_files import load_model
+from lib.models.published import PUBLISHED_SIZE, is_published
 from lib.models.transfer import freeze_before
+
+DEFAULT_SIZE = 64  # of models whose files don't say theirs
 
 
 class Trainee(NamedTuple):
@@ -15,10 +18,12 @@ class Trainee(NamedTuple):
     Attributes:
         model: the Keras model, made in the scope of the team's strategy.
         template: the same outside of it, for saving.
+        size: the height and width of its images, in pixels.
     """
 
     model: Any
     template: Any
+    size: int
 
 
 class Data(NamedTuple):
@@ -40,7 +45,7 @@ def open_trainee(settings, model, size, strategy):
     Args:
         settings: with `categories`, `precision` and perhaps `train_from`, the first layer to train.
         model: the name of the setting for the file.
-        size: the name of the setting for the height and width of its images, in pixels.
+        size: the name of the setting for the height and width of its images, in pixels; None there for the model's own.
         strategy: a `tf.distribute.Strategy`.
 
     Returns:
@@ -49,12 +54,13 @@ def open_trainee(settings, model, size, strategy):
     Raises:
         UsageError: the file can't be used, doesn't take such images, or has nothing to train.
     """
-    path, side = getattr(settings, model), getattr(settings, size)
+    path = getattr(settings, model)
     with concerning(model):
         template = load_model(path, settings.categories)
         check_bands(template, path)
+        side = getattr(settings, size) or _own_size(template, path)
         with strategy.scope():
-            trainee = Trainee(load_model(path, settings.categories, settings.precision), template)
+            trainee = Trainee(load_model(path, settings.categories, settings.precision), template, side)
     height, width, bands = template.input_shape[1:]
     if {height, width} - {None, side}:
         raise UsageError(f"{path} takes {width} x {height} images, not {side} x {side}.", size)
@@ -62,12 +68,18 @@ def open_trainee(settings, model, size, strategy):
         try_out(template, path, (side, side, bands), training=True)
     template.image_size = side
     train_from = getattr(settings, "train_from", None)
-    for each in trainee if train_from is not None else ():
+    for each in trainee[:2] if train_from is not None else ():
         freeze_before(each, train_from)
     if not trainee.model.trainable_weights:
         cure = f"; name the first layer to train with {option('train_from')}" if hasattr(settings, "train_from") else ""
         raise UsageError(f"all layers of {path} are frozen, so it can't be trained{cure}.", model)
     return trainee
+
+
+def _own_size(model, path):
+    """The height and width of the images that a model, of a file, is for."""
+    fixed = [side for side in model.input_shape[1:3] if side is not None]
+    return (fixed or [model.image_size])[0] or (PUBLISHED_SIZE if is_published(path) else DEFAULT_SIZE)
 
 
 def open_data(settings, bands, team, batch, batch_setting="batch", number_map=None):

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import logging
+import os
 import platform
 from typing import Any, Dict, NamedTuple, Optional, Tuple
 
@@ -50,11 +51,13 @@ class Start(NamedTuple):
         run: its paths.
         team: the devices to train on; None if the run is complete.
         inputs: the SHA-256 of each input, path -> hexadecimal.
+        categories: a tuple of `lib.data.categories.Category`, what the outputs stand for; None if unknown.
     """
 
     run: Run
     team: Any
     inputs: Dict[str, str]
+    categories: Optional[tuple]
 
     @property
     def result(self):
@@ -95,13 +98,17 @@ def started(settings, **contents):
         A `Start`.
 
     Raises:
-        UsageError: another process has the same run, or there are no such devices.
+        UsageError: another process has the same run, there are no such devices, or the records' categories are others.
     """
+    from lib.data.outputs import write_beside_model
+
+    categories = _categories(settings)
     inputs, identity = identify(settings, **contents)
     run = find_run(settings.output, run_name(identity))
     if not settings.fresh and complete(run):
         log.info("The run is already complete.")
-        yield Start(run, None, inputs)
+        write_beside_model(run.model, categories)
+        yield Start(run, None, inputs, categories)
         return
 
     from lib.system.devices import start_team, together
@@ -113,11 +120,22 @@ def started(settings, **contents):
         if team.workers == 1 and complete(run):
             log.info("Another process has just completed the run.")
             team = None
-        yield Start(run, team, inputs)
+        yield Start(run, team, inputs, categories)
+
+
+def _categories(settings):
+    """What the outputs will stand for: what the records' numbers do or, if unknown, the outputs of the first model."""
+    from lib.data.outputs import categories_of_model, categories_of_records
+
+    found = categories_of_records(settings, "train", "validate")
+    if found is None and getattr(settings, "number_map", None) is None:
+        path = settings.student if hasattr(settings, "student") else settings.model
+        found, _ = categories_of_model(path, settings.categories)
+    return found
 
 
 def record(start, settings, data, **about):
-    """Write `settings.json` of a run: its settings, inputs, devices and versions.
+    """Write `settings.json` of a run, its settings, inputs, devices and versions, and its `categories.tsv`.
 
     Args:
         start: the `Start`.
@@ -127,6 +145,8 @@ def record(start, settings, data, **about):
     """
     import keras
     import tensorflow as tf
+
+    from lib.data.outputs import write_beside_model
 
     if not start.team.chief:
         return
@@ -143,3 +163,7 @@ def record(start, settings, data, **about):
         "inputs": start.inputs,
     }
     write_settings(start.run, recorded)
+    write_beside_model(start.run.model, start.categories)
+    if getattr(settings, "save_epochs", False):
+        os.makedirs(start.run.intermediate, exist_ok=True)
+        write_beside_model(start.run.epoch_model(1), start.categories)

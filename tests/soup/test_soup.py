@@ -9,6 +9,7 @@ import re
 import shutil
 import tracemalloc
 import zipfile
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -66,6 +67,20 @@ def make(output, settings, **changes):
     finally:
         logger.removeHandler(handler)
     return messages[-1] if lines else None, lines or (), messages
+
+
+def test_the_categories_are_those_of_the_models_and_agree_with_the_records(folder, tmp_path):
+    shutil.copytree(folder / "models", tmp_path / "models")
+    table = "CATEGORY\tINDEX\tLABEL\nfern\t0\tFern\nmoss\t1\tMoss\npalm\t2\tPalm\n"
+    (tmp_path / "models" / "categories.tsv").write_text(table)
+    settings = settings_of(folder, models=str(tmp_path / "models"), method="uniform")
+    path, _, _ = make(tmp_path / "runs", settings)
+    assert (Path(path).parent / "categories.tsv").read_text() == table
+    shutil.copy(folder / "data.tfr", tmp_path / "own-train.tfr")
+    (tmp_path / "own-categories.tsv").write_text(table.replace("fern", "x").replace("Fern", "X"))
+    with pytest.raises(UsageError, match="has the category 'X' as number 0, .*categories.tsv 'Fern'") as caught:
+        make(tmp_path / "runs", settings, data=(str(tmp_path / "own-train.tfr"),))
+    assert caught.value.setting == "data"
 
 
 def log_of(path):

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import types
 from pathlib import Path
 
@@ -145,6 +146,29 @@ def test_images_are_augmented_as_chosen_and_a_parameter_without_effect_is_named(
     recorded = json.loads((best / "training-settings.json").read_text())["settings"]["augment"]
     assert recorded == dataclasses.asdict(augment) and recorded["blur"] == 1 and recorded["mixup"] == 0.25
     assert "⟦tau⟧ makes no difference to the loss ce." in said
+
+
+def test_the_categories_travel_with_the_records_and_the_model_and_its_size_is_its_own(files, tmp_path):
+    model = load_model(files["model"])
+    model.image_size = 12
+    save_model(model, tmp_path / "model.keras")
+    for kind in ("train", "validate"):
+        name = kind.replace("validate", "validation")
+        shutil.copy(files[kind][0], tmp_path / f"own-{name}.tfr")
+    table = "CATEGORY\tINDEX\tLABEL\nfern\t0\tFern\nmoss\t1\tMoss\npalm\t2\tPalm\n"
+    (tmp_path / "own-categories.tsv").write_text(table)
+    own = {"train": (str(tmp_path / "own-train.tfr"),), "validate": (str(tmp_path / "own-validation.tfr"),)}
+    options = {"size": None, "epochs": 1, "save_epochs": True}
+    best, _, _ = run(settings(files, tmp_path, model=str(tmp_path / "model.keras"), **own, **options))
+    folders = [best, best.parent / best.name.replace("-best", "-intermediate")]
+    assert [(folder / "categories.tsv").read_text() for folder in folders] == [table, table]
+    assert load_model(best / "best-model.keras").image_size == 12
+    assert json.loads((best / "training-settings.json").read_text())["image_size"] == 12
+    made = settings(files, tmp_path, model=str(best / "best-model.keras"), epochs=1)  # of records without a table
+    assert (run(made)[0] / "categories.tsv").read_text() == table
+    with pytest.raises(UsageError, match=r"^4 is not the number of categories in .*own-categories\.tsv, 3") as caught:
+        run(settings(files, tmp_path, **own, categories=4))
+    assert caught.value.setting == "categories"
 
 
 def test_metrics_before_training(files, long):
