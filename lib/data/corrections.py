@@ -110,7 +110,7 @@ def find_new_categories(corrections, labels, allowed=()):
             file = next(file for file, category in corrections.decided.items() if category == name)
             raise UsageError(
                 f"{corrections.path} has the CATEGORY {name!r} (of {file}), almost {meant!r}; write that, or pass "
-                f"{option('new_categories')} if {name!r} is one of its own.",
+                f"{option('new_categories')} {name!r} if it is another."
             )
         known[name] = name
         if name in corrections.taught.values():

@@ -18,7 +18,7 @@ from lib.storage.journal import Journal, compare_settings, look_up
 from lib.storage.names import escape_name, path_order
 from lib.storage.untrusted import check_text, check_zip_member, parse_json
 
-_CHUNK = 4096  # rows
+_CHUNK = 4096  # rows at once
 
 # How many times larger than the whole file a member may be, and bytes that any may have. Names shrink much, since they
 # begin alike and take four bytes a character.
@@ -39,9 +39,26 @@ class Stored(NamedTuple):
     embeddings: np.ndarray
     settings: dict
 
+    def names(self):
+        """Yield the escaped names as Python's texts."""
+        for start in range(0, len(self.paths), _CHUNK):
+            yield from self.paths[start : start + _CHUNK].tolist()
+
+    def parts(self):
+        """Yield the names and the features of some images at a time: a list, and float32 `(images, width)`.
+
+        The features are read, since those of a mapped file stay in memory.
+        """
+        with open(os.devnull if not self.embeddings.size else self.embeddings.filename, "rb") as file:
+            file.seek(getattr(self.embeddings, "offset", 0))
+            for start in range(0, len(self.paths), _CHUNK):
+                names = self.paths[start : start + _CHUNK].tolist()
+                part = np.fromfile(file, "<f4", len(names) * self.embeddings.shape[1])
+                yield names, part.reshape(len(names), self.embeddings.shape[1])
+
     def keys(self):
         """Yield the files' paths as bytes."""
-        return (path_order(str(name)) for name in self.paths)
+        return map(path_order, self.names())
 
     def entries(self):
         """Yield the images' features as entries of a `Journal`: path, None, float32 bytes."""
@@ -139,7 +156,8 @@ def load(path):
         sound = isinstance(settings, dict) and embeddings.ndim == 2 and paths.shape == embeddings.shape[:1]
         if not sound or embeddings.dtype != "<f4" or paths.dtype.kind != "U":
             raise ValueError
-        "".join(paths.tolist()).encode()  # raises for lone surrogates
+        for start in range(0, len(paths), _CHUNK):
+            "".join(paths[start : start + _CHUNK].tolist()).encode()  # raises for lone surrogates
     except OSError as error:
         raise UsageError(f"{path} can't be read ({error.strerror or error}).", "embeddings") from error
     except Exception:  # whatever numpy, zipfile and zlib raise on something else, also MemoryError

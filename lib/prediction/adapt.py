@@ -1,0 +1,150 @@
+"""Adapting a model to a folder of images: from their features and a person's decisions to a model and a table."""
+
+import os
+
+import numpy as np
+
+from lib.data.categories import CATEGORIES, LABELS, Category, read_categories, write_categories
+from lib.data.corrections import find_new_categories, read_corrections
+from lib.data.embeddings import load
+from lib.errors import UsageError, WorkError, concerning, option
+from lib.measures.adaptation import extend, fit, fold, measure, scale
+from lib.models.output_layer import OutputLayer, read_output_layer, write_output_layer
+from lib.models.published import find_model
+from lib.prediction.adapted_answers import Folder, answer, check_table
+from lib.prediction.model import labels_of
+from lib.storage.files import checksum
+
+_DEVICE = ("cpu", "gpu", "processors")
+
+
+def adapt(settings):
+    """Adapt a model and write it, and the folder's new table and page if they are wanted.
+
+    Args:
+        settings: `lib.prediction.adaptation_settings.Settings`.
+
+    Returns:
+        `lib.prediction.adapted_answers.Adapted`.
+
+    Raises:
+        UsageError: decisions, features or the model don't go together.
+        WorkError: something can't be written.
+    """
+    with concerning("table"):
+        corrections = read_corrections(settings.table)
+    path = find_model(settings.model, settings.models)
+    if os.path.exists(settings.output) and os.path.samefile(path, settings.output):
+        raise UsageError(
+            f"{settings.output} is the model itself, which will be needed again; choose another.", "output"
+        )
+    with concerning("model"):
+        layer = read_output_layer(path)
+    labels, source = labels_of(path, settings)
+    if len(labels) != layer.kernel.shape[1]:
+        raise UsageError(f"{path} has {layer.kernel.shape[1]} outputs, but there are {len(labels)} labels in {source}.")
+    with concerning("table"):
+        new = find_new_categories(corrections, labels, settings.new_categories or ())
+        _check_taught(corrections)
+    labels = (*labels, *new)
+    categories = _choose_categories(settings.output, source, labels)
+    check_table(settings, labels)
+    stored = _load_features(settings, path, layer)
+    before = OutputLayer(*extend(*layer, len(new)))
+    after = _learn(stored, corrections, labels, before, settings.ridge)
+    _write_model(path, settings.output, after, categories)
+    return answer(Folder(stored, corrections, labels, before, after), settings)
+
+
+def _check_taught(corrections):
+    """Raise UsageError unless something can be learnt."""
+    found = set(corrections.taught.values())
+    if not found:
+        raise UsageError(f"{corrections.path} has only audited images, which are never learnt from; add taught ones.")
+    if len(found) == 1:
+        raise UsageError(f"{corrections.path} teaches one category only, {found.pop()}; it takes at least two.")
+
+
+def _choose_categories(output, source, labels):
+    """The categories to write beside an adapted model; None if they are the published ones, or there already.
+
+    Args:
+        output: the model to write.
+        source: where the former labels are from, perhaps a file.
+        labels: of the categories.
+
+    Raises:
+        UsageError: they would be taken for those of another model in the same folder.
+    """
+    folder = os.path.dirname(output) or "."
+    beside = os.path.join(folder, "categories.tsv")
+    if os.path.isfile(beside):
+        with concerning("output"):
+            if tuple(category.label for category in read_categories(beside)) == tuple(labels):
+                return None
+    elif tuple(labels) == LABELS:
+        return None
+    others = [name for name in os.listdir(folder) if name.endswith(".keras") and name != os.path.basename(output)]
+    if others:
+        change = f"{beside}, which has the categories of all models in its folder, also of {min(others)}, would change"
+        raise UsageError(f"{change}; choose another folder for {os.path.basename(output)}.", "output")
+    known = [*CATEGORIES, *(read_categories(source) if os.path.isfile(source) else ())]
+    names = {category.label: category.name for category in known}
+    return tuple(Category(index, label, names.get(label) or label) for index, label in enumerate(labels))
+
+
+def _load_features(settings, path, layer):
+    """The features of the images, `Stored`; of a folder they are computed, and its table before is written beside."""
+    if settings.data:
+        from lib.prediction.predict import predict
+        from lib.prediction.settings import Settings
+
+        same = {name: getattr(settings, name) for name in ("data", "model", "models", "labels", *_DEVICE)}
+        beside = f"{os.path.splitext(settings.features)[0]}.tsv"
+        predict(Settings(output=beside, embeddings=settings.features, **same))
+    stored = load(settings.features)
+    with concerning("embeddings"):
+        if checksum(path) != stored.settings.get("model_sha256"):
+            theirs = stored.settings.get("model") or "unknown"
+            which = f"another model ({theirs}) than {path}"
+            raise UsageError(f"{settings.features} has the features of {which}; pass that one with {option('model')}.")
+        width, needed = stored.embeddings.shape[1], layer.kernel.shape[0]
+        if not len(stored.paths):
+            raise UsageError(f"{settings.features} has the features of no images.")
+        if width != needed:
+            raise UsageError(f"{settings.features} has {width} features of an image, but {path} takes {needed}.")
+    return stored
+
+
+def _learn(stored, corrections, labels, before, ridge):
+    """The adapted `OutputLayer`, in float32 as files have it."""
+    places = _find(stored, corrections)
+    try:
+        scaling = measure(features for _, features in stored.parts())
+    except ValueError as error:
+        raise UsageError(f"it can't be learnt from: {error}.", "embeddings") from None
+    features = stored.embeddings[[places[name] for name in corrections.taught]].astype("float64")
+    wanted = np.array([labels.index(category) for category in corrections.taught.values()])
+    weights = fit(scale(features, scaling), features @ before.kernel + before.bias, wanted, ridge)
+    return OutputLayer(*(part.astype("float32") for part in fold(*before, scaling, weights)))
+
+
+def _find(stored, corrections):
+    """The rows of the images that a person decided about: name -> row. UsageError if one has no features."""
+    decided = corrections.decided
+    found = {name: row for row, name in enumerate(stored.names()) if name in decided}
+    missing = [name for name in decided if name not in found]
+    if missing:
+        more = f" (nor of {len(missing) - 1:,} others)" if len(missing) > 1 else ""
+        raise UsageError(f"{corrections.path} has {missing[0]}, of which there are no features{more}.", "table")
+    return found
+
+
+def _write_model(source, output, layer, categories):
+    """Write the adapted model and, unless None, its categories."""
+    try:
+        write_output_layer(source, output, *layer)
+        if categories is not None:
+            write_categories(os.path.join(os.path.dirname(output), "categories.tsv"), categories)
+    except OSError as error:
+        raise WorkError(f"{output} can't be written ({error.strerror or error}).", "output") from error

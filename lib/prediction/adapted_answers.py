@@ -1,0 +1,187 @@
+"""The answers of an adapted model to a folder's images, from their features: compared, and as a table and a page."""
+
+import collections
+import contextlib
+import itertools
+import logging
+import os
+from typing import NamedTuple, Optional, Sequence
+
+import numpy as np
+
+from lib.errors import UsageError, WorkError
+from lib.measures.softmax import softmax
+from lib.measures.uncertainty import mcnemar, share_interval
+from lib.models.output_layer import OutputLayer
+from lib.prediction.decisions import MODEL, PERSON, SOURCE, decide
+from lib.prediction.predict import columns_of
+from lib.storage import tables
+from lib.storage.files import checksum, whole_file
+from lib.storage.names import escape_name
+
+log = logging.getLogger(__name__)
+
+
+class Folder(NamedTuple):
+    """The images that a model was adapted to.
+
+    Attributes:
+        stored: their features, `lib.data.embeddings.Stored`.
+        corrections: `lib.data.corrections.Corrections`.
+        labels: of the model's categories, new ones last.
+        before, after: the model's last layer and the adapted one, of as many categories.
+    """
+
+    stored: NamedTuple
+    corrections: NamedTuple
+    labels: Sequence[str]
+    before: OutputLayer
+    after: OutputLayer
+
+
+class Count(NamedTuple):
+    """Of a category: how many images a person taught and audited, and how many of these were and are right."""
+
+    category: str
+    taught: int
+    audited: int
+    right_before: int
+    right_after: int
+
+
+class Adapted(NamedTuple):
+    """What came of adapting.
+
+    Attributes:
+        counts: a `Count` for each category that a person gave an image.
+        images: how many there are.
+        changed: how many of the model's answers to them are others than before.
+        p_value: of McNemar's exact test of the audited images' answers, before against after; None without any.
+    """
+
+    counts: Sequence[Count]
+    images: int
+    changed: int
+    p_value: Optional[float]
+
+    def lines(self):
+        """The result for people, as lines of text, the first ones of which are a table."""
+        total = Count("all", *(sum(column) for column in list(zip(*self.counts))[1:]))
+        rows = ["CATEGORY\tTAUGHT\tAUDITED\tRIGHT BEFORE\tRIGHT AFTER"]
+        rows += ["\t".join(map(str, count)) for count in (*self.counts, total)]
+        rows.append(f"Answers that change: {self.changed:,} of {self.images:,} ({self.changed / self.images:.2%})")
+        if total.audited:
+            for word, right in (("before", total.right_before), ("after", total.right_after)):
+                low, high = share_interval(right, total.audited)
+                interval = f"95% interval {low:.2%} to {high:.2%}"
+                rows.append(f"Audited accuracy {word}: {right / total.audited:.2%} ({interval})")
+            rows.append(f"McNemar's exact test: p = {self.p_value:.2g}")
+        return rows
+
+
+def check_table(settings, labels):
+    """Raise UsageError if the table can't be written as the settings have it, or another command's would go."""
+    if settings.top and settings.top > len(labels):
+        raise UsageError(f"{settings.top} is more than the {len(labels)} categories of the model.", "top")
+    table = settings.predict
+    if table and os.path.exists(table) and tables.settings_of(table)[0].get("model") != escape_name(settings.output):
+        raise UsageError(f"{table} exists and is no table of {settings.output}; choose another FILE.", "predict")
+
+
+def answer(folder, settings):
+    """Compare the adapted model's answers with those before, and write the table and the page that are wanted.
+
+    Args:
+        folder: `Folder`.
+        settings: `lib.prediction.adaptation_settings.Settings`.
+
+    Returns:
+        `Adapted`.
+
+    Raises:
+        WorkError: the table can't be written.
+    """
+    audited, right, changed = folder.corrections.audited, {}, 0
+    with _open_table(folder, settings) as add:
+        for names, before, probabilities in _answers(folder):
+            after = probabilities.argmax(axis=1)
+            changed += int((before != after).sum())
+            for name, *places in zip(names, before.tolist(), after.tolist()):
+                if name in audited:
+                    right[name] = [folder.labels[place] == audited[name] for place in places]
+            add(names, probabilities)
+    looked, images = len(folder.corrections.decided), len(folder.stored.paths)
+    log.info(f"{looked:,} of {images:,} images looked at.")
+    if settings.report:
+        _make_page(settings)
+    lost, won = (list(right.values()).count(verdicts) for verdicts in ([True, False], [False, True]))
+    return Adapted(_counts(folder, right), images, changed, mcnemar(lost, won) if right else None)
+
+
+def _answers(folder):
+    """Yield, of a part of the images at a time, their names, the categories before, and the probabilities after."""
+    for names, features in folder.stored.parts():
+        features = features.astype("float64")
+        before = features @ folder.before.kernel + folder.before.bias
+        after = features @ folder.after.kernel.astype("float64") + folder.after.bias
+        yield names, before.argmax(axis=1), softmax(after)
+
+
+def _counts(folder, right):
+    """A `Count` of each category; `right` says of an audited image whether it was and is right."""
+    taught, audited = (collections.Counter(part.values()) for part in folder.corrections[1:])
+    both = [collections.Counter(), collections.Counter()]
+    for name, verdicts in right.items():
+        for counter, verdict in zip(both, verdicts):
+            counter[folder.corrections.audited[name]] += verdict
+    others = sorted({*taught, *audited} - {*folder.labels})  # which only audited images have
+    labels = [label for label in (*folder.labels, *others) if taught[label] or audited[label]]
+    return [Count(label, taught[label], audited[label], *(counter[label] for counter in both)) for label in labels]
+
+
+@contextlib.contextmanager
+def _open_table(folder, settings):
+    """Write the table that is wanted; yields a function that takes names and probabilities."""
+    if not settings.predict:
+        yield lambda names, probabilities: None
+        return
+    top = settings.top or (2 if settings.report else 1)
+    about = {
+        **folder.stored.settings,
+        "model": escape_name(settings.output),
+        "model_sha256": checksum(settings.output),
+        "labels": list(folder.labels),
+        "top": top,
+        "probabilities": settings.probabilities,
+    }
+    columns = [*columns_of(folder.labels, top, settings.probabilities), SOURCE]
+    table, decided = tables.Table(settings.predict, columns, about), folder.corrections.decided
+    try:
+        with whole_file(settings.predict, "wb") as file:
+            file.write(table.header())
+            yield lambda names, probabilities: file.writelines(_lines(table, names, probabilities, decided))
+        tables.write_settings(settings.predict, about, {"numpy": np.__version__})
+    except OSError as error:
+        raise WorkError(f"{settings.predict} can't be written ({error.strerror or error}).", "predict") from error
+
+
+def _lines(table, names, probabilities, decided):
+    """Yield the lines of images."""
+    labels, model = table.settings["labels"], table.settings["model"]
+    order = np.argsort(-probabilities, axis=1, kind="stable")[:, : table.settings["top"]]
+    best = np.take_along_axis(probabilities, order, axis=1)
+    every = probabilities.tolist() if table.settings["probabilities"] else itertools.repeat(())
+    for name, places, chances, row in zip(names, order.tolist(), best.tolist(), every):
+        ranking, source = [(labels[place], chance) for place, chance in zip(places, chances)], MODEL
+        if name in decided:
+            ranking, source = decide(ranking, decided[name]), PERSON
+        values = ["" if value is None else value for pair in ranking for value in pair]
+        yield table.line([model, name, *values, *row, source])
+
+
+def _make_page(settings):
+    from lib.prediction.report import report_table
+    from lib.prediction.settings import Settings
+
+    wanted = {"report": settings.report, "report_images": settings.report_images, "processors": settings.processors}
+    report_table(Settings(report_from=settings.predict, embeddings=settings.features, model=settings.output, **wanted))
