@@ -4,15 +4,21 @@ A file's content decides what it is, never its name. See `read_image` for what h
 """
 
 import contextlib
+import ctypes
 import functools
+import io
 import os
 import stat
 import threading
+import warnings
 
 import numpy as np
 import simplejpeg
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, PngImagePlugin
 
+from lib.data.colours import MOST_BYTES, to_rgb
+from lib.data.damage import ImageError, cut_short, mended, missing_part, what_it_is
+from lib.data.tiffs import Tiff, check_directory, is_ordinary, is_tiff, missing_part_of_tiff
 from lib.system.memory import MAX_PIXELS
 from lib.system.parallel import cores
 
@@ -33,19 +39,26 @@ _DECODING_BYTES = 200_000_000
 # Pillow's own guard refuses from 179 million pixels on; `max_pixels` is the guard here, and it can be set.
 Image.MAX_IMAGE_PIXELS = None
 
+# Pillow refuses a PNG with a longer text; a profile counts as one.
+PngImagePlugin.MAX_TEXT_CHUNK = MOST_BYTES
+
+# Warnings of Pillow and messages that libtiff writes to the terminal are about files, but without their names.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+with contextlib.suppress(AttributeError, OSError):  # a Pillow without libtiff, or that holds its own
+    _libraries = ctypes.CDLL(Image.core.__file__)
+    for _set_handler in (_libraries.TIFFSetErrorHandler, _libraries.TIFFSetWarningHandler):
+        _set_handler.argtypes, _set_handler.restype = [ctypes.c_void_p], ctypes.c_void_p
+        _set_handler(None)
+
 _MOST_SCANS = 500  # of a JPEG
 
 _OVERSAMPLING = 3  # rows and columns of unfiltered pixels for each pixel of a thumbnail
 
-_TIFF_BITS_PER_SAMPLE, _TIFF_PHOTOMETRIC, _EXIF_ORIENTATION = 258, 262, 0x0112
+_TIFF_PHOTOMETRIC, _EXIF_ORIENTATION = 262, 0x0112
 _TRANSPOSED = (5, 6, 7, 8)  # orientations in which rows and columns are swapped
 
 # Otherwise Pillow imports its decoders when the first file is opened, and threads that import at once can lock up.
 Image.init()
-
-
-class ImageError(Exception):
-    """A file can't be read as a whole picture; the message is the reason, without the file's name."""
 
 
 class _Budget:
@@ -98,12 +111,7 @@ def read_image(path, size, exact=False, max_pixels=MAX_PIXELS):
     Raises:
         ImageError: it is not a regular file, not an image, cut short, too large or otherwise unreadable.
     """
-
-    with _opened(path, max_pixels) as (file, image):
-        if exact:
-            with _DECODING.use(4 * image.width * image.height):
-                return _exact_pixels(file, image, size)
-        return _square_pixels(file, image, size)[0]
+    return _read(path, max_pixels, lambda file, image: _pixels(file, image, size, exact))
 
 
 def read_thumbnail(path, side, max_pixels=MAX_PIXELS):
@@ -121,9 +129,12 @@ def read_thumbnail(path, side, max_pixels=MAX_PIXELS):
     Raises:
         ImageError: as of `read_image`.
     """
-    with _opened(path, max_pixels) as (file, image):
-        sides = image.size  # which shrinking in the decoder changes
-        square, orientation = _square_pixels(file, image, _OVERSAMPLING * side)
+
+    def work(file, image):
+        sides = image.width, image.height  # which shrinking in the decoder changes
+        return sides, *_square_pixels(file, image, _OVERSAMPLING * side)
+
+    sides, square, orientation = _read(path, max_pixels, work)
     scale = min(1, side / max(sides))
     shape = [max(1, round(scale * length)) for length in (sides[::-1] if orientation in _TRANSPOSED else sides)]
     return np.asarray(Image.fromarray(np.rint(square).astype("uint8")).resize(shape, Image.LANCZOS))
@@ -139,9 +150,48 @@ def check_scans(jpeg):
         raise ValueError(f"it has {scans:,} scans")
 
 
+def _read(path, max_pixels, work):
+    """Do some work on an open image file and its picture, which is not decoded yet.
+
+    Args:
+        path: the file.
+        max_pixels: see `read_image`.
+        work: called with an open file and its Pillow image or `Tiff`.
+
+    Returns:
+        What the work returns.
+
+    Raises:
+        ImageError: the file can't be read, for whatever reason.
+    """
+    with _opened(path) as file:
+        # A decoder raises what it likes on a bad file: struct.error, KeyError, SyntaxError, …
+        try:
+            return work(*_identify(file, max_pixels))
+        except (ImageError, MemoryError):
+            raise
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno:  # the system's own, not Pillow's
+                raise
+            first = error
+        # Whether a file is an image is decided by its picture, not by its metadata.
+        try:
+            file.seek(0)
+            if is_tiff(file.read(4)):
+                return work(file, Tiff(file, max_pixels))
+            content = mended(file)
+            if content is not None:
+                return work(*_identify(io.BytesIO(content), max_pixels))
+        except (ImageError, MemoryError):
+            raise
+        except Exception:
+            pass
+        raise ImageError(_reason(file)) from first
+
+
 @contextlib.contextmanager
-def _opened(path, max_pixels):
-    """Yield an open image file and its Pillow image, not decoded yet. Errors in the block become `ImageError`s."""
+def _opened(path):
+    """Yield an open file. Errors of the system in the block become `ImageError`s."""
     try:
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):
@@ -149,30 +199,73 @@ def _opened(path, max_pixels):
         if status.st_size == 0:
             raise ImageError("an empty file")
         with open(path, "rb") as file:
-            image = Image.open(file, formats=FORMATS)
-            if image.width * image.height > max_pixels:
-                raise ImageError(f"{image.width} x {image.height} pixels are more than the {max_pixels} allowed")
-            if image.info.get("progressive"):
-                file.seek(0)
-                check_scans(file.read())
-            yield file, image
-    except ImageError:
-        raise
+            yield file
     except FileNotFoundError:
         link = os.path.islink(path)
         raise ImageError("a link to a file that doesn't exist" if link else "the file doesn't exist") from None
-    except UnidentifiedImageError:
-        raise ImageError("not an image that can be read (JPEG, PNG, BMP, GIF, TIFF, WebP or JPEG 2000)") from None
     except MemoryError:
         raise ImageError("not enough memory to decode it") from None
-    except Exception as error:  # Decoders raise what they like on a bad file: struct.error, KeyError, SyntaxError, …
-        # The text of an OSError may contain the file's name, which messages have anyway.
-        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise ImageError(f"can't be read whole: {reason}") from error
+    except ValueError:  # a zero byte in the path
+        raise ImageError("no file can have this name") from None
+    except OSError as error:  # whose text may contain the file's name, which messages have anyway
+        raise ImageError(f"can't be read: {error.strerror or error}") from error
+
+
+def _identify(file, max_pixels):
+    """Read the header of an open file.
+
+    Returns:
+        The file, and its Pillow image or `Tiff`.
+
+    Raises:
+        ImageError: the picture is too large, or would take for ever.
+        Exception: whatever Pillow and tifffile raise.
+    """
+    tiff = is_tiff(file.read(4))
+    if tiff:
+        check_directory(file)
+    file.seek(0)
+    try:
+        image = Image.open(file, formats=FORMATS)
+    except Exception:
+        if not tiff:
+            raise
+        image = None
+    if image is None or (image.format == "TIFF" and not is_ordinary(image.tag_v2)):
+        image = Tiff(file, max_pixels)
+    if image.width * image.height > max_pixels:
+        raise ImageError(f"{image.width} x {image.height} pixels are more than the {max_pixels} allowed")
+    if image.format in ("JPEG", "MPO") and image.info.get("progressive"):
+        file.seek(0)
+        try:
+            check_scans(file.read())
+        except ValueError as error:
+            raise ImageError(str(error)) from None
+    return file, image
+
+
+def _reason(file):
+    """Why a file can't be read that no decoder takes."""
+    file.seek(0)
+    tiff = is_tiff(file.read(4))
+    name, other = what_it_is(file)
+    if name is None:
+        kinds = "JPEG, PNG, BMP, GIF, TIFF, WebP or JPEG 2000"
+        return f"not an image, but {other}" if other else f"not an image that can be read ({kinds})"
+    missing = missing_part_of_tiff(file) if tiff else missing_part(file)
+    return f"damaged: its picture ({name}) can't be decoded" if missing == 0 else cut_short(missing)
+
+
+def _pixels(file, image, size, exact):
+    """See `read_image`."""
+    if not exact:
+        return _square_pixels(file, image, size)[0]
+    with _DECODING.use(image.decoding_bytes if isinstance(image, Tiff) else 4 * image.width * image.height):
+        return _exact_pixels(file, image, size)
 
 
 def _square_pixels(file, image, size):
-    """Decode an open file, whose header Pillow has read as `image`.
+    """Decode an open file, whose header has been read as `image`.
 
     Returns:
         float32 `(size, size, 3)`, 0-255, turned as its EXIF orientation says; and that orientation, 1-8.
@@ -180,10 +273,12 @@ def _square_pixels(file, image, size):
     with _DECODING.use(_decoding_bytes(image)):
         decoded = _decode_jpeg(file, image)
         if decoded is None:
-            image.draft(None, (SHORTER_SIDE, SHORTER_SIDE))
+            if not isinstance(image, Tiff):
+                image.draft(None, (SHORTER_SIDE, SHORTER_SIDE))
             image.load()
         orientation = _orientation(image)
-        return _turn(_resize(image if decoded is None else decoded, size), orientation), orientation
+        square = _resize(image if decoded is None else decoded, size, image.mode, image.info.get("icc_profile"))
+        return _turn(square, orientation), orientation
 
 
 def _shrinking(image):
@@ -193,7 +288,9 @@ def _shrinking(image):
 
 
 def _decoding_bytes(image):
-    """About how much memory decoding a Pillow image takes."""
+    """About how much memory decoding a Pillow image or `Tiff` takes."""
+    if isinstance(image, Tiff):
+        return image.decoding_bytes
     pixels = image.width * image.height
     if image.format in ("JPEG", "MPO"):
         # A progressive JPEG is held whole as coefficients of 2 bytes, whatever it is shrunk to.
@@ -219,19 +316,32 @@ def _decode_jpeg(file, image):
     return pixels if pixels.shape == (height, width, 3) else None
 
 
-def _resize(decoded, size):
-    """Decoded Pillow image or uint8 `(height, width, 3)` -> float32 `(size, size, 3)`, 0-255.
+def _resize(decoded, size, mode="RGB", profile=None):
+    """Resize to a square, bilinearly without antialiasing.
 
-    Bilinear, without antialiasing.
+    Args:
+        decoded: a loaded Pillow image or `Tiff`; or uint8 `(height, width, 3)`.
+        size: height and width of the result in pixels.
+        mode: for an array, L if its bands are equal, since the picture is grey.
+        profile: the bytes of the ICC profile that is applied; None for none.
+
+    Returns:
+        float32 `(size, size, 3)`, 0-255.
     """
     is_array = isinstance(decoded, np.ndarray)
     height, width = decoded.shape[:2] if is_array else (decoded.height, decoded.width)
     rows, row_weights = _lattice(height, size)
     columns, column_weights = _lattice(width, size)
     if is_array:
-        corners = decoded.take(rows, axis=0).take(columns, axis=1).astype("float32")
+        mode, colours, opacity = mode, decoded.take(rows, axis=0).take(columns, axis=1).astype("float32"), None
+        colours = colours[..., :1] if mode == "L" and profile else colours
+    elif isinstance(decoded, Tiff):
+        mode, colours, opacity = decoded.pick(rows, columns)
     else:
-        corners = _rgb(_pick(decoded, rows, columns), decoded)
+        mode, colours, opacity = _colours(_pick(decoded, rows, columns), decoded, profile)
+    corners = to_rgb(colours, mode, profile) if colours.shape[2] != 3 or profile or mode == "LAB" else colours
+    if opacity is not None:  # on white
+        corners = 255 + (corners - 255) * opacity
     corners = corners.reshape(2 * size, 6 * size)
     # First along the rows, then along the columns, as TensorFlow does; in place and flat, since that is twice as fast.
     before, behind = corners[:, : 3 * size], corners[:, 3 * size :]
@@ -272,43 +382,41 @@ def _pick(image, rows, columns):
     return np.stack([line.take(columns, axis=0) for line in lines])[places]
 
 
-def _rgb(pixels, image):
-    """Pixels in the mode of the Pillow image they were picked from -> float32 RGB, 0-255, on white."""
+def _colours(pixels, image, profile):
+    """The colours of pixels in the mode of the Pillow image they were picked from.
+
+    Returns:
+        Their mode, L, RGB or CMYK; float32 `(rows, columns, bands)`, 0-255; and their opacity, float32
+        `(rows, columns, 1)`, 0-1, or None.
+    """
     transparency = image.info.get("transparency")
     if image.mode == "RGB" and transparency is None:
-        return pixels.astype("float32")
+        return "RGB", pixels.astype("float32"), None
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
-        tags = getattr(image, "tag_v2", {})
-        bits = max(tags.get(_TIFF_BITS_PER_SAMPLE, (16,)))
-        grey = pixels.astype("float32") * np.float32(255 / (2**bits - 1))
-        if tags.get(_TIFF_PHOTOMETRIC) == 0:  # white is zero, which Pillow heeds up to 8 bits only
-            grey = 255 - grey
-        return np.repeat(grey[:, :, None], 3, axis=2)
-    if image.mode in ("I", "F"):
-        # 32 bits have no agreed range: the darkest and brightest pixel of the picture become 0 and 255. NaN and
-        # infinity, as where nothing was measured, are dark.
-        whole = np.asarray(image)
-        finite = whole[np.isfinite(whole)]
-        if not finite.size:
-            raise ImageError("no pixel is a number")
-        darkest, brightest = float(finite.min()), float(finite.max())
-        values = np.where(np.isfinite(pixels), pixels, darkest).astype("float64")
-        grey = (values - darkest) * (255 / ((brightest - darkest) or 1))
-        return np.repeat(grey.astype("float32")[:, :, None], 3, axis=2)
+        grey = pixels[..., None].astype("float32") * np.float32(255 / 65535)
+        # White may be zero in a TIFF, which Pillow heeds up to 8 bits only.
+        return "L", 255 - grey if getattr(image, "tag_v2", {}).get(_TIFF_PHOTOMETRIC) == 0 else grey, None
     mode = "L" if image.mode == "1" else image.mode
     part = Image.frombytes(mode, pixels.shape[1::-1], np.ascontiguousarray(pixels).tobytes())
     if mode in ("P", "PA"):
         part.putpalette(image.palette)
     if transparency is not None:
         part.info["transparency"] = transparency
+    elif mode == "L":
+        return "L", pixels[..., None].astype("float32"), None
+    elif mode == "CMYK" and profile:
+        return "CMYK", pixels.astype("float32"), None
     elif mode not in ("RGBA", "LA", "PA"):
-        return np.asarray(part.convert("RGB"), dtype="float32")
+        return "RGB", np.asarray(part.convert("RGB"), dtype="float32"), None
     colours = np.asarray(part.convert("RGBA"), dtype="float32")
-    return 255 + (colours[:, :, :3] - 255) * (colours[:, :, 3:] / 255)
+    bands = 1 if mode in ("L", "LA") else 3
+    return "RGB" if bands == 3 else "L", colours[:, :, :bands], colours[:, :, 3:] / 255
 
 
 def _orientation(image):
-    """The EXIF orientation of a loaded Pillow image, 1-8; 1 where there is none or it can't be read."""
+    """The EXIF orientation of a loaded Pillow image or `Tiff`, 1-8; 1 where there is none or it can't be read."""
+    if isinstance(image, Tiff):
+        return image.orientation
     try:
         # After `load`, since newer Pillows turn a TIFF by themselves while loading and then drop the tag.
         return image.getexif().get(_EXIF_ORIENTATION, 1)
@@ -328,7 +436,7 @@ def _turn(pixels, orientation):
 
 
 def _exact_pixels(file, image, size):
-    """The published pipeline's pixels of an open file, whose header Pillow has read as `image`."""
+    """The published pipeline's pixels of an open file, whose header has been read as `image`."""
     import tensorflow as tf  # Here, since nothing else of this module needs it.
 
     if image.format in ("JPEG", "MPO", "PNG", "BMP", "DIB", "GIF"):

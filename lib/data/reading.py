@@ -5,7 +5,6 @@ import functools
 import json
 import logging
 import os
-import warnings
 from typing import NamedTuple
 
 import numpy as np
@@ -64,7 +63,6 @@ def read_images(items, journal, settings, errors):
     Returns:
         A dictionary: path -> `Facts` of the others.
     """
-    warnings.filterwarnings("ignore", module=r"PIL\.")  # about files, but without their names
     read = _unchanged(items, journal)
     todo = [item.path for item in items if item.path not in read]
     if read:

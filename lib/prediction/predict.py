@@ -6,7 +6,6 @@ import itertools
 import logging
 import os
 import threading
-import warnings
 from importlib import metadata
 
 import numpy as np
@@ -46,7 +45,6 @@ def predict(settings):
         UsageError: no images, no such model, labels that don't match it, or a table of other settings.
         WorkError: the model can't be fetched or the table can't be written.
     """
-    warnings.filterwarnings("ignore", module=r"PIL\.")  # about files, but without their names
     path = find_model(settings.model, settings.models)
     labels, source = labels_of(path, settings)
     listing = find_images(settings.data, settings.list_file, settings.shard)

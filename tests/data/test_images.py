@@ -300,7 +300,7 @@ def test_a_file_that_may_not_be_read_is_an_error_with_its_reason(tmp_path, monke
 
     path = saved(tmp_path, picture(), "a.png")
     monkeypatch.setattr("builtins.open", refuse)
-    with pytest.raises(ImageError, match="^can't be read whole: Permission denied$"):
+    with pytest.raises(ImageError, match="^can't be read: Permission denied$"):
         read_image(path, 16)
     monkeypatch.undo()
     assert read_image(path, 16).shape == (16, 16, 3)
