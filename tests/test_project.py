@@ -17,10 +17,10 @@ SCRIPTS = sorted(path.name for path in ROOT.glob("*.py"))
 # The order in which the parts of `lib` import each other: each from those before it only.
 ORDER = (
     *("errors", "system", "storage", "measures", "display", "cli", "models", "data", "training"),
-    *("soup", "evaluation", "prediction"),
+    *("soup", "evaluation", "prediction", "download"),
 )
-STAGES = ("training", "soup", "evaluation", "prediction")
-WITHOUT_TENSORFLOW = ("errors", "storage", "display", "cli")
+STAGES = ("training", "soup", "evaluation", "prediction", "download")
+WITHOUT_TENSORFLOW = ("errors", "storage", "display", "cli", "download")
 MODULES = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "lib").rglob("*.py"))
 
 
@@ -114,7 +114,7 @@ def test_the_options_of_a_script_are_its_stages_settings(name):
 
 
 # What takes so long to import that an answer to a wrong call would be late.
-HEAVY = ("tensorflow", "keras", "numpy", "scipy", "sklearn", "matplotlib", "optuna", "PIL", "h5py", "jinja2")
+HEAVY = ("tensorflow", "keras", "numpy", "scipy", "sklearn", "matplotlib", "optuna", "PIL", "h5py", "jinja2", "aiohttp")
 
 
 @pytest.mark.parametrize("name", SCRIPTS)

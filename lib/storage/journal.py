@@ -171,6 +171,11 @@ class Journal:
         for key, about, content in self._stream("SELECT key, about, content FROM entries ORDER BY key"):
             yield key, self._parsed(about), content
 
+    def find(self, key):
+        """The `about` of an entry; None if there is no entry of the key."""
+        found = self._rows("SELECT about FROM entries WHERE key = ?", (key,))
+        return self._parsed(found[0][0]) if found else None
+
     def content(self, key):
         """An entry's content as bytes. WorkError if there is no such entry."""
         found = self._rows("SELECT content FROM entries WHERE key = ?", (key,))

@@ -1,0 +1,104 @@
+"""`index.tsv` and `errors.tsv`: what each downloaded file is, and what could not be downloaded."""
+
+import collections
+import os
+
+from lib.download.licences import read_licence
+from lib.download.plan import host_of, name_of
+from lib.errors import UsageError, option
+from lib.storage.files import whole_file
+from lib.storage.names import escape_name, unescape_name
+
+COLUMNS = ("FILE", "URL", "GBIFID", "CATALOGNUMBER", "LICENCE", "RIGHTSHOLDER", "SHA256", "BYTES")
+_ERRORS = ("URL", "GBIFID", "CATALOGNUMBER", "ERROR")
+
+
+def check_directory(output):
+    """Raise UsageError if the tables to be written are another program's."""
+    for name, columns in (("index.tsv", COLUMNS), ("errors.tsv", _ERRORS)):
+        path = os.path.join(output, name)
+        if os.path.exists(path):
+            with open(path, encoding="utf-8", errors="replace") as file:
+                if file.readline() != "\t".join(columns) + "\n":
+                    cure = f"move it, or choose another {option('output')}"
+                    raise UsageError(f"{path} was not written by this command; {cure}.", "output")
+
+
+def known_images(path, output):
+    """Yield the name of each image that an index lists, without its ending, and what a journal keeps about it."""
+    last = None
+    with open(path, encoding="utf-8", newline="\n") as file:
+        next(file)
+        for number, line in enumerate(file, start=2):
+            values = line.rstrip("\n").split("\t")
+            try:
+                row = dict(zip(COLUMNS, values))
+                name = name_of(row["URL"])
+                if name != last:
+                    place = "/".join(unescape_name(row["FILE"]).split("/")[-3:])
+                    yield name, {"file": place, "sha256": row["SHA256"], "bytes": int(row["BYTES"])}
+                last = name
+            except (KeyError, ValueError):
+                cure = f"move it, or pass {option('overwrite')}"
+                raise UsageError(f"{path} line {number} is not one that this command wrote; {cure}.") from None
+
+
+def write_index(path, output, plan, results):
+    """Write the index: a row for each pair of an occurrence and an image that is there, sorted by file.
+
+    Args:
+        path: the table.
+        output: the directory of images, as it stands in the names of files.
+        plan: the `Plan`.
+        results: the journal of what was downloaded.
+
+    Returns:
+        How many images there are under each licence, a `collections.Counter`; and how many are not there.
+    """
+    licences, failed, last = collections.Counter(), 0, None
+    with whole_file(path) as file:
+        file.write("\t".join(COLUMNS) + "\n")
+        for name, medium, about in _with_results(plan, results):
+            there = about and "file" in about
+            if name != last:
+                last = name
+                failed += not there
+                if there:
+                    licences[_licence_name(medium.licence)] += 1
+            if there:
+                place = escape_name(os.path.join(output, about["file"]))
+                row = (place, *medium, about["sha256"], str(about["bytes"]))
+                file.write("\t".join(row) + "\n")
+    return licences, failed
+
+
+def write_errors(path, plan, results, reasons):
+    """Write the table of what could not be downloaded, sorted as the index is.
+
+    Args:
+        path, plan, results: as of `write_index`.
+        reasons: host -> why it was given up, of those that were.
+    """
+    with whole_file(path) as file:
+        file.write("\t".join(_ERRORS) + "\n")
+        for _, medium, about in _with_results(plan, results):
+            if not about or "file" not in about:
+                error = about["error"] if about else f"not asked for: its host {reasons[host_of(medium.url)]}"
+                file.write("\t".join((medium.url, medium.record, medium.catalogue, escape_name(error))) + "\n")
+
+
+def _with_results(plan, results):
+    """Yield the name of each image in the plan, its medium, and what is known of it; None for nothing."""
+    known = iter(results.facts())
+    at = next(known, None)
+    for name, medium in plan.media():
+        while at is not None and at[0].decode() < name:
+            at = next(known, None)
+        yield name, medium, at[1] if at is not None and at[0].decode() == name else None
+
+
+def _licence_name(text):
+    name, kept = read_licence(text)
+    if name is None:
+        return "another" if text else "none given"
+    return kept if len(kept) <= 24 else {"cc0": "CC0", "pdm": "PDM"}.get(name, f"CC {name.upper()}")

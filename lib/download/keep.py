@@ -1,0 +1,77 @@
+"""What has arrived: whether it is an image, and the file that is kept of it."""
+
+import hashlib
+import os
+from typing import NamedTuple
+
+from PIL import Image
+
+from lib.data.images import FORMATS, ImageError, read_image, read_thumbnail
+
+_ENDINGS = {"JPEG": "jpg", "MPO": "jpg", "TIFF": "tif", "JPEG2000": "jp2", "DIB": "bmp", "HEIF": "heic"}
+_QUALITY = 92  # of a JPEG that is kept instead of a larger picture
+_START = 512
+
+
+class Kept(NamedTuple):
+    """An image in its place: its path below the directory of images, its SHA-256 and its size in bytes."""
+
+    file: str
+    sha256: str
+    size: int
+
+
+def keep(arrived, fetched, name, directory, longest=None):
+    """Check that a file is an image, and move it to its place.
+
+    Args:
+        arrived: the file, which is gone afterwards.
+        fetched: its `lib.download.fetch.Fetched`.
+        name: of the file to be, without the ending.
+        directory: that of all images.
+        longest: the longer side in pixels that a larger picture is shrunk to; None for never.
+
+    Returns:
+        `Kept`.
+
+    Raises:
+        ImageError: it is no image, or no whole one.
+        OSError: it can't be written.
+    """
+    kind, side = _identify(arrived, fetched.kind)
+    if not fetched.counted:
+        read_image(arrived, 8)  # to its end, since nobody said where that is
+    sha256, size, ending = fetched.sha256, fetched.size, _ENDINGS.get(kind, kind.lower())
+    if longest is not None and side > longest:
+        picture = Image.fromarray(read_thumbnail(arrived, longest))
+        picture.save(arrived, "JPEG", quality=_QUALITY, subsampling=0)
+        with open(arrived, "rb") as file:
+            content = file.read()
+        sha256, size, ending = hashlib.sha256(content).hexdigest(), len(content), "jpg"
+    place = os.path.join(name[:2], name[2:4], f"{name}.{ending}")
+    path = os.path.join(directory, place)
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(arrived, "rb+") as file:
+        os.fsync(file.fileno())
+    os.replace(arrived, path)
+    return Kept(place, sha256, size)
+
+
+def _identify(path, kind):
+    """An image file's format, as Pillow calls it, and the length of its longer side. ImageError if it is none.
+
+    Args:
+        path: the file.
+        kind: the type that the server gave, for the message.
+    """
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            return image.format, max(image.size)
+    except Exception as error:  # which decoders raise as they like
+        with open(path, "rb") as file:
+            start = file.read(_START).lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+        if not start:
+            raise ImageError("an empty file") from error
+        if start.startswith((b"<!doctype html", b"<html", b"<head")) or b"<html" in start:
+            raise ImageError("an HTML page, not an image") from error
+        raise ImageError(f"not an image that can be read ({kind})") from error
