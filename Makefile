@@ -2,7 +2,7 @@
 #
 #   make demo                                          the whole chain in small, on drawn pictures (DEMO=FOLDER for another place)
 #   make predict DATA=images OUTPUT=predictions.tsv    categorise a folder of images
-#   make test                                          the tests, in the environment that the toolkit runs in
+#   make test                                          the tests, in the environment that the toolkit runs in (TESTS=tests/data for a part)
 #   make test-all                                      the tests on each supported Python that the machine has
 #   make axe                                           what some tests of the pages need from npm
 #   make lint                                          style, Python 3.8, Dockerfile, shell

@@ -12,7 +12,15 @@ import sys
 
 from lib.cli.options import add_execution_options
 from lib.cli.program import parser, run
-from lib.cli.types import existing_directory, existing_file, number, record_files, teacher, whole_number
+from lib.cli.types import (
+    existing_directory,
+    existing_file,
+    number,
+    output_directory,
+    record_files,
+    teacher,
+    whole_number,
+)
 from lib.training.student import MONITORS, Settings
 
 
@@ -30,7 +38,7 @@ def options():
     add("-t", "--train", help="records: a file, list or glob", **files)
     add("-v", "--validate", help="the same for validation", **files)
     folder = {"type": existing_directory, "required": True, "metavar": "DIR"}
-    add("-o", "--output", help="the directory for all runs", **folder)
+    add("-o", "--output", help="the directory for all runs", **{**folder, "type": output_directory})
     add("-l", "--log", help="directory with optimization-log.tsv, the training settings", **folder)
     add("--teacher-output", metavar="NAME", help="output to use of a SavedModel that has several (output)")
 

@@ -9,7 +9,7 @@ good on -d. Run the same command again to resume.
 
 import sys
 
-from lib.cli.options import add_device_options, add_shard_option, add_skip_option
+from lib.cli.options import add_device_options, add_name_option, add_shard_option, add_skip_option
 from lib.cli.program import Ignored, parser, run
 from lib.cli.types import (
     band_numbers,
@@ -18,6 +18,7 @@ from lib.cli.types import (
     existing_directory,
     existing_file,
     number,
+    output_directory,
     record_files,
     whole_number,
 )
@@ -29,6 +30,7 @@ def options():
     made = parser(__doc__, Settings)
     add_inputs(made.add_argument_group("models and records"))
     add_skip_option(made)
+    add_name_option(made)
     add_recipe(made.add_argument_group("recipe"))
     add_shard_option(made, "only score the K-th of N parts of the models, for a later call without --shard")
     add_images(made.add_argument_group("images"))
@@ -45,7 +47,7 @@ def add_inputs(group):
     add("-a", "--array", required=True, help="number of categories", **count)
     add("-d", "--data", help="records that decide which models are added", **records)
     add("-v", "--validate", help="records that rank the models", **records)
-    add("-o", "--output", help="the directory for all runs", **folder)
+    add("-o", "--output", help="the directory for all runs", **{**folder, "type": output_directory})
     mapping = {"dest": "number_map", "type": existing_file, "metavar": "FILE"}
     add("-n", "--numberMap", help="a TSV: old and new category numbers", **mapping)
     weight = {"dest": "class_weights", "type": class_numbers, "metavar": "{0:1.0,…}"}

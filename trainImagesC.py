@@ -15,10 +15,10 @@ from lib.cli.options import add_execution_options
 from lib.cli.program import parser, run
 from lib.cli.types import (
     class_numbers,
-    existing_directory,
     existing_file,
     loss_weights,
     number,
+    output_directory,
     parsed,
     record_files,
     whole_number,
@@ -55,7 +55,7 @@ def add_files(made):
     add("-a", "--array", required=True, help="number of categories", **categories)
     add("-t", "--train", required=True, help="records: a file, list or glob", **files)
     add("-v", "--validate", required=True, help="the same for validation", **files)
-    add("-o", "--output", type=existing_directory, required=True, metavar="DIR", help="the directory for all runs")
+    add("-o", "--output", type=output_directory, required=True, metavar="DIR", help="the directory for all runs")
     add("-n", "--numberMap", dest="number_map", help="a TSV: old and new category numbers", **file)
     layer = "train this layer and all after it; freeze those before"
     add("-s", "--smooth", dest="train_from", metavar="LAYER", help=layer)

@@ -14,8 +14,12 @@ from lib.data.categories import CATEGORIES
 from lib.measures.losses import LOSSES
 
 SCRIPTS = sorted(path.name for path in ROOT.glob("*.py"))
-MODULES = {"tools.sample": "sample.md", "tools.show_records": "imagesToTFR.md"}  # those that are called by `python -m`
-HEADINGS = {"tools.show_records": "A look at records"}
+MODULES = {  # those that are called by `python -m`
+    "tools.sample": "sample.md",
+    "tools.show_records": "imagesToTFR.md",
+    "tools.runs": "trainImagesC.md",
+}
+HEADINGS = {"tools.show_records": "A look at records", "tools.runs": "All runs"}
 PATHS = ("FILE", "FILES", "DIR", "PREFIX", "IMAGE")
 
 # What is required is said by the table though not by the parser, which leaves it to other options or to a group.
@@ -150,8 +154,12 @@ def calls(lines):
     variables, found = {}, []
     for line in re.sub(r"\\\n\s*", "", "\n".join(lines)).splitlines():
         assigned = re.match(r"\s*(?:export )?(\w+)=(?!\()(.*)$", line)
+        called = assigned and re.fullmatch(r"\$\((\./.*)\)", assigned[2])
         if assigned and " " not in assigned[2].split("$(")[0]:
             variables[assigned[1]] = "".join(shlex.split(substituted(assigned[2], variables)))
+        if called:
+            line = called[1]  # whose output is the variable's value
+        elif assigned and assigned[1] in variables:
             continue
         words = shlex.split(substituted(line, variables), comments=True)
         for place, word in enumerate(words):
@@ -176,6 +184,7 @@ def test_calls_are_found_and_refused_if_wrong():
     lines = ["SIZE=96", "LAST=$(ls *)", './convnext.py -a 17 -i $SIZE -o $LAST"/x.keras" ### 1']
     assert calls(lines) == [("convnext.py", ["-a", "17", "-i", "96", "-o", "something/x.keras"])]
     assert complaint(*calls(lines)[0]) is None
+    assert calls(["M=$(./convnext.py -a 17 -o x.keras)"]) == [("convnext.py", ["-a", "17", "-o", "x.keras"])]
     assert "--size" in complaint("convnext.py", ["-a", "17", "-o", "x.keras", "--size", "96"])
     assert "required" in complaint("convnext.py", ["-a", "17"])
 

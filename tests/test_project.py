@@ -96,7 +96,7 @@ def test_only_the_command_line_spells_options():
 WITHOUT_OPTION = {
     "trainImagesC.py": {"patience"},
     "distillOptimizeImagesR.py": {"patience"},
-    "optimizeImagesR.py": {"tensorboard", "evaluate_first"},  # there are many trainings
+    "optimizeImagesR.py": {"tensorboard", "evaluate_first", "name"},  # there are many trainings
 }
 
 

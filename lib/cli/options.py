@@ -1,7 +1,7 @@
 """Options that several scripts share. Their `dest` names are fields of the scripts' settings."""
 
 from lib.cli.program import Ignored
-from lib.cli.types import existing_file, output_ending, parsed, whole_number, whole_numbers
+from lib.cli.types import existing_file, one_line, output_ending, parsed, whole_number, whole_numbers
 from lib.system.shard import parse_shard
 
 
@@ -39,6 +39,12 @@ def add_duplicates_option(parser):
     near = "images whose 64-bit dHashes differ in at most this many bits are near-duplicates"
     limits = "0 to 10, or off (%(default)s)"
     parser.add_argument("--duplicates", type=bits, metavar="BITS", help=f"{near}: {limits}")
+
+
+def add_name_option(parser):
+    """Add `--name`."""
+    named = "a name for the run, for the table of all runs and the model's card"
+    parser.add_argument("--name", type=one_line, metavar="NAME", help=named)
 
 
 def add_skip_option(parser):
@@ -86,4 +92,5 @@ def add_execution_options(parser, one_run=True):
         events = "also write the metrics for TensorBoard, into the run's directory"
         add("--tensorboard", action="store_true", help=events)
         add("--evaluate-first", action="store_true", help="print the metrics before training")
+        add_name_option(parser)
     add_device_options(parser, several=True)

@@ -68,6 +68,13 @@ def parsed(parse):
     return convert
 
 
+def one_line(text):
+    """An option's type: a text of one line, not empty."""
+    if not text.strip() or not text.isprintable():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a text of one line")
+    return text
+
+
 def existing_file(text):
     """An option's type: an existing file."""
     if not os.path.isfile(text):

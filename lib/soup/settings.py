@@ -6,7 +6,7 @@ from typing import Dict, Optional, Tuple
 from lib.system.shard import Shard
 
 # Settings that a soup does not depend on.
-_EXECUTION = ("output", "fresh", "shard", "batch", "cpu", "gpu", "processors", "command")
+_EXECUTION = ("output", "fresh", "shard", "batch", "cpu", "gpu", "processors", "name", "command")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +34,7 @@ class Settings:
         shard: only score this part of the models, for a later call that makes the soup; None for all.
         batch: at most how many images a model is given at once.
         cpu, gpu, processors: see `lib.system.devices.select_device`.
+        name: what the user calls the soup; None for nothing.
         command: the command line, to be recorded.
     """
 
@@ -60,6 +61,7 @@ class Settings:
     cpu: bool = False
     gpu: int = 0
     processors: Optional[int] = None
+    name: Optional[str] = None
     command: Tuple[str, ...] = ()
 
     def recipe(self):

@@ -285,6 +285,7 @@ def _write_settings(settings, candidates, inputs, run, ingredients, lines):
     import tensorflow as tf
 
     about = {
+        "name": settings.name,
         "command": list(settings.command),
         "settings": settings.recipe(),
         "inputs": inputs,

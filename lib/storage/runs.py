@@ -73,7 +73,7 @@ def find_run(output, name, kind="training"):
 
 @contextlib.contextmanager
 def reserved(run, fresh=False):
-    """Make a run's directory, if it doesn't exist, and lock it while the block runs.
+    """Make a run's directory, and the one that holds it, if they don't exist, and lock it while the block runs.
 
     One that was made for a call which turns out to be wrong is removed again.
 
@@ -84,7 +84,8 @@ def reserved(run, fresh=False):
     Raises:
         UsageError: another process has locked it.
     """
-    made = not os.path.isdir(run.best)
+    made, parent = not os.path.isdir(run.best), os.path.dirname(run.best)
+    made_parent = not os.path.isdir(parent or ".")
     os.makedirs(run.best, exist_ok=True)
     # A file of its own, open for writing: network file systems don't lock directories.
     with open(os.path.join(run.best, _LOCK), "ab") as file:
@@ -99,6 +100,9 @@ def reserved(run, fresh=False):
             if made and os.listdir(run.best) == [_LOCK]:
                 os.unlink(os.path.join(run.best, _LOCK))
                 os.rmdir(run.best)
+                if made_parent:
+                    with contextlib.suppress(OSError):  # another process has put something there
+                        os.rmdir(parent)
             raise
 
 

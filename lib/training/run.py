@@ -28,6 +28,7 @@ class Execution:
         jit: whether to compile the step with XLA.
         tensorboard: whether to write the metrics for TensorBoard, too.
         evaluate_first: whether to show the metrics before training.
+        name: what the user calls the run; None for nothing.
         command: the command line, for the record.
     """
 
@@ -41,6 +42,7 @@ class Execution:
     jit: bool = False
     tensorboard: bool = False
     evaluate_first: bool = False
+    name: Optional[str] = None
     command: Tuple[str, ...] = ()
 
 
@@ -151,6 +153,7 @@ def record(start, settings, data, **about):
     if not start.team.chief:
         return
     recorded = {
+        "name": settings.name,
         "command": settings.command,
         "devices": [device.name for device in tf.config.list_logical_devices()],
         "replicas": start.team.strategy.num_replicas_in_sync,
