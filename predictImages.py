@@ -39,6 +39,8 @@ def options():
     add("--probabilities", action="store_true", help="give the probability of every category")
     other = "write this table as --output, in the format of its ending, instead of predicting"
     add("--convert", type=existing_file, help=other, **file)
+    decisions = "what a person decided, a TSV: FILE CATEGORY; it wins over the model's answers"
+    add("--corrections", type=existing_file, help=decisions, **file)
     add("--overwrite", action="store_true", help="start over instead of continuing the existing table")
     add("--strict", action="store_true", help="exit with status 1 if any file can't be read as an image")
     group = made.add_argument_group("viewing and searching")
@@ -88,9 +90,10 @@ def work(settings):
 
         convert_table(settings)
     if settings.merge:
+        from lib.prediction.decisions import find_decisions
         from lib.prediction.merge import merge_tables
 
-        images, errors = merge_tables(settings.table, settings.merge[1:], settings.overwrite)
+        images, errors = merge_tables(settings.table, settings.merge[1:], settings.overwrite, find_decisions(settings))
     if settings.predicts or settings.merge:
         listed = f"{errors:,} errors, listed in {settings.table}.errors.tsv" if errors else "no errors"
         log.info(f"{images:,} images categorised, {listed}.")

@@ -16,6 +16,7 @@ from lib.data.listing import find_images
 from lib.errors import UsageError
 from lib.measures.softmax import softmax
 from lib.models.published import find_model
+from lib.prediction.decisions import find_decisions, report_decisions
 from lib.prediction.model import labels_of, open_model
 from lib.storage import tables
 from lib.storage.files import checksum
@@ -51,6 +52,7 @@ def predict(settings):
     table = _table(settings, checksum(path), labels, listing.about)
     errors = dict(listing.errors)
     tables.check_errors_table(settings.output + ".errors.tsv")
+    decided = find_decisions(settings)
     with contextlib.ExitStack() as stack:
         journals = {_ROW: stack.enter_context(tables.open_rows(table, settings.overwrite))}
         of_features = {key: table.settings[key] for key in _OF_FEATURES if key in table.settings}
@@ -65,9 +67,12 @@ def predict(settings):
             errors.update(_add_answers(listing, lacks, model, settings, table, journals))
         if settings.embeddings:
             write_features(settings.embeddings, of_features, features, journals[_ROW].keys())
-        tables.write_table(table, journals[_ROW], _versions())
+        tables.write_table(table, journals[_ROW], _versions(), decided)
     tables.write_errors_table(settings.output + ".errors.tsv", errors)
-    return len(lacks) - sum(known for _, known in look_up(sorted(errors), listing.paths)), len(errors)
+    images = len(lacks) - sum(known for _, known in look_up(sorted(errors), listing.paths))
+    if decided is not None:
+        report_decisions(settings.output, decided, images)
+    return images, len(errors)
 
 
 def columns_of(labels, top=1, probabilities=False):
