@@ -10,7 +10,7 @@ reason in OUTPUT.errors.tsv, never in the table.
 import logging
 import sys
 
-from lib.cli.options import add_device_options, add_labels_option, add_report_options, add_shard_option
+from lib.cli.options import add_device_options, add_model_options, add_report_options, add_shard_option
 from lib.cli.program import parser, run
 from lib.cli.types import existing_directory, existing_file, output_directory, output_ending, output_table, whole_number
 from lib.prediction.settings import Settings, check
@@ -26,13 +26,7 @@ def options():
     add("-d", "--data", type=existing_directory, metavar="DIR", help="the folder of images, or give --list")
     table = "the table to write; its ending sets the format: .tsv, .csv, .xlsx or .jsonl"
     add("-o", "--output", type=output_table, help=table, **file)
-    group = made.add_argument_group("model")
-    names = "ConvNeXt-N (downloaded if missing), ConvNeXt-T, or the path of a .keras file (%(default)s)"
-    group.add_argument("-m", "--model", metavar="MODEL", help=names)
-    where = "where the published models are kept ($HERBARIOGRAPH_MODELS, else ~/.cache/herbariograph)"
-    group.add_argument("--models", metavar="DIR", help=where)
-    beside = "categories.tsv beside a file; the published models have theirs"
-    add_labels_option(group, f"a TSV with INDEX and LABEL of its outputs ({beside})")
+    add_model_options(made)
     add = made.add_argument_group("table").add_argument
     top = "give the K most probable categories (that of an existing table, else 1; 2 with --report)"
     add("--top", type=whole_number(1), metavar="K", help=top)
