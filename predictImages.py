@@ -10,7 +10,13 @@ reason in OUTPUT.errors.tsv, never in the table.
 import logging
 import sys
 
-from lib.cli.options import add_device_options, add_model_options, add_report_options, add_shard_option
+from lib.cli.options import (
+    add_device_options,
+    add_engine_option,
+    add_labels_option,
+    add_report_options,
+    add_shard_option,
+)
 from lib.cli.program import parser, run
 from lib.cli.types import existing_directory, existing_file, output_directory, output_ending, output_table, whole_number
 from lib.prediction.settings import Settings, check
@@ -26,15 +32,19 @@ def options():
     add("-d", "--data", type=existing_directory, metavar="DIR", help="the folder of images, or give --list")
     table = "the table to write; its ending sets the format: .tsv, .csv, .xlsx or .jsonl"
     add("-o", "--output", type=output_table, help=table, **file)
-    add_model_options(made)
+    group = made.add_argument_group("model")
+    names = "ConvNeXt-N (downloaded if missing), ConvNeXt-T, or the path of a .keras file (%(default)s)"
+    group.add_argument("-m", "--model", metavar="MODEL", help=names)
+    where = "where the published models are kept ($HERBARIOGRAPH_MODELS, else ~/.cache/herbariograph)"
+    group.add_argument("--models", metavar="DIR", help=where)
+    beside = "categories.tsv beside a file; the published models have theirs"
+    add_labels_option(group, f"a TSV with INDEX and LABEL of its outputs ({beside})")
     add = made.add_argument_group("table").add_argument
     top = "give the K most probable categories (that of an existing table, else 1; 2 with --report)"
     add("--top", type=whole_number(1), metavar="K", help=top)
     add("--probabilities", action="store_true", help="give the probability of every category")
     other = "write this table as --output, in the format of its ending, instead of predicting"
     add("--convert", type=existing_file, help=other, **file)
-    decisions = "what a person decided, a TSV: FILE CATEGORY; it wins over the model's answers"
-    add("--corrections", type=existing_file, help=decisions, **file)
     add("--overwrite", action="store_true", help="start over instead of continuing the existing table")
     add("--strict", action="store_true", help="exit with status 1 if any file can't be read as an image")
     group = made.add_argument_group("viewing and searching")
@@ -62,6 +72,7 @@ def options():
     count = {"type": whole_number(1), "metavar": "COUNT"}
     add("--max-pixels", help="refuse larger pictures (%(default)s)", **count)
     add("-b", "--batch", help="maximum number of images to hold in memory (%(default)s)", **count)
+    add_engine_option(made)
     add_device_options(made)
     return made
 
@@ -84,10 +95,9 @@ def work(settings):
 
         convert_table(settings)
     if settings.merge:
-        from lib.prediction.decisions import find_decisions
         from lib.prediction.merge import merge_tables
 
-        images, errors = merge_tables(settings.table, settings.merge[1:], settings.overwrite, find_decisions(settings))
+        images, errors = merge_tables(settings.table, settings.merge[1:], settings.overwrite)
     if settings.predicts or settings.merge:
         listed = f"{errors:,} errors, listed in {settings.table}.errors.tsv" if errors else "no errors"
         log.info(f"{images:,} images categorised, {listed}.")

@@ -679,7 +679,7 @@ def test_the_published_line_runs_without_a_gpu(shared, tmp_path):
     shell = ["bash", "-c", line]
     process = subprocess.run(shell, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
     assert process.stderr.splitlines() == [
-        "There is no GPU that TensorFlow can use: using the CPU.",
+        "There is no GPU that TensorFlow can use: OpenVINO computes on the CPU.",
         "1 images categorised, no errors.",
     ]
     assert len(table(tmp_path / "file.tsv")) == 1

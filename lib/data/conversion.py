@@ -9,7 +9,6 @@ from typing import Optional
 from lib.errors import UsageError, option
 from lib.system.memory import MAX_PIXELS
 from lib.system.shard import Shard
-from lib.system.words import counted
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +91,7 @@ def convert(settings):
         facts = read_images(items, journal, settings, errors)
         images = Readable.of(items, facts, index_of, [category.name for category in categories])
         _check_all_have_images(items, images, index_of, errors)
-        splits, order, alike = _divide(images, _without_test(per_class, items), settings)
+        splits, order, alike = _divide(images, per_class, settings)
         files = write_records(prefix, images, splits, order, journal, settings.shards)
         if not os.path.exists(f"{prefix}-categories.tsv"):
             write_categories(f"{prefix}-categories.tsv", categories)
@@ -104,16 +103,6 @@ def convert(settings):
     listed = f"{len(errors):,} errors, listed in {errors_table}" if errors else "no errors"
     log.info(f"{counts[:, :3].sum():,} images in {len(files)} files, {listed}.")
     return categories, counts
-
-
-def _without_test(per_class, items):
-    """How images are divided where audited ones are the test: the others go into training and validation."""
-    audited = sum(item.audited for item in items)
-    if not audited:
-        return per_class
-    log.info(f"{counted(audited, 'audited image')} for the test, {len(items) - audited:,} for training and validation.")
-    train, validation, test = per_class.numbers
-    return per_class._replace(numbers=(train + test if per_class.shares else train, validation, 0))
 
 
 def _check_all_have_images(items, images, index_of, errors):

@@ -12,8 +12,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from lib.models.keras_descriptions import FEATURES, NoFeaturesError
 from lib.models.layers import LayerScale, RandomCrop
-from lib.models.output_layer import FEATURES
 from lib.system.devices import applying
 
 # The layers of a ConvNeXt. A model with any other is applied by Keras.
@@ -30,10 +30,6 @@ class _Scaled(NamedTuple):
     tensor: Any
     scale: Optional[Any] = None
     shift: Optional[Any] = None
-
-
-class NoFeaturesError(ValueError):
-    """A model has no features; the message is a clause to follow its name."""
 
 
 def compile_logits(model, shape, changing=False, named="the model"):
@@ -103,7 +99,7 @@ def compile_features(model, shape, named="the model"):
     except (AttributeError, ValueError):
         features = None
     if len(getattr(features, "shape", ())) != 2:
-        raise NoFeaturesError(f"has no layer {FEATURES}, and the input of its last layer is not one vector per image")
+        raise NoFeaturesError
 
     return _compile(model, shape, [model.output, features], _array, named)
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Optional
 
 import h5py
 
-from lib.models.keras_descriptions import functional_config, snake_case
+from lib.models.keras_descriptions import functional_config, layer_name, snake_case
 from lib.storage.untrusted import check_zip_member, parse_json
 
 # What a file may take in memory: a multiple of its own bytes, or this many bytes if that is more.
@@ -133,7 +133,7 @@ def layer_groups(content):
     A model in the model is one such layer. Raises ValueError if the file has its weights elsewhere.
     """
     config = functional_config(content.description)
-    entries = [(entry["class_name"], entry.get("name") or entry["config"]["name"]) for entry in config["layers"]]
+    entries = [(entry["class_name"], layer_name(entry)) for entry in config["layers"]]
     if content.named:
         named = [(name, group(content.arrays, name)) for _, name in entries if name in content.arrays]
         return {name: parent for name, parent in named if holds_arrays(parent)}

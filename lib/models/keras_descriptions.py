@@ -6,7 +6,16 @@ from typing import NamedTuple
 
 from lib.storage.untrusted import RefusedError
 
+FEATURES = "output_layerNormalization"  # the layer after the pooling
+
 MODELS = ("Functional", "Sequential", "Model")  # the classes of models in a file
+
+
+class NoFeaturesError(ValueError):
+    """A model has no features; the message is a clause to follow its name."""
+
+    def __init__(self):
+        super().__init__(f"has no layer {FEATURES}, and the input of its last layer is not one vector per image")
 
 
 class Reference(NamedTuple):
@@ -21,6 +30,11 @@ def snake_case(class_name):
     """A class's name as Keras spells it in the weights' paths: `DepthwiseConv2D` is `depthwise_conv2d`."""
     spaced = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", class_name)
     return re.sub(r"([a-z])([A-Z])", r"\1_\2", spaced).lower()
+
+
+def is_of_keras(described):
+    """Whether a class is Keras's own: others have the module None, and versions before 2.13 write no module at all."""
+    return (described.get("module", "keras") or "").split(".")[0] in ("keras", "tf_keras")
 
 
 def functional_config(description):
@@ -49,16 +63,66 @@ def _as_functional(config, build_config):
     return dict(config, layers=chained, input_layers=[[chained[0]["name"], 0, 0]], output_layers=ends)
 
 
-def read_call(node, build):
-    """Read one call of a layer in a file's graph.
+class Call(NamedTuple):
+    """A call of a layer: its results are the tensors `Reference(layer, node, …)`.
+
+    Attributes:
+        layer, node: the layer's name and the call's number.
+        arguments, options: positional and named arguments, tensors as `Reference`s.
+    """
+
+    layer: str
+    node: int
+    arguments: list
+    options: dict
+
+
+def layer_name(entry):
+    """The name of one of the layers in a configuration."""
+    return entry.get("name", entry["config"].get("name"))
+
+
+def read_calls(config, build):
+    """The calls in a model's graph, each after those whose results it takes.
 
     Args:
-        node: the call as the file has it.
+        config: of `functional_config`.
         build: called with the description of an object among the arguments, such as an array; its result is taken.
 
     Returns:
-        The call's positional and named arguments, tensors as `Reference`s.
+        A list of `Call`s.
+
+    Raises:
+        RefusedError: the graph is not connected, or Keras 3.2 wrote it wrongly.
     """
+    layers = [(layer_name(entry), entry) for entry in config["layers"]]
+    ready = {(name, 0) for name, entry in layers if entry["class_name"] == "InputLayer"}
+    waiting = [
+        Call(name, index, *read_call(node, build))
+        for name, entry in layers
+        if entry["class_name"] != "InputLayer"
+        for index, node in enumerate(entry["inbound_nodes"])
+    ]
+    models = {name for name, entry in layers if entry["class_name"] in MODELS}
+    first = _first_calls(waiting, models, read_ends(config["output_layers"]))
+    waiting = [call._replace(node=call.node + first[call.layer]) for call in waiting]
+    calls = []
+    while waiting:
+        later = []
+        for call in waiting:
+            if all(reference[:2] in ready for reference in references_in(call[2:])):
+                calls.append(call)
+                ready.add(call[:2])
+            else:
+                later.append(call)
+        if len(later) == len(waiting):
+            raise RefusedError(f"has a layer {later[0].layer!r} whose input comes from nowhere")
+        waiting = later
+    return calls
+
+
+def read_call(node, build):
+    """The arguments of one call of a layer in a file's graph: positional and named."""
     if isinstance(node, dict):  # Keras 3
         # `training` is recorded as it was when the model was made; each call sets its own.
         given = {key: item for key, item in node["kwargs"].items() if key != "training" and item is not None}
@@ -109,24 +173,16 @@ def replace_references(value, function):
     return value
 
 
-def first_calls(calls, models, outputs):
-    """The number of each layer's first call.
+def _first_calls(calls, models, outputs):
+    """The number of each layer's first call: layer's name -> number.
 
     Keras 2 counts the call that makes a model as the first of a model in a model: its calls in the graph start at 1.
     Every call that a file lists leads to an output, so an unused result means that the graph was written wrongly, which
     Keras 3.2 does to layers that are called twice.
-
-    Args:
-        calls: pairs of a layer's name and the arguments of a call of it.
-        models: the names of the models in the model.
-        outputs: the `Reference`s of the model's outputs.
-
-    Returns:
-        Layer's name -> number.
     """
-    counts = collections.Counter(name for name, _ in calls)
+    counts = collections.Counter(call.layer for call in calls)
     used = collections.defaultdict(set)
-    for reference in outputs + [one for _, arguments in calls for one in references_in(arguments)]:
+    for reference in outputs + [one for call in calls for one in references_in(call[2:])]:
         used[reference.layer].add(reference.node)
     first = {name: int(name in models and max(used[name], default=0) == count) for name, count in counts.items()}
     for name, count in counts.items():

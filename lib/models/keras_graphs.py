@@ -18,11 +18,11 @@ import numpy as np
 from lib.models.keras_descriptions import (
     MODELS,
     Reference,
-    first_calls,
     functional_config,
-    read_call,
+    is_of_keras,
+    layer_name,
+    read_calls,
     read_ends,
-    references_in,
     replace_references,
 )
 from lib.models.layers import LayerScale, RandomCrop
@@ -201,42 +201,29 @@ def with_precision(description, policy):
 def _build(description, model_class):
     """Build a Functional or Sequential model: the model and its parts."""
     config = functional_config(description)
-    parts, waiting, tensors = [], [], {}
+    parts, tensors = {}, {}
     for entry in config["layers"]:
-        name = entry.get("name", entry["config"].get("name"))
+        name = layer_name(entry)
         if entry["class_name"] == "InputLayer":
             tensors[Reference(name, 0, 0)] = _checked(_input(entry["config"]))
-            continue
-        part = _part(entry, name)
-        parts.append(part)
-        waiting += [
-            (name, index, part, read_call(node, functools.partial(_value, name=None)))
-            for index, node in enumerate(entry["inbound_nodes"])
-        ]
-    outputs = read_ends(config["output_layers"])
-    models = {part.layer.name for part in parts if part.parts is not None}
-    first = first_calls([(name, given) for name, _, _, given in waiting], models, outputs)
-    while waiting:
-        later = []
-        for call in waiting:
-            name, index, part, given = call
-            if not all(reference in tensors for reference in references_in(given)):
-                later.append(call)
-                continue
-            arguments, options = replace_references(given, tensors.get)
-            if isinstance(part.layer, keras.layers.Normalization):  # whose weights have no initializer to be set
-                _spend(math.prod(arguments[0].shape[axis] or 1 for axis in part.layer.axis))
-            results = part.layer(*arguments, **options)
-            for position, tensor in enumerate(results if isinstance(results, (list, tuple)) else [results]):
-                tensors[Reference(name, index + first[name], position)] = _checked(tensor)
-        if len(later) == len(waiting):
-            raise RefusedError(f"has a layer {later[0][0]!r} whose input comes from nowhere")
-        waiting = later
-    ends = [[tensors[end] for end in references] for references in (read_ends(config["input_layers"]), outputs)]
+        else:
+            parts[name] = _part(entry, name)
+    for call in read_calls(config, functools.partial(_value, name=None)):
+        layer = parts[call.layer].layer
+        arguments, options = replace_references(call[2:], tensors.__getitem__)
+        if isinstance(layer, keras.layers.Normalization):  # whose weights have no initializer to be set
+            _spend(math.prod(arguments[0].shape[axis] or 1 for axis in layer.axis))
+        results = layer(*arguments, **options)
+        for position, tensor in enumerate(results if isinstance(results, (list, tuple)) else [results]):
+            tensors[Reference(call.layer, call.node, position)] = _checked(tensor)
+    ends = [
+        [tensors[end] for end in references]
+        for references in map(read_ends, (config["input_layers"], config["output_layers"]))
+    ]
     model = model_class(*(end[0] if len(end) == 1 else end for end in ends), name=config.get("name"))
     if config.get("trainable") is False:
         model.trainable = False
-    return model, parts
+    return model, list(parts.values())
 
 
 def _checked(tensor):
@@ -273,14 +260,9 @@ def _layer_class(entry):
         return LayerScale
     found = RandomCrop if kind == "RandomCrop" else getattr(keras.layers, kind, None)
     plain = inspect.isclass(found) and issubclass(found, keras.layers.Layer) and kind not in REFUSED
-    if not (plain and _of_keras(entry)):
+    if not (plain and is_of_keras(entry)):
         raise RefusedError(f"holds a layer {name!r} of the class {kind}, which is not one of Keras's plain layers")
     return found
-
-
-def _of_keras(described):
-    """Whether a class is Keras's own: others have the module None, and versions before 2.13 write no module at all."""
-    return (described.get("module", "keras") or "").split(".")[0] in ("keras", "tf_keras")
 
 
 def _options(built_class, config, name):
@@ -339,7 +321,7 @@ def _value(value, name):
     if kind == "function":
         if isinstance(config, str) and callable(getattr(keras.activations, config, None)):
             return config
-    elif _of_keras(value):
+    elif is_of_keras(value):
         for namespace in (keras.initializers, keras.regularizers, keras.constraints):
             found = getattr(namespace, kind, None)
             if inspect.isclass(found):

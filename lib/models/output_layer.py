@@ -14,11 +14,9 @@ import h5py
 import numpy as np
 
 from lib.models import keras_archives
-from lib.models.keras_descriptions import functional_config, read_call, read_ends, references_in
+from lib.models.keras_descriptions import FEATURES, functional_config, read_call, read_ends, references_in
 from lib.storage.files import whole_file
 from lib.storage.untrusted import RefusedError, refusing
-
-FEATURES = "output_layerNormalization"  # the layer after the pooling
 
 _KIND = ".keras file"
 _PASSING = ("Dropout", "Softmax")  # layers that may stand around the last one; a Softmax after it

@@ -1,6 +1,7 @@
 """The answers of an adapted model to a folder's images, from their features: compared, and as a table and a page."""
 
 import collections
+import contextlib
 import itertools
 import logging
 import os
@@ -12,11 +13,11 @@ from lib.errors import UsageError, WorkError
 from lib.measures.softmax import softmax
 from lib.measures.uncertainty import mcnemar, share_interval
 from lib.models.output_layer import OutputLayer
+from lib.prediction.decisions import MODEL, PERSON, SOURCE, decide
 from lib.prediction.predict import columns_of
 from lib.storage import tables
-from lib.storage.files import checksum
-from lib.storage.names import escape_name, path_order
-from lib.system.words import counted
+from lib.storage.files import checksum, whole_file
+from lib.storage.names import escape_name
 
 log = logging.getLogger(__name__)
 
@@ -100,27 +101,21 @@ def answer(folder, settings):
     Raises:
         WorkError: the table can't be written.
     """
-    right, changed = _compare(folder)
-    images = len(folder.stored.paths)
-    log.info(f"{len(folder.corrections.decided):,} of {counted(images, 'image')} looked at.")
-    if settings.predict:
-        _write_table(folder, settings)
+    audited, right, changed = folder.corrections.audited, {}, 0
+    with _open_table(folder, settings) as add:
+        for names, before, probabilities in _answers(folder):
+            after = probabilities.argmax(axis=1)
+            changed += int((before != after).sum())
+            for name, *places in zip(names, before.tolist(), after.tolist()):
+                if name in audited:
+                    right[name] = [folder.labels[place] == audited[name] for place in places]
+            add(names, probabilities)
+    looked, images = len(folder.corrections.decided), len(folder.stored.paths)
+    log.info(f"{looked:,} of {images:,} images looked at.")
     if settings.report:
         _make_page(settings)
     lost, won = (list(right.values()).count(verdicts) for verdicts in ([True, False], [False, True]))
     return Adapted(_counts(folder, right), images, changed, mcnemar(lost, won) if right else None)
-
-
-def _compare(folder):
-    """Whether each audited image was and is right, name -> two verdicts, and the number of answers that change."""
-    audited, right, changed = folder.corrections.audited, {}, 0
-    for names, before, probabilities in _answers(folder):
-        after = probabilities.argmax(axis=1)
-        changed += int((before != after).sum())
-        for name, *places in zip(names, before.tolist(), after.tolist()):
-            if name in audited:
-                right[name] = [folder.labels[place] == audited[name] for place in places]
-    return right, changed
 
 
 def _answers(folder):
@@ -144,35 +139,44 @@ def _counts(folder, right):
     return [Count(label, taught[label], audited[label], *(counter[label] for counter in both)) for label in labels]
 
 
-def _write_table(folder, settings):
-    """Write the table, as predicting with the adapted model would, with a person's decisions."""
+@contextlib.contextmanager
+def _open_table(folder, settings):
+    """Write the table that is wanted; yields a function that takes names and probabilities."""
+    if not settings.predict:
+        yield lambda names, probabilities: None
+        return
+    top = settings.top or (2 if settings.report else 1)
     about = {
         **folder.stored.settings,
         "model": escape_name(settings.output),
         "model_sha256": checksum(settings.output),
         "labels": list(folder.labels),
-        "top": settings.top or (2 if settings.report else 1),
+        "top": top,
         "probabilities": settings.probabilities,
     }
-    columns = columns_of(folder.labels, about["top"], settings.probabilities)
-    table = tables.Table(settings.predict, columns, about)
+    columns = [*columns_of(folder.labels, top, settings.probabilities), SOURCE]
+    table, decided = tables.Table(settings.predict, columns, about), folder.corrections.decided
     try:
-        entries = _entries(table, _answers(folder))
-        tables.write_rows(table, entries, {"numpy": np.__version__}, folder.corrections.decided)
+        with whole_file(settings.predict, "wb") as file:
+            file.write(table.header())
+            yield lambda names, probabilities: file.writelines(_lines(table, names, probabilities, decided))
+        tables.write_settings(settings.predict, about, {"numpy": np.__version__})
     except OSError as error:
         raise WorkError(f"{settings.predict} can't be written ({error.strerror or error}).", "predict") from error
 
 
-def _entries(table, answers):
-    """Yield the rows of images as `write_rows` takes them."""
-    labels, top, model = (table.settings[name] for name in ("labels", "top", "model"))
-    for names, _, probabilities in answers:
-        order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
-        best = np.take_along_axis(probabilities, order, axis=1)
-        every = probabilities.tolist() if table.settings["probabilities"] else itertools.repeat(())
-        for name, places, chances, row in zip(names, order.tolist(), best.tolist(), every):
-            ranking = itertools.chain(*((labels[place], chance) for place, chance in zip(places, chances)))
-            yield path_order(name), None, table.line([model, name, *ranking, *row])
+def _lines(table, names, probabilities, decided):
+    """Yield the lines of images."""
+    labels, model = table.settings["labels"], table.settings["model"]
+    order = np.argsort(-probabilities, axis=1, kind="stable")[:, : table.settings["top"]]
+    best = np.take_along_axis(probabilities, order, axis=1)
+    every = probabilities.tolist() if table.settings["probabilities"] else itertools.repeat(())
+    for name, places, chances, row in zip(names, order.tolist(), best.tolist(), every):
+        ranking, source = [(labels[place], chance) for place, chance in zip(places, chances)], MODEL
+        if name in decided:
+            ranking, source = decide(ranking, decided[name]), PERSON
+        values = ["" if value is None else value for pair in ranking for value in pair]
+        yield table.line([model, name, *values, *row, source])
 
 
 def _make_page(settings):

@@ -7,7 +7,6 @@ import os
 from typing import NamedTuple
 
 from lib.errors import UsageError, WorkError, concerning, option
-from lib.prediction.decisions import report_decisions
 from lib.storage import tables
 from lib.storage.names import path_order, unescape_name
 from lib.system.shard import Shard, parse_shard
@@ -23,14 +22,13 @@ class _Part(NamedTuple):
     versions: dict
 
 
-def merge_tables(output, paths, overwrite=False, decided=None):
+def merge_tables(output, paths, overwrite=False):
     """Write the tables of all parts as one, with its errors and settings, as one call for all images would have.
 
     Args:
         output: the table to write; its ending is that of the parts.
         paths: the parts' tables, in any order.
         overwrite: replace a table of other settings.
-        decided: what a person decided, name -> category; None for nothing.
 
     Returns:
         How many images are in it, and how many errors.
@@ -50,13 +48,9 @@ def merge_tables(output, paths, overwrite=False, decided=None):
                 if digest.hexdigest() != parts[0].listed["SHA-256"]:
                     raise UsageError("the images in the parts are not those of their list; the tables were changed.")
             tables.write_settings(output, parts[0].settings, parts[0].versions)
-            if decided is not None:
-                tables.decide_table(output, decided)
         except OSError as error:
             raise WorkError(f"{output} can't be written ({error.strerror or error}).", "output") from error
     tables.write_errors_table(f"{output}.errors.tsv", errors)
-    if decided is not None:
-        report_decisions(output, decided, rows)
     return rows, len(errors)
 
 

@@ -16,7 +16,6 @@ from lib.data.listing import find_images
 from lib.errors import UsageError
 from lib.measures.softmax import softmax
 from lib.models.published import find_model
-from lib.prediction.decisions import find_decisions, report_decisions
 from lib.prediction.model import labels_of, open_model
 from lib.storage import tables
 from lib.storage.files import checksum
@@ -52,7 +51,6 @@ def predict(settings):
     table = _table(settings, checksum(path), labels, listing.about)
     errors = dict(listing.errors)
     tables.check_errors_table(settings.output + ".errors.tsv")
-    decided = find_decisions(settings)
     with contextlib.ExitStack() as stack:
         journals = {_ROW: stack.enter_context(tables.open_rows(table, settings.overwrite))}
         of_features = {key: table.settings[key] for key in _OF_FEATURES if key in table.settings}
@@ -67,12 +65,9 @@ def predict(settings):
             errors.update(_add_answers(listing, lacks, model, settings, table, journals))
         if settings.embeddings:
             write_features(settings.embeddings, of_features, features, journals[_ROW].keys())
-        tables.write_table(table, journals[_ROW], _versions(), decided)
+        tables.write_table(table, journals[_ROW], _versions())
     tables.write_errors_table(settings.output + ".errors.tsv", errors)
-    images = len(lacks) - sum(known for _, known in look_up(sorted(errors), listing.paths))
-    if decided is not None:
-        report_decisions(settings.output, decided, images)
-    return images, len(errors)
+    return len(lacks) - sum(known for _, known in look_up(sorted(errors), listing.paths)), len(errors)
 
 
 def columns_of(labels, top=1, probabilities=False):
@@ -156,7 +151,7 @@ def _answers(listing, lacks, model, settings):
         Lists, one for each batch, of the images that lack something, in order: path, what it lacks, the reason why
         there is no answer or None, float64 probabilities `(categories,)`, and float32 features `(width,)` or None.
     """
-    size, compute = model
+    size = model.size
     step, threads, stopped = min(STEP, settings.batch), reading_threads(settings.processors), threading.Event()
     limit_memory(settings.processors)
     computing = threading.Semaphore(cores(settings.processors))  # more only take more memory
@@ -175,7 +170,7 @@ def _answers(listing, lacks, model, settings):
             except ImageError as error:
                 problems[number] = str(error)
         with computing:
-            logits, features = compute(pixels)
+            logits, features = model.compute(pixels)
         probabilities, answers = softmax(logits), []
         for number, path, lack in batch:
             chances, vector = (None if each is None else each[number % step] for each in (probabilities, features))
@@ -201,7 +196,7 @@ def _line(table, path, probabilities):
 def _versions():
     """The versions of the packages that an answer depends on, without importing them."""
     found = {}
-    for package in ("tensorflow", "tensorflow-cpu", "keras", "numpy", "pillow", "simplejpeg"):
+    for package in ("openvino", "tensorflow", "tensorflow-cpu", "keras", "numpy", "pillow", "simplejpeg"):
         with contextlib.suppress(metadata.PackageNotFoundError):
             found[package] = metadata.version(package)
     return found

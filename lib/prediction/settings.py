@@ -23,7 +23,6 @@ class Settings:
             with `report`. With `similar`, how many images to list; None for 10.
         probabilities: whether it has a column for each category.
         overwrite: start over even if there is a table.
-        corrections: what a person decided, see `lib.data.corrections`; None to keep what a table has of that.
         strict: whether a file that can't be read makes the exit status 1.
         report: the page to make, `.html`.
         report_images: at most how many images of a category it has.
@@ -39,6 +38,7 @@ class Settings:
         exact: the published pipeline's pixels, see `lib.data.images.read_image`.
         max_pixels: the largest picture that is decoded.
         batch: at most how many images are in memory at once.
+        engine: what computes, one of `lib.prediction.model.ENGINES`; None for the faster one that can.
         cpu, gpu, processors: see `lib.system.devices.select_device`.
     """
 
@@ -50,7 +50,6 @@ class Settings:
     top: Optional[int] = None
     probabilities: bool = False
     overwrite: bool = False
-    corrections: Optional[str] = None
     strict: bool = False
     report: Optional[str] = None
     report_images: int = 300
@@ -67,6 +66,7 @@ class Settings:
     exact: bool = False
     max_pixels: int = 500_000_000
     batch: int = 1024
+    engine: Optional[str] = None
     cpu: bool = False
     gpu: int = 0
     processors: Optional[int] = None
@@ -89,7 +89,7 @@ def check(settings):
     if settings.data and settings.list_file:
         raise UsageError(f"it replaces {option('data')}; give only one of them.", "list_file")
     if settings.convert:
-        others = ("data", "list_file", "merge", "embeddings", "similar", "report_from", "shard", "corrections")
+        others = ("data", "list_file", "merge", "embeddings", "similar", "report_from", "shard")
         _refuse(settings, option("convert"), *others)
         if not settings.output:
             raise UsageError(f"give {option('output')} FILE, the table to write.", "convert")
@@ -99,11 +99,10 @@ def check(settings):
         if len(settings.merge) < 2:
             raise UsageError("give the table to write and then the parts' tables.", "merge")
     if settings.shard:
-        for name in ("report", "sort", "corrections"):
+        for name in ("report", "sort"):
             if getattr(settings, name):
                 whole = f"use it with {option('merge')}, which makes the whole table"
-                used = "used" if name == "corrections" else "made"
-                raise UsageError(f"can't be {used} for a part; {whole}.", name)
+                raise UsageError(f"can't be made for a part; {whole}.", name)
         if not getattr(settings, source):
             raise UsageError(f"it needs {option('data')} or {option('list_file')}.", "shard")
     if settings.report_from:
@@ -114,7 +113,7 @@ def check(settings):
     if settings.similar and not settings.embeddings:
         raise UsageError(f"give {option('embeddings')} FILE.npz, the images to compare with.", "similar")
     if settings.similar and not settings.predicts:
-        _refuse(settings, f"{option('similar')} without {option('data')}", "report", "sort", "corrections")
+        _refuse(settings, f"{option('similar')} without {option('data')}", "report", "sort")
         if not os.path.isfile(settings.embeddings):
             both = f"{option('data')} and {option('output')}"
             raise UsageError(f"{settings.embeddings} does not exist; give {both} to make it.", "embeddings")

@@ -37,10 +37,10 @@ def similar_images(settings):
             f"{option('model')}.",
             "similar",
         )
-    size, compute = open_model(path, settings, 1, pooled=True)
+    model = open_model(path, settings, 1, pooled=True)
     try:
         exact = bool(stored.settings.get("exact"))
-        pixels = read_image(settings.similar, size, exact, settings.max_pixels)
+        pixels = read_image(settings.similar, model.size, exact, settings.max_pixels)
     except ImageError as error:
         raise UsageError(f"{settings.similar}: {error}.", "similar") from None
-    return nearest(stored, compute(pixels[None])[1][0], count)
+    return nearest(stored, model.compute(pixels[None])[1][0], count)

@@ -4,11 +4,14 @@ Imports TensorFlow: only after the options have been checked.
 """
 
 import contextlib
+import glob
+import importlib.util
 import json
 import logging
 import os
 import re
 import sys
+from importlib import metadata
 from typing import Any, NamedTuple
 
 from lib.errors import UsageError, WorkError, option
@@ -24,15 +27,35 @@ _NOT_FOR_KERAS = ("matplotlib", "pandas", "scipy", "sklearn")
 def import_tensorflow():
     """Import TensorFlow without its messages, and return it."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with _silent_stderr(), _as_if_missing(_NOT_FOR_KERAS):
+    with _silent_stderr(), as_if_missing(_NOT_FOR_KERAS):
         import keras  # noqa: F401  # which TensorFlow would import later, at its first use
         import tensorflow
     tensorflow.get_logger().setLevel("ERROR")
     return tensorflow
 
 
+def installed(package):
+    """Whether a package can be imported, without importing it."""
+    return importlib.util.find_spec(package) is not None
+
+
+def may_have_gpu():
+    """Whether TensorFlow might find a GPU, without importing it, which takes seconds."""
+    if not installed("tensorflow") or (_distributed("tensorflow-cpu") and not _distributed("tensorflow")):
+        return False
+    nvidia = glob.glob("/dev/nvidia*") or os.path.exists("/dev/dxg")  # the latter under Windows
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0") not in ("", "-1")
+    return bool(nvidia and visible) or os.path.exists("/dev/kfd") or _distributed("tensorflow-metal")
+
+
+def _distributed(name):
+    with contextlib.suppress(metadata.PackageNotFoundError):
+        return bool(metadata.version(name))
+    return False
+
+
 @contextlib.contextmanager
-def _as_if_missing(names):
+def as_if_missing(names):
     """Let imports of packages fail as if they weren't installed, except those already imported."""
     hidden = [name for name in names if name not in sys.modules]
     sys.modules.update(dict.fromkeys(hidden))

@@ -12,6 +12,7 @@ from test_predictImages import FIVE, draw
 
 import predictImages
 from lib.prediction import predict as prediction
+from lib.prediction.model import Model
 
 MODEL = str(FIXTURES / "keras" / "reference-2.13.keras")
 BESIDE = ("", ".errors.tsv", ".settings.json")  # the endings of a table's files
@@ -117,7 +118,7 @@ def test_parts_are_answered_at_the_same_places_as_the_whole(folder, monkeypatch)
     def compute(pixels):  # answers follow from the place alone
         return np.arange(160, dtype="float32").reshape(32, 5) % 7, None
 
-    monkeypatch.setattr(prediction, "open_model", lambda *arguments: (8, compute))
+    monkeypatch.setattr(prediction, "open_model", lambda *arguments: Model(8, compute, "openvino"))
     assert run("-d", "scans", "-o", "whole.tsv", "--overwrite") == 0
     names = parts(3, "-d", "scans")
     assert predictImages.main(["--merge", "merged.tsv", *names]) == 0
