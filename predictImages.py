@@ -48,7 +48,7 @@ def options():
     add("--overwrite", action="store_true", help="start over instead of continuing the existing table")
     add("--strict", action="store_true", help="exit with status 1 if any file can't be read as an image")
     group = made.add_argument_group("viewing and searching")
-    add_report_options(group)
+    add_report_options(group, audited=True)
     add = group.add_argument
     source = "make --report or --sort from this table instead of predicting"
     add("--report-from", type=existing_file, help=source, **file)
@@ -57,7 +57,7 @@ def options():
     kinds = group.add_mutually_exclusive_group()
     kinds.add_argument("--copy", action="store_true", help="with --sort, make copies instead of links")
     kinds.add_argument("--hardlink", action="store_true", help="with --sort, make hard links instead of symbolic links")
-    features = "write the pooled features of the images, .npz; with --similar alone, read them"
+    features = "write the pooled features of the images, .npz; with --similar or --report-from, read them"
     add("--embeddings", type=output_ending(".npz"), help=features, **file)
     alike = "list the --top images (10) of --embeddings that are most similar to this one"
     add("--similar", type=existing_file, metavar="IMAGE", help=alike)

@@ -40,6 +40,16 @@ def needs_browser():
 
 
 @pytest.fixture(scope="module")
+def window(needs_browser, tmp_path_factory):
+    """A `browser.Browser`."""
+    from browser import Browser
+
+    opened = Browser(tmp_path_factory.mktemp("downloads"))
+    yield opened
+    opened.driver.quit()
+
+
+@pytest.fixture(scope="module")
 def cluster():
     """A Slurm on this machine, a `slurm_cluster.Cluster`; tests are skipped, loudly, where it can't be started."""
     from slurm_cluster import Cluster, what_is_missing

@@ -6,17 +6,16 @@ from urllib.parse import unquote_to_bytes, urlsplit
 
 import numpy as np
 import pytest
-from browser import Browser
 from PIL import Image
 
 import imagesToTFR
 from lib.data.categories import CATEGORIES
-from lib.data.thumbnails import allowance, encode
+from lib.data.corrections import read_corrections
+from lib.data.thumbnails import LARGER_BYTES, allowance, encode, larger_count
 from lib.display import pages
 from lib.prediction.report import report_table
 from lib.prediction.settings import Settings
-from lib.storage.names import escape_name, unescape_name
-from lib.storage.tables import read_table
+from lib.storage.names import escape_name
 
 pytestmark = [
     pytest.mark.slow,
@@ -40,13 +39,6 @@ HOSTILE = (
     b"%41?query=1#part.png",
 )
 ORDINARY = 20
-
-
-@pytest.fixture(scope="module")
-def window(needs_browser, tmp_path_factory):
-    browser = Browser(tmp_path_factory.mktemp("downloads"))
-    yield browser
-    browser.driver.quit()
 
 
 @pytest.fixture(scope="module")
@@ -81,107 +73,143 @@ def opened(window, page):
     return window
 
 
-def menu_of(window, card):
-    """A card's menu, which is made when the card comes into view."""
-    window.run("arguments[0].scrollIntoView({block: 'center'})", card)
-    return window.wait(lambda: card.find_elements("css selector", "select"))[0]
-
-
 def names_of(cards):
     return [card.get_attribute("data-f") for card in cards]
 
 
-def type_into(window, name, text):
-    window.one(f".filter [name={name}]").send_keys(text)
+def name_of(window, card):
+    """The name of a card's image, as in the table."""
+    return window.run(
+        "return JSON.parse(document.querySelector('#data').textContent).names[arguments[0].dataset.image]", card
+    )
+
+
+def section_of(window, label):
+    """The cards under a heading, in their order."""
+    for section in window.all("#grid section"):
+        if section.find_element("css selector", "h2").text.startswith(label):
+            cards = section.find_elements("css selector", ".card")
+            return sorted(cards, key=lambda card: int(card.get_attribute("aria-posinset")))
+    return []
+
+
+def press(window, *keys):
+    window.driver.switch_to.active_element.send_keys(*keys)
+
+
+def choose(window, menu, label):
+    window.choose(window.one(menu), label)
 
 
 def test_counts_and_order(opened):
-    assert [row.text for row in opened.all(".counts tbody td:nth-child(2)")] == ["11"] * 3
-    assert [row.text for row in opened.all(".counts tbody th")] == list(LABELS)
-    widths = [bar.get_attribute("width") for bar in opened.all(".bar rect")]
-    assert widths == ["100.0%"] * 3
-    for group, label in zip(opened.all(".group"), LABELS):
-        assert group.find_element("css selector", "h3").text == label
-        chances = [float(card.get_attribute("data-p")) for card in group.find_elements("css selector", ".card")]
+    assert [row.text for row in opened.all("#bars .count")] == ["11"] * 3
+    assert [row.text for row in opened.all("#bars .label")] == list(LABELS)
+    for label in LABELS:
+        found = [card.text for card in section_of(opened, label)]
+        chances = [int(text.split()[0]) for text in found]
         assert len(chances) == 11 and chances == sorted(chances)
-    first = opened.all(".card")[0]
-    assert "30.0 %, then" in first.text and "5.0 %" in first.text
-    assert opened.text("#found") == "33 images here."
-    for card in (opened.all(".card")[0], opened.all(".card")[-1]):  # a picture is there when it comes into view
-        opened.run("arguments[0].scrollIntoView()", card)
+    assert section_of(opened, LABELS[0])[0].text.startswith("30 %")
+    assert opened.text("#found") == "33 images here"
+    assert not opened.shown("#tab-teach, #tab-audit")
+    assert "there is no" in opened.text("#browse .notice") and "t.tsv.features.npz" in opened.text("#browse .notice")
+    for card in section_of(opened, LABELS[0]):
         image = card.find_element("css selector", "img")
-        opened.wait(lambda image=image: opened.run("return arguments[0].naturalWidth", image) == 120)
+        assert opened.wait(lambda image=image: opened.run("return arguments[0].naturalWidth", image)) == 120
+    opened.one("#tab-details").click()
+    assert [row.text for row in opened.all(".counts tbody td:nth-child(2)")] == ["11"] * 3
 
 
-def test_the_filter(opened):
+def test_what_is_shown(opened):
     def visible():
-        return names_of(opened.shown(".group .card"))
+        return len(opened.all("#grid .card"))
 
-    type_into(opened, "high", "40")
-    opened.wait(lambda: opened.text("#found") == "8 of 33 images here.")
-    assert len(visible()) == 8
-    type_into(opened, "low", "35")
-    opened.wait(lambda: len(visible()) == 3)
-    opened.choose(opened.one("[name=answer]"), LABELS[2])
-    opened.wait(lambda: len(opened.shown(".group")) == 1)
-    opened.one(".filter [type=reset]").click()
-    opened.wait(lambda: len(visible()) == 33)
-    type_into(opened, "name", "CAF\\XE9")
-    opened.wait(lambda: len(visible()) == 1)
-    type_into(opened, "name", "none")
-    opened.wait(lambda: opened.shown("#nothing"))
-    assert opened.text("#found") == "0 of 33 images here."
+    choose(opened, "#show", "less than 50 % certain")
+    assert opened.text("#found") == "12 images here" and visible() == 12
+    choose(opened, "#group", "not at all")
+    (heading,) = opened.all("#grid h2")
+    assert heading.text == "All images 12 images"
+    chances = [int(card.text.split()[0]) for card in section_of(opened, "All")]
+    assert chances == sorted(chances)
+    choose(opened, "#sort", "most certain first")
+    assert [int(card.text.split()[0]) for card in section_of(opened, "All")] == chances[::-1]
+    choose(opened, "#show", "all")
+    choose(opened, "#sort", "by name")
+    names = [name_of(opened, card) for card in section_of(opened, "All")]
+    assert len(names) == 33 and names[:20] == sorted(names[:20])
+    opened.one("#name").send_keys("CAF\\XE9")
+    assert visible() == 1
+    opened.one("#name").send_keys("none")
+    assert opened.shown("#nothing") and opened.text("#found") == "0 images here"
 
 
 def test_corrections_become_training_data(opened, page, tmp_path, monkeypatch):
-    for card in opened.all(".group .card"):
-        menu = menu_of(opened, card)
-        own = menu.get_attribute("value")
-        number = int(float(card.get_attribute("data-p")) * 1000)
-        other = LABELS[(LABELS.index(own) + 1 + number % 2) % 3]
-        opened.choose(menu, other)
-    assert opened.text("#corrected") == "33 corrections."
-    first = opened.all(".group .card select")[0]
-    opened.choose(first, LABELS[0])  # as it was
-    assert opened.text("#corrected") == "32 corrections."
+    from selenium.webdriver.common.keys import Keys
+
+    first = section_of(opened, LABELS[0])
+    first[0].click()
+    press(opened, LABELS[1][0].lower())
+    opened.wait(lambda: opened.shown("#browse-categories"))
+    press(opened, Keys.ENTER)
+    assert opened.text("#said") == f"1 image decided: {LABELS[1]}."
+    second = section_of(opened, LABELS[2])
+    second[0].click()
+    press(opened, Keys.SHIFT + Keys.ARROW_RIGHT)
+    assert opened.text("#selected") == "2 images selected"
+    press(opened, Keys.ENTER)  # they are what they were answered as
+    section_of(opened, LABELS[2])[0].click()
+    opened.one("#browse-finder input").send_keys("Seeds & fruits", Keys.ENTER)
+    assert opened.text("#progress") == "4 of 33 looked at"
     wanted = {
-        card.get_attribute("data-f"): card.find_element("css selector", "select").get_attribute("value")
-        for card in opened.all(".group .card")[1:]
+        name_of(opened, card): label
+        for label in (LABELS[1], "Seeds & fruits", LABELS[2])
+        for card in section_of(opened, label)
+        if "✓" in card.text
     }
+    assert len(wanted) == 4 and sorted(wanted.values()).count(LABELS[2]) == 2
     opened.open(page)  # again: they are kept
-    assert opened.text("#corrected") == "32 corrections."
-    opened.one("[name=corrected]").click()
-    opened.wait(lambda: opened.text("#found") == "32 of 33 images here.")
+    assert opened.text("#progress") == "4 of 33 looked at"
+    choose(opened, "#show", "decided")
+    assert opened.text("#found") == "4 images here"
     opened.requests()
-    opened.one("#download").click()
+    opened.one("#save").click()
     saved = opened.downloads / "corrections.tsv"
     opened.wait(saved.exists)
     assert all(address.startswith(("blob:", "data:")) for address in opened.requests())
-    columns, *rows = read_table(str(saved))
-    assert columns == ["FILE", "CATEGORY"] and dict(rows) == wanted and len(rows) == 32
+    decided = read_corrections(str(saved))
+    assert decided.taught == wanted
     monkeypatch.chdir(tmp_path)
     assert imagesToTFR.main(["-t", str(saved), "-o", "corrected", "--duplicates", "off"]) == 0
     with open("corrected-index.tsv", newline="", encoding="utf-8") as file:
         index = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
     assert {row["FILE"]: row["CATEGORY"] for row in index} == wanted
-    assert all(os.path.isfile(unescape_name(row["FILE"])) for row in index)
+    opened.one("#tab-apply").click()
     opened.one("#discard").click()
     opened.driver.switch_to.alert.accept()
-    assert opened.text("#corrected") == "No corrections yet."
-    opened.open(page)
-    assert opened.text("#corrected") == "No corrections yet." and not opened.all(".card.changed")
+    assert opened.text("#progress") == "0 of 33 looked at"
+    opened.one("#load").send_keys(str(saved))
+    opened.wait(lambda: opened.text("#loaded") == "4 corrections loaded.")
+    assert opened.text("#progress") == "4 of 33 looked at"
+    saved.write_text("FILE\tPREDICTION\n")
+    opened.one("#load").send_keys(str(saved))
+    opened.wait(lambda: "no table of corrections" in opened.text("#loaded"))
+    saved.unlink()
+    opened.one("#undo").click()
+    assert opened.text("#progress") == "0 of 33 looked at"
 
 
 def test_hostile_names_are_shown_and_harm_nothing(opened):
-    for picture in opened.all(".picture img, bdi, tr"):
+    opened.one("#tab-details").click()
+    for picture in opened.all("#grid img, #grid .card, bdi, tr"):
         opened.run(
             "for (const kind of ['mouseover', 'error', 'load']) arguments[0].dispatchEvent(new Event(kind))", picture
         )
     assert opened.run(
         "return window.harmed === undefined && !document.querySelector('[onerror], [onmouseover], bdi *')"
     )
-    assert len(opened.all("script")) == 3
-    text = opened.run("return document.body.textContent")
+    assert len(opened.all("script")) == 4
+    text = opened.run(
+        "return [...document.querySelectorAll('.card')].map((card) => card.title).join() + document.body.textContent"
+    )
     for part in (
         '"><img src=x onerror="window.harmed=1">.png',
         "{{ 7 * 7 }}.png",
@@ -199,11 +227,21 @@ def test_hostile_names_are_shown_and_harm_nothing(opened):
         assert part in text, part
 
 
-def test_a_picture_leads_to_its_file_whatever_the_name(opened):
-    for card in opened.all(".group .card"):
-        address = urlsplit(opened.run("return arguments[0].querySelector('a').href", card))
-        assert (address.scheme, address.query, address.fragment) == ("file", "", "")
-        assert unquote_to_bytes(address.path) == os.fsencode(unescape_name(card.get_attribute("data-f")))
+def test_a_picture_leads_to_its_file_whatever_the_name(opened, page):
+    from selenium.webdriver.common.keys import Keys
+
+    addresses = set()
+    for label in LABELS:
+        for card in section_of(opened, label):
+            opened.run("arguments[0].focus()", card)
+            press(opened, "z")
+            address = urlsplit(opened.run("return document.querySelector('#zoomed-link').href"))
+            assert (address.scheme, address.query, address.fragment) == ("file", "", "")
+            addresses.add(unquote_to_bytes(address.path))
+            assert os.path.isfile(unquote_to_bytes(address.path))
+            press(opened, Keys.ESCAPE)
+    folder = bytes(page.parent / "scans") + b"/"
+    assert addresses == {folder + name for name in (*HOSTILE, *(b"%02d.png" % number for number in range(ORDINARY)))}
 
 
 def test_it_asks_nothing_of_anybody_and_could_not(opened, page):
@@ -221,31 +259,58 @@ def test_it_asks_nothing_of_anybody_and_could_not(opened, page):
 @pytest.mark.parametrize("width", [360, 1280])
 def test_everybody_can_use_it(opened, scheme, width):
     opened.look(width, 800, scheme)
-    opened.choose(menu_of(opened, opened.all(".group .card")[0]), LABELS[1])  # its colours, too
-    assert opened.run("return document.documentElement.scrollWidth <= innerWidth")
-    assert opened.violations() == []
+    for tab in ("browse", "apply", "details"):
+        opened.one(f"#tab-{tab}").click()
+        if tab == "browse":
+            opened.all("#grid .card")[0].click()  # its colours, too
+            opened.one("#confirm").click()
+            opened.all("#grid .card")[1].click()
+        assert opened.run("return document.documentElement.scrollWidth <= innerWidth"), tab
+        assert opened.violations() == [], tab
 
 
 def test_by_keyboard(opened):
     from selenium.webdriver.common.keys import Keys
 
-    def press(*keys):
-        opened.driver.switch_to.active_element.send_keys(*keys)
-
-    press(Keys.TAB)
+    press(opened, Keys.TAB)
     focused = opened.driver.switch_to.active_element
     assert focused.text == "Skip to the images" and focused.is_displayed() and focused.location["x"] >= 0
-    press(Keys.ENTER)
     visited = []
-    for _ in range(8):
-        press(Keys.TAB)
+    for _ in range(12):
+        press(opened, Keys.TAB)
         focused = opened.driver.switch_to.active_element
-        visited.append(focused.get_attribute("name") or focused.get_attribute("type") or focused.tag_name)
+        visited.append(focused.get_attribute("id") or focused.text)
         width = opened.run("return parseFloat(getComputedStyle(arguments[0]).outlineWidth)", focused)
         assert width >= 2, visited
-    assert visited == ["answer", "low", "high", "name", "corrected", "reset", "a", "select-one"]
-    press(LABELS[1][0])  # as in any menu: the choice that begins so
-    assert opened.text("#corrected") == "1 correction."
+    bars = [f"{label}\n11" for label in LABELS]
+    assert [text.replace("\n\n", "\n") for text in visited[:12]] == [
+        "errors-link",
+        "tab-browse",
+        "keys",
+        *bars,
+        "group",
+        "sort",
+        "show",
+        "name",
+        "size",
+        visited[11],
+    ]
+    press(opened, Keys.SPACE, Keys.SHIFT + Keys.ARROW_RIGHT)
+    assert opened.text("#selected") == "2 images selected"
+    press(opened, Keys.ARROW_DOWN, Keys.END)
+    last = opened.driver.switch_to.active_element
+    assert last.get_attribute("aria-posinset") == last.get_attribute("aria-setsize") == "11"
+    press(opened, Keys.ENTER)
+    assert opened.text("#progress") == "2 of 33 looked at"
+    press(opened, Keys.BACKSPACE)
+    assert opened.text("#progress") == "0 of 33 looked at"
+    press(opened, "?")
+    assert opened.shown("#help")
+    opened.one("#letters").click()
+    press(opened, Keys.ESCAPE)
+    opened.run("document.querySelector('.card').focus()")
+    press(opened, "1")
+    assert opened.text("#progress") == "0 of 33 looked at"
 
 
 def test_the_page_of_labelled_records(window, tmp_path):
@@ -294,19 +359,30 @@ def test_the_page_of_labelled_records(window, tmp_path):
 def test_a_page_of_twenty_thousand_images_is_small_and_can_be_filtered(window, tmp_path):
     labels = [category.label for category in CATEGORIES]
     rng = np.random.default_rng(0)
-    allowed = allowance(len(labels) * 300)
+    count = len(labels) * 300
+    allowed, most_larger = allowance(count), larger_count(count)
     noise = encode(rng.integers(0, 255, (128, 128, 3), dtype="uint8"), allowed - 8)
 
     def card(label, number):
         picture = noise + rng.bytes(allowed - len(noise))  # as large as any may be, and no two the same
         name = f"scans/Herbarium of {label}/K{number:09d}_sheet.jpg"
-        return pages.Card(name, label, 0.5, "Text", 0.1, picture, link=f"./{name}")
+        larger = rng.bytes(LARGER_BYTES // most_larger) if number <= most_larger // len(labels) else None
+        return pages.Card(name, label, 0.5, "Text", 0.1, picture, link=f"./{name}", larger=larger)
 
     groups = [pages.Group(label, 1177, [card(label, number) for number in range(300)]) for label in labels]
-    path = tmp_path / "large.html"
-    pages.write_prediction_page(str(path), pages.Subject("Large", [], labels), groups, [])
-    assert 12_000_000 < path.stat().st_size < 15_000_000
+    path, features = tmp_path / "large.html", rng.standard_normal((count, 192)).astype("<f2")
+    kernel = 0.3 * rng.standard_normal((len(labels), 193)).astype("<f4")
+    command = {"model": "m", "features": "f.npz", "table": "t.tsv", "stem": "t"}
+    teaching = pages.Teaching(features, kernel, command, [])
+    pages.write_prediction_page(str(path), pages.Subject("Large", [], labels), groups, [], teaching)
+    assert 17_000_000 < path.stat().st_size < 20_000_000
     window.open(path)
-    assert window.text("#found") == "5,100 images here."
-    type_into(window, "name", "000000007")
-    window.wait(lambda: window.text("#found") == "17 of 5,100 images here.")
+    window.run("localStorage.clear()")
+    assert window.text("#found") == "5,100 images here"
+    assert 20 < len(window.all("#grid .card")) < 300
+    window.one("#name").send_keys("000000007")
+    window.wait(lambda: window.text("#found") == "17 images here")
+    window.one("#tab-teach").click()
+    window.wait(lambda: len(window.shown("#choices button")) == 5)
+    window.all("#choices button")[3].click()
+    window.wait(lambda: "changed. Next:" in window.text("#ask-said"), 20)

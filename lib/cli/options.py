@@ -63,12 +63,15 @@ def add_shard_option(parser, what):
     parser.add_argument("--shard", type=parsed(parse_shard), metavar="K/N", help=what)
 
 
-def add_report_options(parser):
-    """Add `--report` and `--report-images`."""
+def add_report_options(parser, audited=False):
+    """Add `--report` and `--report-images` and, for pages that can be audited, `--audit`."""
     page = "a page to view in a browser, .html, with thumbnails for finding doubtful images"
     parser.add_argument("--report", type=output_ending(".html", ".htm"), metavar="FILE", help=page)
     most = "maximum number of thumbnails per category in it (%(default)s)"
     parser.add_argument("--report-images", type=whole_number(0), metavar="COUNT", help=most)
+    if audited:
+        drawn = "images drawn at random for it, to measure how many answers are right (%(default)s; at most a quarter)"
+        parser.add_argument("--audit", type=whole_number(0), metavar="COUNT", help=drawn)
 
 
 def add_labels_option(parser, what="a TSV with the categories' INDEX and LABEL"):

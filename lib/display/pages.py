@@ -8,7 +8,7 @@ import hashlib
 import os
 import time
 import unicodedata
-from typing import Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Mapping, NamedTuple, Optional, Sequence, Tuple
 from urllib.parse import quote
 
 import jinja2
@@ -20,6 +20,14 @@ from lib.system.words import counted
 MOST_ERRORS = 2_000  # that a page lists
 
 _TEMPLATES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "templates")
+# The scripts of a page, in their order, by concern.
+_SCRIPTS = {
+    "evaluation": ("evaluation.js",),
+    "prediction": (
+        *("data.js", "decisions.js", "answers.js", "finder.js", "statistics.js", "ask.js", "browse.js", "app.js"),
+    ),
+}
+
 _JOINERS = "\u200c\u200d"  # which scripts such as Persian need within words
 
 
@@ -35,6 +43,7 @@ class Card(NamedTuple):
         problem: the reason for no thumbnail.
         link: the address that the picture links to, see `link_to`; empty for no link.
         true: its true category; empty if unknown.
+        larger: the bytes of a larger JPEG; None if there is none.
     """
 
     name: str
@@ -46,6 +55,7 @@ class Card(NamedTuple):
     problem: str = ""
     link: str = ""
     true: str = ""
+    larger: Optional[bytes] = None
 
 
 class Group(NamedTuple):
@@ -107,7 +117,26 @@ class Measured(NamedTuple):
     weighted: bool = False
 
 
-def write_prediction_page(path, subject, groups, errors):
+class Teaching(NamedTuple):
+    """What a page of predictions learns from its reader with.
+
+    Attributes:
+        features: float16 `(cards, width)`, in the order of all groups' cards, each of mean 0 and standard deviation 1
+            over the whole folder; NaN for a card without.
+        kernel: float32 `(categories, width + 1)`: the model's logits are the product of its rows and an image's
+            features and 1. Its categories are the first of the page's labels.
+        command: texts for the command line that applies what was taught, as a shell reads them: `model`, `features`,
+            `table`, and `stem`, the table's name without its ending.
+        audited: the names of the images to measure with.
+    """
+
+    features: Any
+    kernel: Any
+    command: Mapping[str, str]
+    audited: Sequence[str]
+
+
+def write_prediction_page(path, subject, groups, errors, teaching=None, lacking=""):
     """Write the page of a folder's predictions.
 
     Args:
@@ -115,10 +144,46 @@ def write_prediction_page(path, subject, groups, errors):
         subject: its `Subject`.
         groups: a `Group` for each category, also for those without images.
         errors: pairs of a name and the reason why the file could not be read.
+        teaching: `Teaching`; None for a page that can't learn.
+        lacking: the reason why it can't, a clause.
     """
-    places = {label: place for place, label in enumerate(group.label for group in groups if group.count)}
-    content = {"errors": list(errors), "most_errors": MOST_ERRORS, "places": places}
+    cards = [card for group in groups for card in group.cards]
+    content = {
+        "errors": list(errors),
+        "most_errors": MOST_ERRORS,
+        "data": _data_of(subject, groups, cards, teaching),
+        "small": [card.picture for card in cards],
+        "larger": [card.larger for card in cards],
+        "teaching": teaching,
+        "lacking": lacking,
+        "learner": "",
+    }
     _write(path, "prediction.html", subject, groups, content)
+
+
+def _data_of(subject, groups, cards, teaching):
+    """What the script of a page of predictions shows, for JSON; most of it is a list with an item for each card."""
+    index = {label: place for place, label in enumerate(subject.labels)}
+    names = [card.name for card in cards]
+    places = {name: place for place, name in enumerate(names)}
+    return {
+        "labels": list(subject.labels),
+        "shownLabels": [shown(label) for label in subject.labels],
+        "fullNames": [subject.names.get(label, "") for label in subject.labels],
+        "counts": [{group.label: group.count for group in groups}.get(label, 0) for label in subject.labels],
+        "names": names,
+        "shownNames": {place: shown(name) for place, name in enumerate(names) if shown(name) != name},
+        "prefix": common_folder(names),
+        "answers": [index[card.answer] for card in cards],
+        "probabilities": [card.probability for card in cards],
+        "seconds": [index.get(card.second, -1) for card in cards],
+        "secondProbabilities": [card.second_probability for card in cards],
+        "links": [card.link for card in cards],
+        "problems": {place: shown(card.problem) for place, card in enumerate(cards) if card.picture is None},
+        "audited": [places[name] for name in teaching.audited if name in places] if teaching else [],
+        "modelCategories": len(teaching.kernel) if teaching else 0,
+        "command": dict(teaching.command) if teaching else None,
+    }
 
 
 def write_evaluation_page(path, subject, groups, measured, mistakes, corrected=False):
@@ -138,11 +203,19 @@ def write_evaluation_page(path, subject, groups, measured, mistakes, corrected=F
 def _write(path, template, subject, groups, content):
     loader, blocks = jinja2.FileSystemLoader(_TEMPLATES), {"trim_blocks": True, "lstrip_blocks": True}
     environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, **blocks)
-    style, script = (loader.get_source(environment, name)[0] for name in ("page.css", "page.js"))
-    # Nothing but these two and the pictures: whatever a file name holds, a browser will not run it.
+
+    def joined(names):
+        return "".join(loader.get_source(environment, name)[0] for name in names)
+
+    stem = os.path.splitext(template)[0]
+    style = joined(("page.css", f"{stem}.css"))
+    # What the files of a page declare is seen by them all, and by nothing else.
+    script = f'"use strict";\n{{\n{joined(_SCRIPTS[stem])}}}\n'
+    # Nothing but these two and the pictures, and a worker that the script makes: whatever a file name holds, a browser
+    # will not run it.
     policy = (
         f"default-src 'none'; img-src data:; style-src '{_hash_of(style)}'; script-src '{_hash_of(script)}'; "
-        "base-uri 'none'; form-action 'none'"
+        "worker-src blob:; base-uri 'none'; form-action 'none'"
     )
     pictures = {}  # as text -> number; filled while the page is made
     environment.filters.update(
@@ -151,7 +224,8 @@ def _write(path, template, subject, groups, content):
         counted=counted,
         percent=lambda share: f"{100 * share:.1f}\u00a0%",
         shown=shown,
-        number=lambda data: pictures.setdefault(base64.b64encode(data).decode(), len(pictures)),
+        base64=_base64,
+        number=lambda data: pictures.setdefault(_base64(data), len(pictures)),
     )
     content.update(
         subject=subject,
@@ -163,14 +237,21 @@ def _write(path, template, subject, groups, content):
         date=time.strftime("%Y-%m-%d %H:%M", subject.moment or time.localtime()),
         total=sum(group.count for group in groups),
     )
+    if content.get("teaching"):
+        content["learner"] = joined(("learn.js",))
     content.update(groups=groups, style=style, script=script, policy=policy, pictures=pictures)
     with whole_file(path) as file:
         file.writelines(environment.get_template(template).generate(content))
 
 
+def _base64(content):
+    """Bytes as text; empty for None."""
+    return base64.b64encode(content or b"").decode()
+
+
 def _hash_of(text):
     """A text's checksum as a content security policy has it."""
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+    return "sha256-" + _base64(hashlib.sha256(text.encode()).digest())
 
 
 def shown(text):

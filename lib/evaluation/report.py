@@ -94,7 +94,7 @@ def _cards(indices, settings, evaluation, names):
         ranked = [(labels[place], round(float(probabilities[index, place]), 4)) for place in (first, second)]
         link = link_to(names[index], settings.report) if os.path.isfile(unescape_name(names[index])) else ""
         true = labels[answers.labels[index]]
-        yield Card(names[index], *ranked[0], *ranked[1], picture, link=link, true=true)
+        yield Card(names[index], *ranked[0], *ranked[1], picture.small, link=link, true=true)
 
 
 def _names_of_records(records):

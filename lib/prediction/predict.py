@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import contextlib
+import dataclasses
 import itertools
 import logging
 import os
@@ -17,6 +18,7 @@ from lib.errors import UsageError
 from lib.measures.softmax import softmax
 from lib.models.published import find_model
 from lib.prediction.model import labels_of, open_model
+from lib.prediction.teaching import can_be_taught
 from lib.storage import tables
 from lib.storage.files import checksum
 from lib.storage.journal import look_up
@@ -46,6 +48,8 @@ def predict(settings):
         WorkError: the model can't be fetched or the table can't be written.
     """
     path = find_model(settings.model, settings.models)
+    if settings.report and not settings.embeddings and can_be_taught(path):
+        settings = dataclasses.replace(settings, embeddings=settings.features)  # the page learns from them
     labels, source = labels_of(path, settings)
     listing = find_images(settings.data, settings.list_file, settings.shard)
     table = _table(settings, checksum(path), labels, listing.about)

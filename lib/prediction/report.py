@@ -1,16 +1,18 @@
 """A page, and folders of links, from a table of predictions."""
 
 import collections
+import itertools
 import logging
 import os
 from typing import NamedTuple, Optional
 
 from lib.data.categories import CATEGORIES, LABELS, read_labels
 from lib.data.images import ImageError, read_thumbnail
-from lib.data.thumbnails import make_thumbnails
+from lib.data.thumbnails import larger_count, make_thumbnails
 from lib.display.pages import Card, Group, Subject, link_to, write_prediction_page
 from lib.errors import UsageError, option
 from lib.prediction.sorting import sort_images
+from lib.prediction.teaching import draw, find_teaching
 from lib.storage.names import unescape_name
 from lib.storage.tables import read_errors_table, read_table, settings_of, table_kind
 
@@ -114,18 +116,16 @@ def report_table(settings):
     labels = [*labels, *sorted((used | {row.second for row in rows if row.second}) - set(labels))]
     if rows and not any(row.second for row in rows):
         log.info(f"{table} has no runners-up; make it with {option('top')} 2 to show them in the page.")
-    chosen = least_certain(rows, labels, settings.report_images)
-    shown = [unescape_name(row.name) for label in labels for row in chosen[label]]
-
-    def read(path, side):
-        return read_thumbnail(path, side, settings.max_pixels)
-
-    pictures = iter(list(make_thumbnails(shown, read, settings.processors)))
-    counts = collections.Counter(row.category for row in rows)
-    groups = [
-        Group(label, counts[label], [_card(row, next(pictures), page) for row in chosen[label]]) for label in labels
-    ]
+    audited = draw([row.name for row in rows], settings.audit) if os.path.isfile(settings.features) else []
+    chosen = least_certain(rows, labels, settings.report_images, frozenset(audited))
     recorded, versions = settings_of(table)
+    shown = [row for label in labels for row in chosen[label]]
+    teaching, lacking = find_teaching(settings, shown, model, labels, audited)
+    if lacking:
+        log.info(f"The page can't learn from its reader: {lacking}.")
+    cards = _cards(shown, audited, settings)
+    counts = collections.Counter(row.category for row in rows)
+    groups = [Group(label, counts[label], list(itertools.islice(cards, len(chosen[label])))) for label in labels]
     folder = str(recorded.get("data") or "")
     subject = Subject(
         f"Predictions for {folder.rstrip('/') or folder}" if folder else f"Predictions of {os.path.basename(table)}",
@@ -134,7 +134,8 @@ def report_table(settings):
         {category.label: category.name for category in CATEGORIES} if labels[: len(LABELS)] == list(LABELS) else {},
         identity=f"{model} {folder or os.path.abspath(table)}",
     )
-    write_prediction_page(page, subject, groups, read_errors_table(f"{table}.errors.tsv").items())
+    errors = read_errors_table(f"{table}.errors.tsv").items()
+    write_prediction_page(page, subject, groups, errors, teaching, lacking)
 
 
 def sort_table(settings):
@@ -152,23 +153,41 @@ def sort_table(settings):
         log.info(f"{len(done.left):,} files were changed since and stay, such as {done.left[0]}.")
 
 
-def least_certain(rows, labels, most):
-    """Of each category the `most` least certain images, those first whose probability is unknown: label -> rows."""
+def least_certain(rows, labels, most, always=frozenset()):
+    """Of each category the `most` least certain images, those first whose probability is unknown: label -> rows.
+
+    Those whose names are in `always` come on top.
+    """
     found = {label: [] for label in labels}
     for row in rows:
         found[row.category].append(row)
     for label in labels:
         found[label].sort(key=lambda row: -1 if row.probability is None else row.probability)
-        del found[label][most:]
+        some = [row for row in found[label] if row.name not in always][:most]
+        kept = always.union(row.name for row in some)
+        found[label] = [row for row in found[label] if row.name in kept]
     return found
 
 
-def _card(row, picture, page):
-    """The `Card` of a row; `picture` is its thumbnail or the `ImageError` of reading it."""
-    about = (row.name, row.category, row.probability, row.second, row.second_probability)
-    if isinstance(picture, ImageError):
-        return Card(*about, problem=str(picture))
-    return Card(*about, picture=picture, link=link_to(row.name, page))
+def _cards(rows, audited, settings):
+    """Yield the `Card` of each row. The images that a person is asked about first have a larger picture, too."""
+
+    def read(path, side):
+        return read_thumbnail(path, side, settings.max_pixels)
+
+    def margin(place):
+        row = rows[place]
+        return -1 if row.probability is None else row.probability - (row.second_probability or 0)
+
+    audited = frozenset(audited)
+    order = sorted(range(len(rows)), key=lambda place: (rows[place].name not in audited, margin(place)))
+    names = [unescape_name(row.name) for row in rows]
+    larger = order[: larger_count(len(order))]
+    for row, pictures in zip(rows, make_thumbnails(names, read, settings.processors, larger)):
+        if isinstance(pictures, ImageError):
+            yield Card(*row, problem=str(pictures))
+        else:
+            yield Card(*row, pictures.small, link=link_to(row.name, settings.report), larger=pictures.larger)
 
 
 # The names of the settings recorded beside a table, for people.

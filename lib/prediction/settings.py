@@ -26,10 +26,12 @@ class Settings:
         strict: whether a file that can't be read makes the exit status 1.
         report: the page to make, `.html`.
         report_images: at most how many images of a category it has.
+        audit: how many images, drawn at random, it has besides to measure with; at most a quarter of all.
         report_from: a table to make `report` and `sort` from, instead of predicting.
         sort: the folder to sort the images into.
         copy, hardlink: whether to make copies or hard links there, instead of symbolic links.
-        embeddings: the file for the images' features, see `lib.data.embeddings`.
+        embeddings: the file for the images' features, see `lib.data.embeddings`; None for none or, with `report`, for
+            one beside the table.
         similar: an image to find similar ones to among the `embeddings`.
         list_file: a file that lists the images instead of `data`, see `lib.data.listing.of_file`.
         shard: the part of the images to predict; None for all.
@@ -53,6 +55,7 @@ class Settings:
     strict: bool = False
     report: Optional[str] = None
     report_images: int = 300
+    audit: int = 200
     report_from: Optional[str] = None
     sort: Optional[str] = None
     copy: bool = False
@@ -76,6 +79,11 @@ class Settings:
         """Whether images are to be categorised; else existing tables or features are used."""
         only_similar = self.similar and not self.data and not self.list_file and not self.output
         return not self.report_from and not self.merge and not self.convert and not only_similar
+
+    @property
+    def features(self):
+        """The file of features that the page learns from."""
+        return self.embeddings or f"{self.table}.features.npz"
 
     @property
     def table(self):
@@ -106,7 +114,11 @@ def check(settings):
         if not getattr(settings, source):
             raise UsageError(f"it needs {option('data')} or {option('list_file')}.", "shard")
     if settings.report_from:
-        _refuse(settings, option("report_from"), source, "output", "embeddings", "similar")
+        _refuse(settings, option("report_from"), source, "output", "similar")
+        if settings.embeddings and not settings.report:
+            raise UsageError(f"it is for the page; give {option('report')} FILE.html, too.", "embeddings")
+        if settings.embeddings and not os.path.isfile(settings.embeddings):
+            raise UsageError(f"{settings.embeddings} does not exist.", "embeddings")
         if not settings.report and not settings.sort:
             wanted = f"{option('report')} FILE.html, {option('sort')} DIR or both"
             raise UsageError(f"give {wanted}, to make from the table.", "report_from")

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from lib.data.images import ImageError, read_thumbnail
-from lib.data.thumbnails import PAGE_BYTES, allowance, encode, make_thumbnails
+from lib.data.thumbnails import LARGER_BYTES, PAGE_BYTES, allowance, encode, larger_count, make_thumbnails
 
 
 def opened(data):
@@ -82,7 +82,19 @@ def test_all_pictures_together_fit():
 def test_what_cannot_be_read_has_its_reason_in_its_place(picture, tmp_path):
     (tmp_path / "bad.jpg").write_text("no picture")
     paths = [str(picture), str(tmp_path / "bad.jpg"), str(tmp_path / "none.jpg"), str(picture)]
-    found = list(make_thumbnails(paths, read_thumbnail))
-    assert opened(found[0]).shape == (149, 224, 3) and found[3] == found[0]
+    found = list(make_thumbnails(paths, read_thumbnail, larger=[1]))
+    assert opened(found[0].small).shape == (149, 224, 3) and found[3] == found[0] == (found[0].small, None)
     assert isinstance(found[1], ImageError) and "not an image" in str(found[1])
     assert isinstance(found[2], ImageError) and "doesn't exist" in str(found[2])
+
+
+def test_larger_pictures_are_large_enough_and_fit(tmp_path):
+    rng = np.random.default_rng(0)
+    noise = Image.fromarray(rng.integers(0, 255, (60, 80, 3), dtype="uint8")).resize((800, 600))
+    noise.save(tmp_path / "scan.png")
+    for count in (1, larger_count(5100)):
+        (found,) = make_thumbnails([str(tmp_path / "scan.png")], read_thumbnail, larger=range(count))
+        with Image.open(io.BytesIO(found.larger)) as picture:
+            assert picture.format == "JPEG" and max(picture.size) >= 320
+        assert len(found.larger) * count <= LARGER_BYTES
+    assert 300 <= larger_count(5100) < 5100 and larger_count(7) == 7

@@ -1,12 +1,15 @@
 """The content of a page, without a browser; tests/test_browser.py has the rest."""
 
+import base64
+import json
 import re
 import time
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 
-from lib.display.pages import Card, Group, Subject, common_folder, link_to, shown, write_prediction_page
+from lib.display.pages import Card, Group, Subject, Teaching, common_folder, link_to, shown, write_prediction_page
 
 MOMENT = time.struct_time((2024, 2, 29, 13, 5, 0, 3, 60, 0))
 
@@ -15,10 +18,10 @@ def write(path, **options):
     cards = [Card("scans/a.jpg", "Live", 0.25, "Text", 0.125, b"picture", link="./scans/a.jpg")]
     cards.append(Card("scans/b.jpg", "Live", None, problem="an empty <file>"))
     groups = [Group("Live", 1234, cards), Group("Text", 0, [])]
-    errors = options.pop("errors", [])
+    errors, teaching = options.pop("errors", []), options.pop("teaching", None)
     facts = [("Model", "m"), ("The model's <SHA>", "'\"")]
     subject = Subject("A & B", facts, ("Live", "Text"), moment=MOMENT, **options)
-    write_prediction_page(str(path), subject, groups, errors)
+    write_prediction_page(str(path), subject, groups, errors, teaching, "" if teaching else "there are none")
     return path.read_text()
 
 
@@ -56,8 +59,7 @@ def test_it_is_sound_and_loads_nothing(tmp_path):
     parsed = Strict(text)
     assert parsed.references <= parsed.ids
     assert {address[1:] for address in parsed.addresses if address.startswith("#")} <= parsed.ids
-    others = [address for address in parsed.addresses if not address.startswith(("#", "data:"))]
-    assert others == ["./scans/a.jpg"]
+    assert [address for address in parsed.addresses if not address.startswith(("#", "data:"))] == []
     assert not re.search(r"https?://|url\(|@import", text)
     assert "default-src &#39;none&#39;" in text
 
@@ -66,19 +68,37 @@ def test_the_texts_of_a_page(tmp_path):
     text = re.sub(r"\s+", " ", write(tmp_path / "t.html", names={"Live": "Live plants"}))
     for part in (
         "<title>A &amp; B</title>",
-        "1,234 images, 1 category. Made 2024-02-29 13:05.",
-        "<p>1,234 images, 2 of them here.</p>",
-        "<b>25.0 %</b>, then Text 12.5 %",
-        "no probability",
-        "No thumbnail: an empty &lt;file&gt;",
+        "1,234 images. Made 2024-02-29 13:05.",
+        "<p>2 images of the 1,234 are in this page",
         "The model&#39;s &lt;SHA&gt;",
         "<small>Live plants</small>",
-        '<img data-i="0" alt="a.jpg">',
-        'id="pictures">cGljdHVyZQ==</script>',
+        'id="small">cGljdHVyZQ== </script>',
         "Names are those below <bdi>scans/</bdi>",
+        "needs the images’ features: there are none.",
     ):
         assert part in text, part
     assert "could not be read" not in text
+    data = json.loads(re.search(r'id="data">(.*?)</script>', text)[1])
+    assert data["names"] == ["scans/a.jpg", "scans/b.jpg"] and data["links"] == ["./scans/a.jpg", ""]
+    assert data["probabilities"] == [0.25, None] and data["secondProbabilities"] == [0.125, None]
+    assert (data["answers"], data["seconds"], data["counts"]) == ([0, 0], [1, -1], [1234, 0])
+    assert data["problems"] == {"1": "an empty <file>"} and data["command"] is None
+
+
+def test_what_a_page_learns_with(tmp_path):
+    features = np.array([[1.5, -2, np.nan], [0.25, 0, 1]], "<f2")
+    kernel = np.arange(8, dtype="<f4").reshape(2, 4)
+    command = {"model": "m", "features": "f", "table": "t.tsv", "stem": "t"}
+    text = write(tmp_path / "t.html", teaching=Teaching(features, kernel, command, ["x", "scans/b.jpg"]))
+
+    def numbers(name, kind):
+        return np.frombuffer(base64.b64decode(re.search(f'id="{name}">(.*?)</script>', text)[1]), kind)
+
+    np.testing.assert_array_equal(numbers("features", "<f2"), features.ravel())
+    np.testing.assert_array_equal(numbers("kernel", "<f4"), kernel.ravel())
+    data = json.loads(re.search(r'id="data">(.*?)</script>', text)[1])
+    assert data["audited"] == [1] and data["modelCategories"] == 2 and data["command"] == command
+    assert 'id="learner">"use strict"' in text and "worker-src blob:" in text
 
 
 def test_many_errors_are_cut_short(tmp_path):
@@ -94,8 +114,9 @@ def test_pages_of_other_predictions_do_not_share_corrections(tmp_path):
 def test_templates_hold_nothing_that_ends_their_element():
     from conftest import ROOT
 
-    for name in ("page.css", "page.js"):
-        assert "</" not in (ROOT / "lib" / "display" / "templates" / name).read_text(), name
+    for path in (ROOT / "lib" / "display" / "templates").iterdir():
+        if path.suffix != ".html":
+            assert "</" not in path.read_text(), path
 
 
 @pytest.mark.parametrize(

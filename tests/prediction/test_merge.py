@@ -89,7 +89,8 @@ def test_a_folders_parts_merged_are_the_whole(folder, capsys, count):
 @pytest.mark.parametrize("ending", ["csv", "jsonl"])
 def test_other_tables_and_the_report(folder, ending):
     more = ["--top", "2", "--probabilities"]
-    assert run("-d", "scans", "-o", f"whole.{ending}", *more, "--report", "whole.html") == 0
+    assert run("-d", "scans", "-o", f"whole.{ending}", *more) == 0
+    assert predictImages.main(["--report-from", f"whole.{ending}", "--report", "whole.html"]) == 0
     names = parts(3, "-d", "scans", *more, ending=ending)
     merged = f"merged.{ending}"
     assert predictImages.main(["--merge", merged, *names, "--report", "merged.html"]) == 0

@@ -130,11 +130,19 @@ def test_the_uncertain_ones_are_all_there():
         certain = [row.probability for row in rows if row.category == label and row not in chosen[label]]
         assert max(row.probability for row in chosen[label]) <= min(certain)
     assert [len(part) for part in least_certain(rows, ["A", "B"], 0).values()] == [0, 0]
+    always = {"7.jpg", "8.jpg", "9.jpg"}
+    more = least_certain(rows, ["A", "B", "C"], 30, always)
+    names = {label: {row.name for row in part} for label, part in more.items()}
+    assert always <= names["A"] | names["B"] and len(names["A"] - always) == len(names["B"] - always) == 30
 
 
 def page_of(here, **options):
     report_table(Settings(report_from="t.tsv", report="t.html", **options))
     return re.sub(r"\s+", " ", (here / "t.html").read_text())
+
+
+def data_of(text):
+    return json.loads(re.search(r'id="data">(.*?)</script>', text)[1])
 
 
 def test_what_lies_beside_the_table_is_in_the_page(here, caplog):
@@ -148,21 +156,19 @@ def test_what_lies_beside_the_table_is_in_the_page(here, caplog):
     )
     text = page_of(here)
     assert "no runners-up; make it with ⟦top⟧ 2" in caplog.text
-    assert "<title>Predictions of t.tsv</title>" in text and text.count('<h3 id="c') == 2
-    choices = json.loads(re.search(r'id="choices">(.*?)</script>', text)[1])
-    assert [choice["value"] for choice in choices] == ["A", "B"]
-    assert text.count("<img ") == 1 and "No thumbnail: the file doesn" in text
+    assert "<title>Predictions of t.tsv</title>" in text and data_of(text)["counts"] == [1, 1]
+    data = data_of(text)
+    assert data["labels"] == ["A", "B"] and data["names"] == ["b", "a.jpg"]
+    assert list(data["problems"]) == ["0"] and "the file doesn" in data["problems"]["0"]
     settings = {"data": "scans/", "labels": ["C", "B", "A"], "exact": False, "model_sha256": "00ff"}
     (here / "t.tsv.settings.json").write_text(json.dumps({"settings": settings, "versions": {"numpy": "1.2.3"}}))
     write(here / "t.tsv.errors.tsv", ("FILE", "ERROR"), ("c.jpg", "an empty file"))
     text = page_of(here)
-    choices = json.loads(re.search(r'id="choices">(.*?)</script>', text)[1])
-    assert [choice["value"] for choice in choices] == ["C", "B", "A"]
+    assert data_of(text)["labels"] == ["C", "B", "A"]
     for part in ("<title>Predictions for scans</title>", "numpy 1.2.3", "SHA-256", "00ff", "1 error", "an empty file"):
         assert part in text, part
-    assert text.index('id="c0" tabindex="-1">B') < text.index('id="c1" tabindex="-1">A')
     text = page_of(here, report_images=0)
-    assert "<img " not in text and "1 image, 0 of them here" in text
+    assert data_of(text)["names"] == [] and "0 images of the 2 are in this page" in text
 
 
 def test_the_17_categories_have_their_full_names(here):

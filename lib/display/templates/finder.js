@@ -1,0 +1,108 @@
+// A field to find a category by a few letters, or to add one: a combobox.
+
+function wordsOf(category) {
+  return `${category.shown} ${category.full}`.toLowerCase();
+}
+
+function matching(query) {
+  // Categories that a query may mean, the best first: by the label's start, a word's start, any part, then by likeness.
+  const text = query.trim().toLowerCase();
+  const rank = ({ shown, full, label }) => {
+    const words = wordsOf({ shown, full });
+    if (shown.toLowerCase().startsWith(text)) return 0;
+    if (words.split(/[^\p{L}\p{N}]+/u).some((word) => word.startsWith(text))) return 1;
+    if (words.includes(text)) return 2;
+    return text.length > 3 && distance(text, label.toLowerCase()) <= 2 ? 3 : 4;
+  };
+  return categories.map((category) => [rank(category), category]).filter(([value]) => value < 4)
+    .sort(([a], [b]) => a - b).map(([, category]) => category);
+}
+
+function distance(a, b) {
+  // How many letters differ: Levenshtein's.
+  let row = Array.from({ length: b.length + 1 }, (_, j) => j);
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++) {
+      next.push(Math.min(next[j - 1] + 1, row[j] + 1, row[j - 1] + (a[i - 1] === b[j - 1] ? 0 : 1)));
+    }
+    row = next;
+  }
+  return row[b.length];
+}
+
+function makeFinder(root, choose, leave) {
+  // `choose` gets the label of a category; `leave` is called when the reader gives up.
+  const input = root.querySelector("input"), list = root.querySelector("[role=listbox]");
+  let options = [], active = -1;
+
+  function close() {
+    list.hidden = true;
+    options = [];
+    input.setAttribute("aria-expanded", "false");
+    input.removeAttribute("aria-activedescendant");
+  }
+
+  function mark(number) {
+    active = options.length ? (number + options.length) % options.length : -1;
+    options.forEach(({ element: one }, place) => one.setAttribute("aria-selected", String(place === active)));
+    if (active < 0) return;
+    input.setAttribute("aria-activedescendant", options[active].element.id);
+    options[active].element.scrollIntoView({ block: "nearest" });
+  }
+
+  function open() {
+    const label = input.value.trim().normalize("NFC");
+    const found = matching(label).map((category) => ({ label: category.label, text: category.shown, note: category.full }));
+    const known = found.some((one) => one.label.toLowerCase() === label.toLowerCase());
+    const objection = objectionTo(label);
+    if (label && !known) found.push({ label: objection ? "" : label, text: label, note: objection || "a new category" });
+    options = found.map((one, number) => {
+      const made = element("div", { role: "option", id: `${list.id}-${number}`, ariaDisabled: String(!one.label) },
+        one.text, element("small", {}, one.note));
+      made.addEventListener("pointerdown", (event) => event.preventDefault());
+      made.addEventListener("click", () => take(one.label));
+      return { ...one, element: made };
+    });
+    list.replaceChildren(...options.map((one) => one.element));
+    list.hidden = options.length === 0;
+    input.setAttribute("aria-expanded", String(options.length > 0));
+    mark(0);
+  }
+
+  function take(label) {
+    if (!label) return;
+    input.value = "";
+    close();
+    choose(label);
+  }
+
+  input.addEventListener("input", () => (input.value.trim() ? open() : close()));
+  input.addEventListener("blur", close);
+  input.addEventListener("keydown", (event) => {
+    if (event.key === "ArrowDown" || event.key === "ArrowUp") {
+      if (list.hidden) open();
+      else mark(active + (event.key === "ArrowDown" ? 1 : -1));
+    } else if (event.key === "Enter") {
+      if (active >= 0 && !list.hidden) take(options[active].label);
+    } else if (event.key === "Escape") {
+      input.value = "";
+      close();
+      leave();
+    } else return;
+    event.preventDefault();
+    event.stopPropagation();
+  });
+
+  return {
+    start(letters) {
+      input.value = letters;
+      input.focus();
+      open();
+    },
+    clear() {
+      input.value = "";
+      close();
+    },
+  };
+}
