@@ -5,7 +5,7 @@
 FROM tensorflow/tensorflow:2.13.0-gpu
 
 WORKDIR /opt/herbariograph
-COPY requirements.txt ./
+COPY requirements.txt requirements-predict.txt ./
 RUN python3 -m pip install --no-cache-dir -r requirements.txt
 COPY LICENSE *.py ./
 COPY lib ./lib

@@ -1,7 +1,7 @@
-# Everything that a user or CI runs. Needs Python 3.8 to 3.13, make and a network.
+# Everything that a user or CI runs. Needs Python 3.8 to 3.13 (for `make predict` 3.8 to 3.14), make and a network.
 #
 #   make demo                                          the whole chain in small, on drawn pictures (DEMO=FOLDER for another place)
-#   make predict DATA=images OUTPUT=predictions.tsv    categorise a folder of images
+#   make predict DATA=images OUTPUT=predictions.tsv    categorise a folder of images; sets up what that needs, without TensorFlow
 #   make test                                          the tests, in the environment that the toolkit runs in (TESTS=tests/data for a part)
 #   make test-all                                      the tests on each supported Python that the machine has
 #   make axe                                           what some tests of the pages need from npm
@@ -22,6 +22,8 @@ override OUTPUT := $(value OUTPUT)
 override DEMO := $(value DEMO)
 export DATA OUTPUT DEMO PYTHON VENV
 
+MADE = $(VENV)/.made
+PREDICT_READY = $(VENV)/.ready-predict
 READY = $(VENV)/.ready
 TEST_READY = $(VENV)/.ready-test
 LINT_READY = .venv-lint/.ready
@@ -38,7 +40,7 @@ setup: $(READY)
 demo: $(READY)
 	@PATH="$$(cd "$$VENV" && pwd)/bin:$$PATH" bash demo.sh
 
-predict: names-are-given $(READY)
+predict: names-are-given $(PREDICT_READY)
 	@"$$VENV"/bin/python predictImages.py -d "$$DATA" -o "$$OUTPUT" $(OPTIONS)
 
 names-are-given:
@@ -68,19 +70,25 @@ bench: $(TEST_READY)
 clean:
 	rm -rf .venv .venv-* tests/npm/node_modules
 
+INSTALL = "$$VENV"/bin/python -m pip install --quiet --disable-pip-version-check
 # A TensorFlow that the Python already has, such as the GPU image's, is used as it is.
-$(READY): requirements.txt requirements-tensorflow.txt
-	@"$$PYTHON" -c 'import sys; sys.exit(not (3, 8) <= sys.version_info[:2] <= (3, 13))' || \
-		{ echo "make: $$PYTHON is not a Python from 3.8 to 3.13; name one with PYTHON=…" >&2; exit 2; }
-	@echo "Setting up $$VENV for $$("$$PYTHON" --version); the first time this takes minutes." >&2
-	@if "$$PYTHON" -c 'import tensorflow as tf; assert tuple(map(int, tf.__version__.split(".")[:2])) >= (2, 13)' 2> /dev/null; then \
-		"$$PYTHON" -m venv --clear --system-site-packages "$$VENV" && \
-		"$$VENV"/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt; \
-	else \
-		"$$PYTHON" -m venv --clear "$$VENV" && \
-		"$$VENV"/bin/python -m pip install --quiet --disable-pip-version-check \
-			-r requirements.txt -r requirements-tensorflow.txt; \
-	fi
+$(MADE):
+	@"$$PYTHON" -c 'import sys; sys.exit(not (3, 8) <= sys.version_info[:2] <= (3, 14))' || \
+		{ echo "make: $$PYTHON is not a Python from 3.8 to 3.14; name one with PYTHON=…" >&2; exit 2; }
+	@echo "Setting up $$VENV for $$("$$PYTHON" --version); the first time this takes a minute or more." >&2
+	@if "$$PYTHON" -c 'import tensorflow as tf; assert tuple(map(int, tf.__version__.split(".")[:2])) >= (2, 13)' 2> /dev/null; \
+		then "$$PYTHON" -m venv --clear --system-site-packages "$$VENV"; else "$$PYTHON" -m venv --clear "$$VENV"; fi
+	@touch $@
+
+$(PREDICT_READY): $(MADE) requirements-predict.txt
+	@$(INSTALL) -r requirements-predict.txt
+	@touch $@
+
+$(READY): $(PREDICT_READY) requirements.txt requirements-tensorflow.txt
+	@"$$VENV"/bin/python -c 'import sys; sys.exit(sys.version_info[:2] > (3, 13))' || \
+		{ echo "make: there is no TensorFlow for $$("$$VENV"/bin/python --version) yet; name an older one with PYTHON=… (“make predict” needs none)" >&2; exit 2; }
+	@if grep -q '^include-system-site-packages = true' "$$VENV"/pyvenv.cfg; then $(INSTALL) -r requirements.txt; \
+		else $(INSTALL) -r requirements.txt -r requirements-tensorflow.txt; fi
 	@touch $@
 
 $(TEST_READY): $(READY) requirements-test.txt
