@@ -9,7 +9,7 @@ images are never in different splits. Run the same command again to resume.
 
 import sys
 
-from lib.cli.options import add_device_options, add_duplicates_option, add_shard_option
+from lib.cli.options import add_device_options, add_duplicates_option, add_exclude_option, add_shard_option
 from lib.cli.program import parser, run
 from lib.cli.types import existing_directory, existing_file, output_prefix, whole_number
 from lib.data.conversion import Settings, convert
@@ -23,6 +23,7 @@ def options():
     folder, table = "a folder with one subfolder per category", "a TSV: FILE CATEGORY, optionally GROUP, SPLIT"
     add("-d", "--data", type=existing_directory, metavar="DIR", help=folder)
     add("-t", "--table", type=existing_file, metavar="FILE", help=table)
+    add_exclude_option(made)
     add, count = made.add_argument, {"metavar": "COUNT"}
     add("-o", "--output", type=output_prefix, required=True, metavar="PREFIX", help="prefix of output file names")
     add("--herbariograph", action="store_true", help="use the 17 published categories and their numbers")

@@ -294,7 +294,14 @@ def test_too_few_images_are_an_error_that_names_the_category_before_anything_is_
         path.unlink()
         path.write_bytes(b"")
     done = run(here, "-d", "images", "-o", "r")
-    assert done.returncode == 2 and "Live has no readable image" in done.stderr
+    assert done.returncode == 0 and "Live" not in done.stdout and "Animal\t" in done.stdout
+    (line,) = (line for line in done.stderr.splitlines() if line.startswith("without a readable image"))
+    assert "Live (for example, images/Live/00006.jpg: an empty file)" in line
+    assert run(here, "-d", "images", "-o", "r").returncode == 0  # whose categories.tsv has no Live
+    picture = next((here / "images" / "Animal").iterdir()).read_bytes()
+    (here / "images" / "Live" / "00006.jpg").write_bytes(picture)
+    done = run(here, "-d", "images", "-o", "r")
+    assert done.returncode == 2 and "'Live' is not one of the categories in r-categories.tsv" in done.stderr
 
 
 def test_shards_hold_all_of_train_and_former_ones_go(here):

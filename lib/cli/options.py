@@ -53,6 +53,12 @@ def add_name_option(parser):
     parser.add_argument("--name", type=one_line, metavar="NAME", help=named)
 
 
+def add_exclude_option(parser):
+    """Add `--exclude`: globs, None for none."""
+    what = "leave out files and folders whose names, or whose paths below -d, match this glob; may be repeated"
+    parser.add_argument("--exclude", action="append", metavar="GLOB", help=what)
+
+
 def add_skip_option(parser):
     """Add `--skip-bad`."""
     parser.add_argument("--skip-bad", action="store_true", help="leave out bad records instead of stopping at one")

@@ -1,12 +1,16 @@
 """The 17 categories of the published models, and labels of other categories."""
 
+import functools
 import re
+import unicodedata
 from typing import NamedTuple
 
 from lib.errors import UsageError
 from lib.storage.files import whole_file
 from lib.storage.formats import read_rows
 from lib.storage.untrusted import is_whole_number
+
+_INVISIBLE = re.compile("[\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff]")
 
 
 class Category(NamedTuple):
@@ -62,18 +66,30 @@ def _read(path):
     found = {}
     for line, values in rows:
         row = dict(zip(header, values))
-        index, label = row.get("INDEX", ""), row.get("LABEL")
+        index, label = row.get("INDEX", "").strip(), canonical(row.get("LABEL", ""))
         if not is_whole_number(index) or not label:
             raise UsageError(f"{path} line {line} needs a whole number as INDEX and a LABEL.")
         if int(index) in found:
             raise UsageError(f"{path} line {line} repeats the INDEX {index}.")
-        name = row.get("CATEGORY", "") if "CATEGORY" in header else label
+        name = canonical(row.get("CATEGORY", "")) if "CATEGORY" in header else label
         found[int(index)] = Category(int(index), label, name)
     if sorted(found) != list(range(len(found))) or not found:
         raise UsageError(f"{path} needs every INDEX from 0 to one less than the number of categories.")
-    if len({category.label for category in found.values()}) < len(found):
-        raise UsageError(f"{path} gives two categories the same LABEL.")
+    labels = {}
+    for category in found.values():
+        other = labels.setdefault(category.label, category)
+        if other is not category:
+            both = f"the INDEX {other.index} and {category.index}"
+            raise UsageError(f"{path} gives two categories the same LABEL, {category.label}: {both}.")
     return tuple(found[index] for index in range(len(found)))
+
+
+@functools.lru_cache(maxsize=4096)
+def canonical(text):
+    """A category's name in the one spelling of all that look like it: composed accents, single blanks of one kind,
+    none around it, and no invisible characters.
+    """
+    return " ".join(_INVISIBLE.sub("", unicodedata.normalize("NFC", text)).split())
 
 
 def read_categories(path):
@@ -105,14 +121,18 @@ def write_categories(path, categories):
 def find_category(text, categories):
     """The category with a name or label or, of the 17, with the same words in any order.
 
-    So `color_illustration` is the category `Illustrations color`. Other categories have to be written exactly: a hybrid
-    may differ from a species by one character.
+    So `color_illustration` is the category `Illustrations color`. Other categories have to be written alike, see
+    `canonical`: a hybrid may differ from a species by one character.
 
     Returns:
         A `Category`; None if there is none.
     """
     for category in categories:
         if text in (category.name, category.label):
+            return category
+    wanted = canonical(text)
+    for category in categories:
+        if wanted in (canonical(category.name), canonical(category.label)):
             return category
     if categories != CATEGORIES or not _words(text):
         return None

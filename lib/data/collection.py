@@ -1,11 +1,13 @@
 """The labelled image files in a folder or a table, and their categories."""
 
+import contextlib
 import logging
 import os
+import unicodedata
 from typing import NamedTuple
 
-from lib.data.categories import CATEGORIES, Category, find_category, read_categories
-from lib.data.listing import list_images
+from lib.data.categories import CATEGORIES, Category, canonical, find_category, read_categories
+from lib.data.listing import LeftOut, find_named, list_images
 from lib.data.splits import SPLITS, UNUSED
 from lib.errors import UsageError, concerning, option
 from lib.storage.formats import read_rows
@@ -32,8 +34,14 @@ class Item(NamedTuple):
     split: int = UNUSED
 
 
-def items_of_folder(directory):
+def items_of_folder(directory, exclude=None):
     """The images of a folder that has a subfolder for each category.
+
+    What is left out, and subfolders without images, are said in a line each.
+
+    Args:
+        directory: the folder.
+        exclude: of `LeftOut`.
 
     Returns:
         `Item`s sorted by path, and a dictionary of files that can't be used: path -> reason.
@@ -41,17 +49,53 @@ def items_of_folder(directory):
     Raises:
         UsageError: no subfolder has an image.
     """
-    items, (paths, errors) = [], list_images(directory)
+    left_out = LeftOut(exclude)
+    items, (paths, errors) = [], list_images(directory, left_out)
+    folders = set()
     for path in paths:
         name = os.path.relpath(path, directory)
         category, below, _ = name.partition(os.sep)
         if below:
+            folders.add(category)
             items.append(Item(path, escape_name(category), name))
         else:
             errors[path] = "it lies in no category's folder"
+    without = _without_images(directory, folders, exclude)
     if not items:
-        raise UsageError(f"{directory} has no subfolders with images, one per category.", "data")
-    return _sorted(items), errors
+        found = f": {without}" if without else ""
+        raise UsageError(f"{directory} has no subfolders with images, one per category{found}.", "data")
+    left_out.tell()
+    if without:
+        log.info(f"folders without images, which make no category: {without}.")
+    return _sorted(_of_one_spelling(items)), errors
+
+
+def _without_images(directory, folders, exclude):
+    """The subfolders that make no category, and what they have, as text."""
+    found, own = [], LeftOut(exclude)
+    for entry in sorted(os.scandir(directory), key=lambda entry: entry.name):
+        with contextlib.suppress(OSError):  # of a link to itself
+            if entry.name not in folders and entry.is_dir() and not own.takes(os.fsencode(entry.name), b""):
+                inside = LeftOut(exclude)
+                list_images(entry.path, inside)
+                found.append(f"{escape_name(entry.name)} ({str(inside) or 'empty'})")
+    return ", ".join(found)
+
+
+def _of_one_spelling(items):
+    """The items, in whose categories spellings that look alike are one; says which they were."""
+    spellings = {}
+    for item in items:
+        spellings.setdefault(canonical(item.category), set()).add(item.category)
+    for name, several in sorted(spellings.items()):
+        if len(several) > 1:
+            log.info(f"spellings of one category, {name}: {', '.join(map(ascii, sorted(several)))}.")
+    similar = {}
+    for name in sorted(spellings):
+        other = similar.setdefault(unicodedata.normalize("NFKC", name).casefold(), name)
+        if other != name:
+            log.info(f"two categories that differ in little: {other} and {name}.")
+    return [item._replace(category=canonical(item.category)) for item in items]
 
 
 def items_of_table(path):
@@ -75,32 +119,50 @@ def items_of_table(path):
             items[item.path] = item
         if not items:
             raise UsageError(f"{path} lists no files.")
-    return _sorted(items.values())
+    return _sorted(_of_one_spelling(items.values()))
 
 
 def _item_of_row(row, named):
     """The `Item` of a row, a dictionary; `named` is its name in messages."""
-    name, category, split = unescape_name(row.get("FILE", "")), row.get("CATEGORY"), row.get("SPLIT", "")
-    if not name or not category:
+    name = os.fsdecode(find_named(os.fsencode(unescape_name(row.get("FILE", "")))))
+    category, split = row.get("CATEGORY", ""), row.get("SPLIT", "").strip()
+    if not name or not canonical(category):
         raise UsageError(f"{named} needs a FILE and a CATEGORY.")
     if category != escape_name(category).replace("\\\\", "\\"):
         raise UsageError(f"{named} has a CATEGORY with characters that aren't text.")
     if split and split not in SPLITS:
         raise UsageError(f"{named} has the SPLIT {split!r}; it must be one of {', '.join(SPLITS)}.")
-    return Item(name, category, name, row.get("GROUP", ""), SPLITS.index(split) if split else UNUSED)
+    return Item(name, category, name, canonical(row.get("GROUP", "")), SPLITS.index(split) if split else UNUSED)
 
 
 def _sorted(items):
     return sorted(items, key=lambda item: os.fsencode(item.path))
 
 
-def find_categories(items, path, herbariograph=False):
+def given_categories(path, herbariograph=False):
+    """The categories that records have to have: those of a table, if it exists, or the 17 published ones; else None.
+
+    Raises:
+        UsageError: `herbariograph`, but the table has others.
+    """
+    if not os.path.exists(path):
+        return CATEGORIES if herbariograph else None
+    categories = read_categories(path)
+    log.info(f"Using the categories in {path}.")
+    if herbariograph and categories != CATEGORIES:
+        raise UsageError(
+            f"{path} has other categories; remove it, or choose another {option('output')}.", "herbariograph"
+        )
+    return categories
+
+
+def number_categories(items, given, path):
     """The categories of a collection.
 
     Args:
         items: `Item`s.
-        path: a table of categories, used if it exists.
-        herbariograph: use the 17 published ones.
+        given: of `given_categories`.
+        path: the table that they come from, for messages.
 
     Returns:
         A tuple of `Category`, and a dictionary from their names in `items` to their indices.
@@ -109,18 +171,9 @@ def find_categories(items, path, herbariograph=False):
         UsageError: an item's category is not among the given ones.
     """
     names = sorted({item.category for item in items})
-    if os.path.exists(path):
-        categories = read_categories(path)
-        log.info(f"Using the categories in {path}.")
-        if herbariograph and categories != CATEGORIES:
-            raise UsageError(
-                f"{path} has other categories; remove it, or choose another {option('output')}.", "herbariograph"
-            )
-    elif herbariograph:
-        categories = CATEGORIES
-    else:
+    categories, found = given, {}
+    if given is None:
         categories = tuple(Category(index, name, name) for index, name in enumerate(names))
-    found = {}
     for name in names:
         category = find_category(name, categories)
         if category is None:

@@ -1,14 +1,16 @@
 """Converting a collection's image files to records for training, validation and test."""
 
 import collections
+import contextlib
 import dataclasses
 import logging
 import os
-from typing import Optional
+from typing import Optional, Sequence
 
 from lib.errors import UsageError, option
 from lib.system.memory import MAX_PIXELS
 from lib.system.shard import Shard
+from lib.system.words import counted
 
 log = logging.getLogger(__name__)
 
@@ -20,7 +22,8 @@ class Settings:
     Attributes:
         output: the prefix of the names of the files.
         data: a folder with one subfolder per category; None for a table.
-        table: a TSV that gives each file's category.
+        exclude: globs of files and folders of `data` that are left out, see `lib.data.listing.LeftOut`.
+        table: a table that gives each file's category.
         herbariograph: use the 17 published categories.
         per_class: how many images of each category go into train, validation and test, see `parse_per_class`.
         duplicates: how many bits the dHashes of near-duplicates, which stay in one split, may differ in; None to keep
@@ -37,6 +40,7 @@ class Settings:
 
     output: str
     data: Optional[str] = None
+    exclude: Optional[Sequence[str]] = None
     table: Optional[str] = None
     herbariograph: bool = False
     per_class: str = "0.8:0.1:0.1"
@@ -69,51 +73,80 @@ def convert(settings):
     """
     # Here, so that a script that needs only `Settings` starts at once.
     from lib.data.categories import write_categories
-    from lib.data.collection import find_categories, items_of_folder, items_of_table
+    from lib.data.collection import given_categories, items_of_folder, items_of_table, number_categories
     from lib.data.reading import open_journal, read_images, read_part, remove_parts, take_parts
     from lib.data.record_files import Readable, write_mislabels, write_records
     from lib.data.splits import count_splits, parse_per_class
     from lib.storage.tables import check_errors_table, write_errors_table
 
+    if settings.exclude and not settings.data:
+        raise UsageError(f"it is about {option('data')} DIR; leave lines out of a table.", "exclude")
     if settings.shard and settings.merge:
         raise UsageError(f"it can't be combined with {option('shard')}; use it once all parts are read.", "merge")
     per_class = parse_per_class(settings.per_class)
-    items, errors = items_of_folder(settings.data) if settings.data else (items_of_table(settings.table), {})
+    if settings.data:
+        items, errors = items_of_folder(settings.data, settings.exclude)
+    else:
+        items, errors = items_of_table(settings.table), {}
     if settings.shard:
         read_part(items, settings)
         return None
     prefix, errors_table = settings.output, f"{settings.output}-errors.tsv"
     check_errors_table(errors_table)
-    categories, index_of = find_categories(items, f"{prefix}-categories.tsv", settings.herbariograph)
+    categories_table = f"{prefix}-categories.tsv"
+    given = given_categories(categories_table, settings.herbariograph)
     with open_journal(settings) as journal:
         if settings.merge:
             take_parts(items, journal, settings)
+        if given:
+            _check_known(items, given, categories_table, settings)
         facts = read_images(items, journal, settings, errors)
-        images = Readable.of(items, facts, index_of, [category.name for category in categories])
-        _check_all_have_images(items, images, index_of, errors)
+        readable = _with_images(items, facts, errors)
+        categories, index_of = number_categories(readable, given, categories_table)
+        images = Readable.of(readable, facts, index_of, [category.name for category in categories])
         splits, order, alike = _divide(images, per_class, settings)
         files = write_records(prefix, images, splits, order, journal, settings.shards)
-        if not os.path.exists(f"{prefix}-categories.tsv"):
-            write_categories(f"{prefix}-categories.tsv", categories)
+        if not os.path.exists(categories_table):
+            write_categories(categories_table, categories)
         write_errors_table(errors_table, errors)
         write_mislabels(f"{prefix}-mislabels.tsv", images, alike)
         journal.remove()
     remove_parts(settings)
     counts = count_splits(images.category, splits, len(categories))
-    listed = f"{len(errors):,} errors, listed in {errors_table}" if errors else "no errors"
-    log.info(f"{counts[:, :3].sum():,} images in {len(files)} files, {listed}.")
+    listed = f"{counted(len(errors), 'error')}, listed in {errors_table}" if errors else "no errors"
+    log.info(f"{counted(int(counts[:, :3].sum()), 'image')} in {counted(len(files), 'file')}, {listed}.")
     return categories, counts
 
 
-def _check_all_have_images(items, images, index_of, errors):
-    """Raise UsageError if a category has items, but none that can be read."""
-    readable = set(images.category.tolist())
+def _check_known(items, given, table, settings):
+    """Raise UsageError, before all are read, if an image has a category that isn't among the given ones.
+
+    A category without readable images, of which an earlier call made none, is no reason.
+    """
+    from lib.data.categories import find_category
+    from lib.data.collection import number_categories
+    from lib.data.images import ImageError, read_image
+
+    unknown = {name for name in {item.category for item in items} if find_category(name, given) is None}
     for item in items:
-        index = index_of[item.category]
-        if index not in readable:
-            raise UsageError(
-                f"{images.names[index]} has no readable image; for example, {item.path}: {errors[item.path]}."
-            )
+        if item.category in unknown:
+            with contextlib.suppress(ImageError):
+                read_image(item.path, settings.size, max_pixels=settings.max_pixels)
+                number_categories([item], given, table)
+
+
+def _with_images(items, facts, errors):
+    """The items that could be read; says which categories have none. UsageError if none could be read at all."""
+    readable = [item for item in items if item.path in facts]
+    lost, present = {}, {item.category for item in readable}
+    for item in items:
+        if item.category not in present:
+            lost.setdefault(item.category, f"{item.category} (for example, {item.path}: {errors[item.path]})")
+    if not readable:
+        raise UsageError(f"no image can be read: {'; '.join(lost.values())}.")
+    if lost:
+        log.info(f"without a readable image, and so not in the records: {'; '.join(lost.values())}.")
+    return readable
 
 
 def _divide(images, per_class, settings):
@@ -126,8 +159,8 @@ def _divide(images, per_class, settings):
     sizes = [size for size in collections.Counter(alike.tolist()).values() if size > 1]
     if sizes:
         log.info(
-            f"{sum(sizes):,} images are near-duplicates of others, in {len(sizes):,} groups of up to {max(sizes):,}; "
-            "each group stays in one split."
+            f"{sum(sizes):,} images are near-duplicates of others, in {counted(len(sizes), 'group')} of up to "
+            f"{max(sizes):,}; each group stays in one split."
         )
     groups = join_equal(alike, [item.group or index for index, item in enumerate(images.items)])
     first = {}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lib.data.collection import Item, find_categories, items_of_folder, items_of_table
+from lib.data.collection import Item, given_categories, items_of_folder, items_of_table, number_categories
 from lib.errors import UsageError
 
 
@@ -44,14 +44,97 @@ def test_what_is_in_no_category_is_listed_with_the_reason(tmp_path):
 def test_categories_are_those_of_the_items_the_published_or_the_tables(tmp_path):
     items = [Item(name, name, name) for name in ("Live", "color_illustration", "Live")]
     table = str(tmp_path / "c.tsv")
-    categories, indices = find_categories(items, table)
+    assert given_categories(table) is None
+    categories, indices = number_categories(items, None, table)
     assert [category.name for category in categories] == ["Live", "color_illustration"]
     assert indices == {"Live": 0, "color_illustration": 1}
-    assert find_categories(items, table, herbariograph=True)[1] == {"Live": 6, "color_illustration": 4}
+    assert number_categories(items, given_categories(table, True), table)[1] == {"Live": 6, "color_illustration": 4}
     (tmp_path / "c.tsv").write_text("INDEX\tLABEL\n0\tcolor_illustration\n1\tLive\n")
-    assert find_categories(items, table)[1] == {"Live": 1, "color_illustration": 0}
+    given = given_categories(table)
+    assert number_categories(items, given, table)[1] == {"Live": 1, "color_illustration": 0}
     with pytest.raises(UsageError, match="'Palm' is not one of the categories in .*c.tsv"):
-        find_categories([Item("p", "Palm", "p")], table)
+        number_categories([Item("p", "Palm", "p")], given, table)
     with pytest.raises(UsageError, match="c.tsv has other categories") as error:
-        find_categories(items, table, herbariograph=True)
+        given_categories(table, herbariograph=True)
     assert error.value.setting == "herbariograph"
+
+
+def make(folder, *names):
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+
+
+ALIKE = ["Séché", "Se\u0301che\u0301", " Séché", "Séché\u00a0", "Séché\u200b"]
+
+
+def test_spellings_that_look_alike_are_one_category_and_are_told(tmp_path, caplog):
+    caplog.set_level("INFO")
+    path = tmp_path / "t.tsv"
+    lines = "".join(
+        f"{number}.jpg\t{name}\t{number}\u00a0\n" for number, name in enumerate([*ALIKE, "Fern  x", "Fern x"])
+    )
+    path.write_text("FILE\tCATEGORY\tGROUP\n" + lines, encoding="utf-8")
+    items = items_of_table(str(path))
+    assert {(item.category, item.group) for item in items} == {
+        *(("Séché", str(number)) for number in range(5)),
+        *(("Fern x", str(number)) for number in (5, 6)),
+    }
+    assert caplog.messages == [
+        "spellings of one category, Fern x: 'Fern  x', 'Fern x'.",
+        f"spellings of one category, Séché: {', '.join(map(ascii, sorted(ALIKE)))}.",
+    ]
+    caplog.clear()
+    make(tmp_path / "c", *(f"{name}/{number}.jpg" for number, name in enumerate(ALIKE)))
+    items, _ = items_of_folder(str(tmp_path / "c"))
+    assert [item.category for item in items] == ["Séché"] * 5 and len(caplog.messages) == 1
+
+
+def test_categories_that_differ_in_little_stay_two_and_are_named(tmp_path, caplog):
+    caplog.set_level("INFO")
+    make(tmp_path, "Fern/a.jpg", "fern/b.jpg", "Moss/c.jpg")
+    items, _ = items_of_folder(str(tmp_path))
+    assert [item.category for item in items] == ["Fern", "Moss", "fern"]
+    assert caplog.messages == ["two categories that differ in little: Fern and fern."]
+
+
+def test_given_categories_are_found_in_any_spelling(tmp_path):
+    table = tmp_path / "c.tsv"
+    table.write_text("INDEX\tLABEL\n0\tSe\u0301che\u0301 \n1\tMoss\n", encoding="utf-8")
+    given = given_categories(str(table))
+    assert [category.label for category in given] == ["Séché", "Moss"]
+    assert number_categories([Item("p", "Séché", "p"), Item("q", "Moss", "q")], given, str(table))[1]["Séché"] == 0
+    table.write_text("INDEX\tLABEL\n0\tMoss \n1\tMoss\n")
+    with pytest.raises(UsageError, match="two categories the same LABEL, Moss: the INDEX 0 and 1"):
+        given_categories(str(table))
+
+
+def test_what_makes_no_category_is_told(tmp_path, caplog):
+    caplog.set_level("INFO")
+    make(
+        tmp_path,
+        "Fern/a.jpg",
+        "Live/1.XYZ",
+        "Live/2.xyz",
+        "Live/.b.jpg",
+        ".Trash/a.jpg",
+        "@eaDir/a.jpg/b.jpg",
+        "skip/a.jpg",
+    )
+    (tmp_path / "Empty").mkdir()
+    items, errors = items_of_folder(str(tmp_path), ["skip"])
+    assert [item.name for item in items] == ["Fern/a.jpg"] and errors == {}
+    assert caplog.messages == [
+        "left out: 2 .xyz, 2 hidden, 1 @eaDir, 1 excluded.",
+        "folders without images, which make no category: Empty (empty), Live (2 .xyz, 1 hidden).",
+    ]
+    (tmp_path / "Fern" / "a.jpg").unlink()
+    with pytest.raises(UsageError, match=r"no subfolders with images, .*: Empty \(empty\), Fern \(empty\), Live"):
+        items_of_folder(str(tmp_path), ["skip"])
+
+
+def test_the_files_of_a_table_may_have_blanks_and_quotes_around_them(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make(tmp_path, "a.jpg", " b.jpg")
+    (tmp_path / "t.tsv").write_text("FILE\tCATEGORY\na.jpg \tFern\n b.jpg\tFern\n'c.jpg'\tFern\n")
+    assert [item.path for item in items_of_table("t.tsv")] == [" b.jpg", "a.jpg", "c.jpg"]

@@ -6,7 +6,7 @@ import tracemalloc
 import pytest
 
 from lib.data import listing
-from lib.data.listing import Paths, find_images, is_image_name, list_images, of_file, of_folder
+from lib.data.listing import LeftOut, Paths, find_images, find_named, is_image_name, list_images, of_file, of_folder
 from lib.errors import UsageError
 from lib.system.shard import Shard
 
@@ -33,8 +33,8 @@ def test_names_with_several_points(name):
 def test_a_list_gives_each_path_to_one_part(tmp_path, monkeypatch, shuffled, block):
     monkeypatch.setattr(listing, "_BLOCK", block)
     names = [b"s/%03d.jpg" % number for number in range(50)] + [b"s/caf\xe9.jpg", b"s/a b\t.TIF"]
-    lines = sorted([*names, b"s/notes.txt"], key=(lambda name: name[::-1]) if shuffled else None)
-    (tmp_path / "list").write_bytes(b"\n".join(lines) + b"\n\n")
+    lines = sorted(names, key=(lambda name: name[::-1]) if shuffled else None)
+    (tmp_path / "list").write_bytes(b"\n".join([*lines[:7], b" ", *lines[7:]]) + b"\n\n")
     found = [of_file(str(tmp_path / "list"), Shard(number, 5)) for number in range(1, 6)]
     assert [path for part in found for path in part.paths] == sorted(names)
     assert [part.first for part in found] == [0, 10, 20, 31, 41]
@@ -94,7 +94,7 @@ def test_the_images_of_a_folder_ascend_byte_by_byte(tmp_path):
     (tmp_path / "scans" / "circle").symlink_to(tmp_path / "scans")
     found = find_images(str(tmp_path / "scans"))
     folder = os.fsencode(tmp_path / "scans") + b"/"
-    expected = [name.encode() for name in names if not name.endswith("txt")] + [b"\xff.jpg", b"b.jpg"]
+    expected = [name.encode() for name in names if not name.endswith("txt")] + [b"\xff.jpg"]
     assert list(found.paths) == sorted(folder + name for name in expected) and found.errors == {}
     assert list_images(f"{tmp_path}/scans/") == (list(map(os.fsdecode, found.paths)), {})
 
@@ -152,9 +152,11 @@ def test_a_folder_that_is_linked_from_several_places_is_listed_in_each(tmp_path)
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"a.jpg\r\nb.jpg\r\n", "lists no images .*; its lines end in CR and LF"),
-        (b"\xef\xbb\xbfa.jpg\nb.jpg\n", "begins with a byte order mark, which would belong to the first name"),
-        (b"a\nb\n", r"lists no images \(JPEG.*…\)\.$"),
+        (b"", "lists no files"),
+        (b"PK\x03\x04\x14\0", "is a workbook or compressed; save it as text"),
+        (b"\r\n \r\n\xef\xbb\xbf"[:5], "lists no files"),
+        (b"\xff\xfea\0\x00\xd8a\0", "begins as UTF-16 but is none"),
+        (b"a.jpg \na.jpg\n", "repeats a.jpg"),
         (b"b.jpg\na.jpg\nb.jpg\n", "repeats b.jpg"),
     ],
 )
@@ -163,3 +165,121 @@ def test_lists_that_are_none(tmp_path, content, words):
     with pytest.raises(UsageError, match=words) as error:
         of_file(str(tmp_path / "list"))
     assert error.value.setting == "list_file"
+
+
+NAMES = ["caf\u00e9.jpg", "no-ending", "sheet 1.jpg", "東京.tif"]
+TEXT = "\n".join(NAMES)
+LISTS = {
+    "plain": TEXT.encode() + b"\n",
+    "without a last line end": TEXT.encode(),
+    "byte order mark": b"\xef\xbb\xbf" + TEXT.encode(),
+    "CR LF": TEXT.replace("\n", "\r\n").encode(),
+    "CR": TEXT.replace("\n", "\r").encode(),
+    "CR LF here and there": TEXT.replace("\n", "\r\n", 1).encode() + b"\n",
+    "quotes": "\n".join(f'"{name}"' for name in NAMES).encode(),
+    "single quotes": "\r\n".join(f"'{name}'" for name in NAMES).encode(),
+    "blanks": "\n".join(f"\t{name}  " for name in NAMES).encode(),
+    "blanks and quotes": "\n".join(f' "{name}" ' for name in NAMES).encode(),
+    "UTF-16": TEXT.encode("utf-16"),
+    "UTF-16 of Windows": (TEXT.replace("\n", "\r\n") + "\r\n").encode("utf-16"),
+    "UTF-16 without a mark": TEXT.replace("東京", "xy").encode("utf-16-le"),
+    "UTF-16, the other bytes first": b"\xfe\xff" + TEXT.encode("utf-16-be"),
+    "Windows-1252": TEXT.replace("東京", "xy").encode("cp1252"),
+    "NULs": TEXT.replace("\n", "\0").encode(),
+}
+
+
+@pytest.mark.parametrize("kind", LISTS)
+@pytest.mark.parametrize("block", [5, 1 << 20])
+def test_lists_of_every_kind(tmp_path, monkeypatch, kind, block):
+    monkeypatch.chdir(tmp_path)
+    names = [
+        name.replace("東京", "xy") if kind in ("Windows-1252", "UTF-16 without a mark") else name for name in NAMES
+    ]
+    make(*(f"./{name}" for name in names))
+    (tmp_path / "list").write_bytes(LISTS[kind])
+    style = listing._style_of("list")
+    monkeypatch.setattr(listing, "_BLOCK", block)
+    monkeypatch.setattr(listing, "_style_of", lambda path: style)  # by a first block that is longer than any path
+    assert list(of_file("list").paths) == sorted(name.encode() for name in names)
+
+
+def test_a_name_that_exists_as_it_stands_is_taken_so(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in (b" a.jpg", b"b.jpg\r", b'"c.jpg"', b"caf\xe9.jpg", b"\xef\xbb\xbfd.jpg"):
+        make(os.fsdecode(b"./" + name))
+        assert find_named(name) == name
+    (tmp_path / "list").write_bytes(b"\xef\xbb\xbfd.jpg\n a.jpg\n")
+    assert list(of_file("list").paths) == [b" a.jpg", b"\xef\xbb\xbfd.jpg"]
+    assert find_named(b" e.jpg ") == b"e.jpg" and find_named(b"' ") == b"'" and find_named(b" \t") == b""
+    assert find_named(b'"x ""y"".jpg"') == b'x "y".jpg'
+
+
+def test_hidden_and_system_names_are_left_out_at_any_depth_and_counted(tmp_path, caplog):
+    caplog.set_level("INFO")
+    root = tmp_path / ".scans"  # what is named itself is searched
+    left = [
+        ".a.jpg",
+        "._b.jpg",
+        ".x/c.jpg",
+        "y/@eaDir/a.jpg/t.jpg",
+        "$Recycle.Bin/a.jpg",
+        "__MACOSX/._a.jpg",
+        "#recycle/a.jpg",
+    ]
+    more = ["lost+found/a.jpg", "Thumbs.db", "y/a.xyz", "y/b.XYZ", "README", "c.jpg?width=600", "d.jpg.", "e.JPG~"]
+    make(*(root / name for name in ["y/a.jpg", "a@eaDir.jpg", *left, *more]))
+    assert [os.path.relpath(os.fsdecode(path), root) for path in find_images(str(root)).paths] == [
+        "a@eaDir.jpg",
+        "y/a.jpg",
+    ]
+    (line,) = caplog.messages
+    assert line.startswith("left out: 3 hidden, 2 .xyz, 2 without an ending, ") and line.endswith(".")
+    for count in (
+        "1 @eaDir",
+        "1 $Recycle.Bin",
+        "1 lost+found",
+        "1 Thumbs.db",
+        "2 without an ending",
+        "1 .jpg?…",
+        "1 .jpg~",
+    ):
+        assert count in line
+    make(tmp_path / "none" / ".a.jpg")
+    with pytest.raises(UsageError, match=r"no images found in .*; left out: 1 hidden\)\.$"):
+        find_images(str(tmp_path / "none"))
+
+
+@pytest.mark.parametrize(
+    ("globs", "left"),
+    [
+        (["*_thumb.*"], ["a.jpg", "b/c/a.jpg", "b/d.jpg"]),
+        (["b"], ["a.jpg", "a_thumb.jpg"]),
+        (["b/"], ["a.jpg", "a_thumb.jpg"]),
+        (["b/c"], ["a.jpg", "a_thumb.jpg", "b/d.jpg"]),
+        (["*/d.jpg", "a?thumb.jpg"], ["a.jpg", "b/c/a.jpg"]),
+        (["c/a.jpg"], ["a.jpg", "a_thumb.jpg", "b/c/a.jpg", "b/d.jpg"]),
+    ],
+)
+def test_globs_leave_out_more(tmp_path, globs, left):
+    make(*(tmp_path / name for name in ("a.jpg", "a_thumb.jpg", "b/c/a.jpg", "b/d.jpg")))
+    for folder in (str(tmp_path), f"{tmp_path}/"):
+        paths = find_images(folder, exclude=globs).paths
+        assert [os.path.relpath(os.fsdecode(path), folder) for path in paths] == left
+
+
+def test_many_kinds_are_summed_up():
+    left_out = LeftOut()
+    for number in range(3000):
+        left_out.count(b"a.%04d" % number)
+    assert str(left_out).endswith(" others") and str(left_out).count(",") < 20
+
+
+def test_lists_and_folders_of_cases(shared, monkeypatch):
+    monkeypatch.chdir(shared / "cases" / "lists")
+    for name in ("crlf-no-last-line-end", "quoted", "trailing-space", "utf-16"):
+        assert list(of_file(f"{name}.txt").paths) == [b"sheet-%d.jpg" % number for number in (1, 2, 3)]
+    assert list(of_file("no-ending.txt").paths) == [b"5f1d7c0b3a9e4d6f8a2b", b"sheet-1.jpg"]
+    paths, problems = list_images("../folders")
+    assert len([path for path in paths if "/Fern/" in path or "/Moss/" in path]) == 20 and not problems
+    assert not [path for path in paths if "@eaDir" in path or "/." in path[2:]]
