@@ -65,8 +65,10 @@ def run(options, stage, settings, argv=None):
     Returns:
         The exit status: 0, 1 for work that failed, 2 for a wrong call, 128 + the signal's number after a signal.
     """
+    if argv is None:
+        _use_utf8()
+        argv = sys.argv[1:]
     _open_standard_streams()
-    argv = sys.argv[1:] if argv is None else argv
     arguments = options.parse_args(argv)
     if any(field.name == "command" for field in dataclasses.fields(settings)):
         arguments.command = (options.prog, *argv)
@@ -131,10 +133,26 @@ def _with_options(options, message):
     return _MENTIONED.sub(lambda match: _spelled(options, match[1]), message)
 
 
+def _use_utf8():
+    """Where the locale is of another encoding, start this process again in Python's UTF-8 mode (PEP 540).
+
+    Names of files are UTF-8 nearly everywhere, whatever the terminal is set to: in Latin-1 Python would take each `Ä`
+    for two other letters, and write those into tables. What is printed stays in the terminal's encoding.
+    """
+    encoding, started = sys.getfilesystemencoding(), "/proc/self/cmdline"
+    if encoding == "utf-8" or os.environ.get("PYTHONUTF8") == "1" or not os.path.exists(started):
+        return
+    os.environ.update(PYTHONUTF8="1", PYTHONIOENCODING=os.environ.get("PYTHONIOENCODING") or encoding)
+    with open(started, "rb") as file:  # in bytes: not every character that Python made of them can be turned back
+        _, *arguments = file.read()[:-1].split(b"\0")
+    os.execv(sys.executable, [os.fsencode(sys.executable), *arguments])
+
+
 def _open_standard_streams():
     """Open those of stdin, stdout and stderr that are closed, since the next opened files would take their numbers.
 
-    File names that are not UTF-8 go to stdout unchanged.
+    File names that are not UTF-8 go to a stdout in UTF-8 unchanged. In another encoding, what it lacks is printed as
+    Python's escapes.
     """
     for descriptor in (0, 1, 2):
         try:
@@ -144,7 +162,8 @@ def _open_standard_streams():
     sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
     sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
     if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="surrogateescape")
+        plain = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+        sys.stdout.reconfigure(errors="surrogateescape" if plain else "backslashreplace")
 
 
 def _complain(options, message, status):

@@ -4,9 +4,12 @@ import dataclasses
 import logging
 import os
 import signal
+import subprocess
+import sys
 from typing import Tuple
 
 import pytest
+from conftest import ROOT
 
 from lib.cli.program import Ignored, parser, run
 from lib.cli.types import whole_number
@@ -114,3 +117,44 @@ def test_an_error_is_one_line_whatever_the_file_is_called(capsys):
     with pytest.raises(SystemExit):
         run(options(), print, Settings, [name])
     assert capsys.readouterr().err.count("\n") == 1
+
+
+ECHO = """
+import dataclasses, logging, os, sys
+from lib.cli.program import parser, run
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    name: str = ""
+
+def stage(settings):
+    print("out", settings.name, *sorted(os.listdir("scans")))
+    logging.getLogger("lib").info("err " + settings.name)
+    with open("table.tsv", "w", encoding="utf-8", errors="surrogateescape") as file:
+        file.write(os.path.join(settings.name, *os.listdir("scans")))
+
+made = parser("Do.", Settings)
+made.add_argument("--name")
+sys.exit(run(made, stage, Settings))
+"""
+
+
+@pytest.mark.parametrize(("name", "charset"), [("de_DE", "ISO-8859-1"), ("ja_JP", "EUC-JP")])
+def test_names_of_files_are_utf8_on_a_terminal_of_another_encoding(tmp_path, monkeypatch, name, charset):
+    locale = f"{name}.{charset}"
+    try:
+        line = ["localedef", "-i", name, "-f", charset, str(tmp_path / locale)]
+        subprocess.run(line, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip(f"needs localedef and the character set {charset} (Debian: locales)")
+    (tmp_path / "scans").mkdir()
+    (tmp_path / "scans" / "Ähre 東京.jpg").touch()
+    (tmp_path / "echo.py").write_text(ECHO)
+    environment = {**os.environ, "LOCPATH": str(tmp_path), "LC_ALL": locale, "PYTHONPATH": str(ROOT)}
+    for variable in ("PYTHONUTF8", "PYTHONIOENCODING"):
+        environment.pop(variable, None)
+    line = [sys.executable, "echo.py", "--name", "nö".encode()]
+    done = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, check=True)
+    assert (tmp_path / "table.tsv").read_text(encoding="utf-8") == "nö/Ähre 東京.jpg"
+    shown = "out nö Ähre 東京.jpg".encode(charset, "backslashreplace")
+    assert done.stdout.strip() == shown and done.stderr.strip() == "err nö".encode(charset)
