@@ -16,8 +16,8 @@ from lib.cli.types import (
     existing_file,
     number,
     output_ending,
-    output_file,
     output_model,
+    output_table,
     whole_number,
 )
 from lib.prediction.adaptation_settings import Settings, check
@@ -49,8 +49,8 @@ def options():
     add("--ridge", type=number(0, 1000, above=True), metavar="NUMBER", help=ridge)
     group = made.add_argument_group("the folder's new answers")
     add = group.add_argument
-    table = "write a table like that of predictImages.py: .tsv, .csv or .jsonl; no image is read again"
-    add("--predict", type=output_file, help=table, **file)
+    table = "write a table like that of predictImages.py: .tsv, .csv, .xlsx or .jsonl; no image is read again"
+    add("--predict", type=output_table, help=table, **file)
     add("--top", type=whole_number(1), metavar="K", help="give the K most probable categories (1; 2 with --report)")
     add("--probabilities", action="store_true", help="give the probability of every category")
     add_report_options(group)

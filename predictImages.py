@@ -7,12 +7,12 @@ Run the same command again to resume, or after adding images. Files that can't b
 reason in OUTPUT.errors.tsv, never in the table.
 """
 
-import logging
 import sys
 
 from lib.cli.options import (
     add_device_options,
     add_engine_option,
+    add_exclude_option,
     add_labels_option,
     add_report_options,
     add_shard_option,
@@ -21,8 +21,6 @@ from lib.cli.program import parser, run
 from lib.cli.types import existing_directory, existing_file, output_directory, output_ending, output_table, whole_number
 from lib.prediction.settings import Settings, check
 
-log = logging.getLogger("lib.prediction")
-
 
 def options():
     """The command line's options."""
@@ -30,6 +28,7 @@ def options():
     required = "required, unless --report-from, --similar, --merge or --convert takes their place"
     add, file = made.add_argument_group(required).add_argument, {"metavar": "FILE"}
     add("-d", "--data", type=existing_directory, metavar="DIR", help="the folder of images, or give --list")
+    add_exclude_option(made)
     table = "the table to write; its ending sets the format: .tsv, .csv, .xlsx or .jsonl"
     add("-o", "--output", type=output_table, help=table, **file)
     group = made.add_argument_group("model")
@@ -47,20 +46,7 @@ def options():
     add("--convert", type=existing_file, help=other, **file)
     add("--overwrite", action="store_true", help="start over instead of continuing the existing table")
     add("--strict", action="store_true", help="exit with status 1 if any file can't be read as an image")
-    group = made.add_argument_group("viewing and searching")
-    add_report_options(group, audited=True)
-    add = group.add_argument
-    source = "make --report or --sort from this table instead of predicting"
-    add("--report-from", type=existing_file, help=source, **file)
-    folders = "make a folder per category with links to its images"
-    add("--sort", type=output_directory, metavar="DIR", help=folders)
-    kinds = group.add_mutually_exclusive_group()
-    kinds.add_argument("--copy", action="store_true", help="with --sort, make copies instead of links")
-    kinds.add_argument("--hardlink", action="store_true", help="with --sort, make hard links instead of symbolic links")
-    features = "write the pooled features of the images, .npz; with --similar or --report-from, read them"
-    add("--embeddings", type=output_ending(".npz"), help=features, **file)
-    alike = "list the --top images (10) of --embeddings that are most similar to this one"
-    add("--similar", type=existing_file, metavar="IMAGE", help=alike)
+    add_viewing_options(made.add_argument_group("viewing and searching"), file)
     group = made.add_argument_group("several machines")
     paths = "read the image paths from this file instead of searching -d: one per line or separated by NULs"
     group.add_argument("--list", type=existing_file, dest="list_file", help=paths, **file)
@@ -75,6 +61,23 @@ def options():
     add_engine_option(made)
     add_device_options(made)
     return made
+
+
+def add_viewing_options(group, file):
+    """Add the options of pages, folders and searches."""
+    add_report_options(group, audited=True)
+    add = group.add_argument
+    source = "make --report or --sort from this table instead of predicting"
+    add("--report-from", type=existing_file, help=source, **file)
+    folders = "make a folder per category with links to its images"
+    add("--sort", type=output_directory, metavar="DIR", help=folders)
+    kinds = group.add_mutually_exclusive_group()
+    kinds.add_argument("--copy", action="store_true", help="with --sort, make copies instead of links")
+    kinds.add_argument("--hardlink", action="store_true", help="with --sort, make hard links instead of symbolic links")
+    features = "write the pooled features of the images, .npz; with --similar or --report-from, read them"
+    add("--embeddings", type=output_ending(".npz"), help=features, **file)
+    alike = "list the --top images (10) of --embeddings that are most similar to this one"
+    add("--similar", type=existing_file, metavar="IMAGE", help=alike)
 
 
 def main(argv=None):
@@ -99,8 +102,9 @@ def work(settings):
 
         images, errors = merge_tables(settings.table, settings.merge[1:], settings.overwrite)
     if settings.predicts or settings.merge:
-        listed = f"{errors:,} errors, listed in {settings.table}.errors.tsv" if errors else "no errors"
-        log.info(f"{images:,} images categorised, {listed}.")
+        from lib.prediction.summary import tell_outcome
+
+        tell_outcome(settings.table, images, errors)
     if settings.report:
         from lib.prediction.report import report_table
 

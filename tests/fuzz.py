@@ -244,6 +244,29 @@ def _use_predictions(path):
     sort_table(settings)
 
 
+_ENCODINGS = ("utf-8", "utf-8-sig", "utf-16", "utf-16-le", "cp1252")
+
+
+def _use_list(path):
+    from lib.data.listing import of_file
+
+    found = of_file(path)
+    assert len(found.paths) == found.about["entries"] and all(found.paths)
+
+
+def _fingerprints(folder):
+    from lib.storage.fingerprints import write_fingerprints
+
+    write_fingerprints(str(folder / "a.tsv"), [(b"a.jpg", (1, 2, 3)), (b"b\t.jpg", (4, 5, -1))])
+    return [(folder / "a.tsv.files.tsv").read_bytes()]
+
+
+def _use_fingerprints(path):
+    from lib.storage.fingerprints import changed_files
+
+    changed_files(path[: -len(".files.tsv")], ["a.jpg", "b\\t.jpg"])
+
+
 def _collection(folder):
     lines = ["FILE\tCATEGORY\tGROUP\tSPLIT"]
     for number, rest in enumerate(("x\t1\ttrain", "y\t\t", "y\t2\ttest", "z\t\t")):
@@ -348,6 +371,9 @@ KINDS = {
     "predictions-tsv": Kind("a.tsv", _predictions("tsv"), _use_predictions),
     "predictions-csv": Kind("a.csv", _predictions("csv"), _use_predictions),
     "predictions-jsonl": Kind("a.jsonl", _predictions("jsonl"), _use_predictions),
+    "predictions-xlsx": Kind("a.xlsx", _predictions("xlsx"), _use_predictions),
+    "fingerprints": Kind("a.tsv.files.tsv", _fingerprints, _use_fingerprints),
+    "list": Kind("a.list", lambda folder: ['a b.jpg\r\n"é"\n'.encode(each) for each in _ENCODINGS], _use_list),
     "collection": Kind("a.tsv", _collection, _use_collection),
     "partial": Kind("b", _partials, _use_partial),
     "state": Kind("a.npz", _states, _use_state),

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pandas
@@ -67,7 +68,8 @@ def test_a_folder_becomes_a_table(folder, capsys):
     assert {row["PREDICTION"] for row in rows} <= set("ABCDE")
     assert all(0.2 <= float(row["PROBABILITY"]) <= 1 for row in rows)
     assert capsys.readouterr().err.splitlines()[-1] == "70 images categorised, no errors."
-    assert sorted(os.listdir(".")) == ["categories.tsv", "model.keras", "scans", "t.tsv", "t.tsv.settings.json"]
+    beside = ["t.tsv", "t.tsv.files.tsv", "t.tsv.settings.json"]
+    assert sorted(os.listdir(".")) == ["categories.tsv", "model.keras", "scans", *beside]
 
 
 def test_each_file_has_its_own_answer(folder):
@@ -113,7 +115,7 @@ def test_a_table_becomes_another_as_if_it_had_been_predicted_so(folder, capsys):
         assert run("-o", f"predicted.{ending}", "--top", "2") == 0
         assert predictImages.main(["--convert", "t.tsv", "-o", f"made.{ending}"]) == 0
         assert capsys.readouterr().err.splitlines()[-1] == f"70 rows of t.tsv written to made.{ending}."
-        endings = [".settings.json", ".errors.tsv"] + ([""] if ending != "xlsx" else [])
+        endings = [".settings.json", ".errors.tsv", ".files.tsv"] + ([""] if ending != "xlsx" else [])
         for more in endings:
             assert (folder / f"made.{ending}{more}").read_bytes() == (folder / f"predicted.{ending}{more}").read_bytes()
     before = (folder / "t.tsv").read_bytes()
@@ -147,7 +149,7 @@ def test_bad_files_are_listed_and_harm_no_other(folder, capsys):
     (scans / "folder.jpg").mkdir()
     draw(scans / "folder.jpg" / "inside.jpg", 99)
     (scans / "link.png").symlink_to("nowhere")
-    (scans / "notes.txt").write_text("not mentioned")
+    (scans / "notes.txt").write_text("only counted")
     (scans / "circle").symlink_to(scans)
     capsys.readouterr()
     assert run("-o", "u.tsv") == 0
@@ -159,11 +161,10 @@ def test_bad_files_are_listed_and_harm_no_other(folder, capsys):
         "scans/05b.jpg",
         "scans/07b.TIF",
         "scans/09b.jpg",
-        "scans/folder.jpg",
         "scans/link.png",
     ]
     assert errors["scans/07b.TIF"] == "an empty file"
-    assert capsys.readouterr().err.splitlines()[-1] == "71 images categorised, 5 errors, listed in u.tsv.errors.tsv."
+    assert capsys.readouterr().err.splitlines()[-1] == "71 images categorised, 4 errors, listed in u.tsv.errors.tsv."
     assert run("-o", "v.tsv", "--strict") == 1
     assert (folder / "v.tsv").read_bytes() == (folder / "u.tsv").read_bytes()
 
@@ -245,6 +246,96 @@ def test_the_same_command_goes_on(folder, capsys, monkeypatch):
     assert (folder / "t.tsv").read_bytes() == before
     assert run("-o", "u.tsv") == 0
     assert (folder / "u.tsv").read_bytes() == before
+
+
+def replace(path, seed, size=None):
+    """Put another picture in the place of one, of `size` bytes, as a scan that was made again."""
+    draw("new.jpg", seed)
+    content = Path("new.jpg").read_bytes()
+    Path(path).write_bytes(content + bytes((size or len(content) + 1) - len(content)))
+    os.unlink("new.jpg")
+
+
+def test_a_file_that_changed_is_answered_again_and_one_that_was_only_touched_is_not(folder, capsys, monkeypatch):
+    replace("scans/06.jpg", 6, 9000)
+    os.utime("scans/06.jpg", ns=(10**18, 10**18))
+    assert run("--probabilities", "--embeddings", "e.npz") == 0
+    replace("scans/00.jpg", 100)
+    replace("scans/06.jpg", 106, 9000)  # of the same size
+    os.utime("scans/12.jpg", ns=(10**18, 10**18))
+    read, reader = [], prediction.read_image
+    monkeypatch.setattr(prediction, "read_image", lambda path, *rest: read.append(path) or reader(path, *rest))
+    for _ in range(2):  # the second time nothing is left to do
+        capsys.readouterr()
+        assert run("--probabilities", "--embeddings", "e.npz") == 0
+        error = capsys.readouterr().err
+        assert ("2 changed since they were categorised, and were read again." in error) == bool(read)
+        assert sorted(read) in (["scans/00.jpg", "scans/06.jpg"], [])
+        assert "67 of 70 images are already done." in error if read else "70 of 70 images" in error
+        read.clear()
+    assert run("--probabilities", "-o", "u.tsv", "--embeddings", "u.npz") == 0
+    for ending in ("", ".files.tsv"):
+        assert (folder / f"t.tsv{ending}").read_bytes() == (folder / f"u.tsv{ending}").read_bytes()
+    assert (folder / "e.npz").read_bytes() == (folder / "u.npz").read_bytes()
+
+
+def test_a_file_that_can_no_longer_be_read_loses_its_answer(folder, capsys):
+    run("--embeddings", "e.npz")
+    (folder / "scans" / "00.jpg").write_text("broken since")
+    assert run("--embeddings", "e.npz") == 0
+    assert "69 images categorised, 1 error" in capsys.readouterr().err.splitlines()[-1]
+    assert "scans/00.jpg" not in {row["FILE"] for row in table("t.tsv")} | {*np.load("e.npz")["paths"].tolist()}
+    assert [row["FILE"] for row in table("t.tsv.errors.tsv")] == ["scans/00.jpg"]
+    os.unlink("scans/06.jpg")  # but one that was moved away keeps it
+    run("--embeddings", "e.npz")
+    assert "scans/06.jpg" in {row["FILE"] for row in table("t.tsv")}
+
+
+def test_a_changed_file_is_noticed_by_a_stopped_run_the_page_the_folders_and_the_search(folder, capsys, monkeypatch):
+    from lib.errors import WorkError
+    from lib.storage import tables
+
+    writer = tables.write_table
+
+    def stop(*_):
+        raise WorkError("stopped")
+
+    monkeypatch.setattr(tables, "write_table", stop)
+    assert run() == 1
+    monkeypatch.setattr(tables, "write_table", writer)
+    replace("scans/00.jpg", 100)
+    capsys.readouterr()
+    assert run("--embeddings", "e.npz") == 0
+    assert "1 changed since it was categorised, and was read again." in capsys.readouterr().err
+    replace("scans/00.jpg", 101)
+    assert predictImages.main(["--report-from", "t.tsv", "--report", "p.html", "--sort", "sorted"]) == 0
+    told = "1 image changed since t.tsv was made, such as scans/00.jpg; run the prediction again."
+    assert capsys.readouterr().err.count(told) == 2
+    page = (folder / "p.html").read_text()
+    assert page.count("<img ") == 69 and page.count("the file changed since it was categorised") == 1
+    search = ["--similar", "scans/00.jpg", "--embeddings", "e.npz", "--top", "2", "-m", "model.keras", "-c"]
+    assert predictImages.main(search) == 0
+    found = capsys.readouterr()
+    assert "scans/00.jpg changed since it was put into e.npz, so it is read again." in found.err
+    shutil.copy("scans/00.jpg", "elsewhere.jpg")
+    assert predictImages.main([search[0], "elsewhere.jpg", *search[2:]]) == 0
+    elsewhere = [line for line in capsys.readouterr().out.splitlines() if not line.startswith("scans/00.jpg")]
+    assert found.out.splitlines()[:2] == elsewhere[:2]
+
+
+def test_a_table_without_fingerprints_is_continued_and_says_so(folder, capsys):
+    run()
+    os.unlink("t.tsv.files.tsv")
+    replace("scans/00.jpg", 100)
+    draw("scans/zz.jpg", 99)
+    capsys.readouterr()
+    assert run() == 0
+    assert "t.tsv has no t.tsv.files.tsv beside it, so images that changed since" in capsys.readouterr().err
+    assert [row["FILE"] for row in table("t.tsv.files.tsv")] == ["scans/zz.jpg"]
+    (folder / "t.tsv.files.tsv").write_text("my notes\n")
+    assert run() == 2
+    assert "t.tsv.files.tsv is no list of fingerprints" in capsys.readouterr().err
+    assert (folder / "t.tsv.files.tsv").read_text() == "my notes\n"
 
 
 @pytest.mark.parametrize(
@@ -429,9 +520,10 @@ def test_features_of_a_table_that_is_complete_and_of_one_that_grows(folder, caps
     assert run("--embeddings", "f.npz") == 0
     assert len(np.load("f.npz")["paths"]) == 70 and len(table("t.tsv")) == 71
     (folder / "scans" / "00.jpg").write_text("broken since")
+    os.unlink("t.tsv.files.tsv")  # without which that isn't noticed
     capsys.readouterr()
     assert run("--embeddings", "g.npz") == 0
-    assert "1 images in the table can no longer be read and are missing from g.npz." in capsys.readouterr().err
+    assert "1 image in the table can no longer be read and is missing from g.npz." in capsys.readouterr().err
     assert run("--exact", "--embeddings", "e.npz", "--overwrite") == 0
     assert run("-o", "v.tsv", "--embeddings", "e.npz") == 2
     assert "--embeddings: e.npz was begun with --exact true" in capsys.readouterr().err
@@ -602,7 +694,7 @@ def test_killed_at_any_moment_the_result_is_that_of_an_undisturbed_run(large):
         killed += process.wait() == -signal.SIGKILL
     assert killed
     process = subprocess.run(command("killed.tsv"), cwd=large, check=True, capture_output=True, text=True)
-    assert process.stderr.splitlines()[-1].startswith("900 images categorised, 1 errors")
+    assert process.stderr.splitlines()[-1].startswith("900 images categorised, 1 error,")
     for ending in ("", ".errors.tsv"):
         assert (large / f"killed.tsv{ending}").read_bytes() == (large / f"whole.tsv{ending}").read_bytes()
     assert not partial.exists()
@@ -678,8 +770,8 @@ def test_the_published_line_runs_without_a_gpu(shared, tmp_path):
     environment.update(GPU="0", UNKNOWN="image-directory", OUTPUT="file.tsv")
     shell = ["bash", "-c", line]
     process = subprocess.run(shell, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
-    assert process.stderr.splitlines() == [
-        "There is no GPU that TensorFlow can use: OpenVINO computes on the CPU.",
-        "1 images categorised, no errors.",
-    ]
+    warning, summary, last = process.stderr.splitlines()
+    assert warning == "There is no GPU that TensorFlow can use: OpenVINO computes on the CPU."
+    assert re.fullmatch(r"1 image: 1 \w+; (0|100) % below 40 %\.", summary)
+    assert last == "1 image categorised, no errors."
     assert len(table(tmp_path / "file.tsv")) == 1

@@ -24,6 +24,7 @@ from lib.errors import UsageError
 from lib.storage.files import whole_file
 from lib.system.parallel import cores
 from lib.system.progress import progress
+from lib.system.words import counted
 
 log = logging.getLogger("tools.sample")  # as a program its `__name__` is another
 
@@ -578,7 +579,7 @@ def draw_collection(settings):
     with pool, progress(len(names), "pictures") as advance:
         for _ in pool.map(write_picture, folders, names, numbers, seeds, chunksize=16):
             advance(1)
-    log.info(f"{len(names):,} pictures in {settings.out}")
+    log.info(f"{counted(len(names), 'picture')} in {settings.out}")
 
 
 if __name__ == "__main__":

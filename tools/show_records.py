@@ -25,6 +25,7 @@ from lib.display.contact_sheet import contact_sheet, fitted
 from lib.errors import WorkError, option
 from lib.storage.files import whole_file
 from lib.system.progress import progress
+from lib.system.words import counted
 
 log = logging.getLogger("tools.show_records")  # as a program its `__name__` is another
 
@@ -88,7 +89,7 @@ def show(settings):
     names = [os.path.basename(path) for path in files]
     _print_counts(records, names, labels)
     for (width, height), count in sorted(collections.Counter(one.size for one in seen).items()):
-        print(f"{count:,} images of {width} x {height} pixels")
+        print(f"{counted(count, 'image')} of {width} x {height} pixels")
     _print_shared(records, names, seen, settings.duplicates)
     path = settings.sheet or os.path.splitext(files[0])[0] + ".png"
     rows = [(labels[category], pictures) for category, pictures in sorted(examples.items())]

@@ -1,24 +1,25 @@
 """Features of images in a `.npz` file that can be continued and searched by similarity.
 
-The file holds `embeddings`, float32 `(images, width)`; `paths`, their escaped names; and `settings`, what they depend
-on, as JSON. `numpy.load` opens it.
+The file holds `embeddings`, float32 `(images, width)`; `paths`, their escaped names; `settings`, what they depend on,
+as JSON; and `files`, the fingerprints of the images' files. `numpy.load` opens it.
 """
 
 import json
 import os
 import zipfile
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 import numpy as np
 
 from lib.data.listing import Paths
 from lib.errors import UsageError, concerning
 from lib.storage.files import whole_file
-from lib.storage.journal import Journal, compare_settings, look_up
+from lib.storage.journal import Journal, compare_settings, look_up, with_facts
 from lib.storage.names import escape_name, path_order
 from lib.storage.untrusted import check_text, check_zip_member, parse_json
 
 _CHUNK = 4096  # rows at once
+_UNKNOWN = (-1, -1, -1)  # a fingerprint
 
 # How many times larger than the whole file a member may be, and bytes that any may have. Names shrink much, since they
 # begin alike and take four bytes a character.
@@ -33,11 +34,13 @@ class Stored(NamedTuple):
         paths: text `(images,)`.
         embeddings: float32 `(images, width)`, mapped from the file.
         settings: a dictionary.
+        files: int64 `(images, 3)`, see `Fingerprint`; None if the file lacks them.
     """
 
     paths: np.ndarray
     embeddings: np.ndarray
     settings: dict
+    files: Optional[np.ndarray] = None
 
     def names(self):
         """Yield the escaped names as Python's texts."""
@@ -56,14 +59,19 @@ class Stored(NamedTuple):
                 part = np.fromfile(file, "<f4", len(names) * self.embeddings.shape[1])
                 yield names, part.reshape(len(names), self.embeddings.shape[1])
 
-    def keys(self):
-        """Yield the files' paths as bytes."""
-        return map(path_order, self.names())
+    def fingerprint(self, number):
+        """The fingerprint of an image's file; None if nothing is known."""
+        known = _UNKNOWN if self.files is None else self.files[number].tolist()
+        return None if known[0] < 0 else known
+
+    def facts(self):
+        """Yield pairs of each file's path as bytes and its fingerprint or None."""
+        return ((path_order(name), self.fingerprint(number)) for number, name in enumerate(self.names()))
 
     def entries(self):
-        """Yield the images' features as entries of a `Journal`: path, None, float32 bytes."""
-        for number, path in enumerate(self.keys()):
-            yield path, None, self.embeddings[number].tobytes()
+        """Yield the images' features as entries of a `Journal`: path, fingerprint or None, float32 bytes."""
+        for number, (path, known) in enumerate(self.facts()):
+            yield path, known, self.embeddings[number].tobytes()
 
 
 def open_features(path, settings, overwrite=False):
@@ -104,6 +112,7 @@ def write_features(path, settings, features, paths):
     with features.resumable(), whole_file(path, "wb") as file, zipfile.ZipFile(file, "w") as archive:
         _write_features(archive, source, wanted)
         _write_names(archive, wanted)
+        _write_fingerprints(archive, source, wanted)
         text = np.array(json.dumps(settings, ensure_ascii=False))
         _write_member(archive, "settings", text.dtype.str, (), [text.tobytes()])
     features.remove()
@@ -113,9 +122,19 @@ def _write_features(archive, source, paths):
     first = next(source.entries(), None)
     width = len(first[2]) // 4 if first else 0
     # Every one of the paths is among the keys, and both ascend.
-    wanted = zip(look_up(source.keys(), paths), source.entries())
+    wanted = zip(look_up(_keys(source), paths), source.entries())
     contents = (content for (_, known), (_, _, content) in wanted if known)
     _write_member(archive, "embeddings", "<f4", (len(paths), width), contents)
+
+
+def _keys(source):
+    return (path for path, _ in source.facts())
+
+
+def _write_fingerprints(archive, source, paths):
+    known = (about or _UNKNOWN for _, _, about in with_facts(paths, source.facts()))
+    chunks = (np.array(about, "<i8").tobytes() for about in known)
+    _write_member(archive, "files", "<i8", (len(paths), len(_UNKNOWN)), chunks, zipfile.ZIP_DEFLATED)
 
 
 def _write_names(archive, paths):
@@ -153,8 +172,11 @@ def load(path):
                 check_zip_member(member, os.path.getsize(path), _SHRINKING, _SMALL_BYTES)
             embeddings = _map(path, file.zip, "embeddings.npy")
             paths, settings = file["paths"], check_text(parse_json(str(file["settings"])))
+            files = file["files"] if "files" in file.files else None
         sound = isinstance(settings, dict) and embeddings.ndim == 2 and paths.shape == embeddings.shape[:1]
         if not sound or embeddings.dtype != "<f4" or paths.dtype.kind != "U":
+            raise ValueError
+        if files is not None and (files.dtype != "<i8" or files.shape != (len(paths), len(_UNKNOWN))):
             raise ValueError
         for start in range(0, len(paths), _CHUNK):
             "".join(paths[start : start + _CHUNK].tolist()).encode()  # raises for lone surrogates
@@ -162,7 +184,7 @@ def load(path):
         raise UsageError(f"{path} can't be read ({error.strerror or error}).", "embeddings") from error
     except Exception:  # whatever numpy, zipfile and zlib raise on something else, also MemoryError
         raise UsageError(f"{path} holds no features of images; give another file.", "embeddings") from None
-    return Stored(paths, embeddings, settings)
+    return Stored(paths, embeddings, settings, files)
 
 
 def _map(path, archive, name):

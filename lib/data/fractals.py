@@ -18,6 +18,7 @@ from lib.storage.untrusted import parse_json
 from lib.system.memory import amount
 from lib.system.parallel import cores, in_order
 from lib.system.progress import progress
+from lib.system.words import counted
 
 log = logging.getLogger(__name__)
 
@@ -135,7 +136,7 @@ def _draw(settings, journal):
     """Draw what is missing in the journal."""
     total, done = settings.categories * (settings.views + 1), len(journal)
     if done:
-        log.info(f"{done:,} of {total:,} pictures have already been drawn.")
+        log.info(f"{done:,} of {counted(total, 'picture')} have already been drawn.")
     keys = (_KEY.pack(*key) for key in itertools.product(range(settings.categories), range(settings.views + 1)))
     missing = map(_KEY.unpack, journal.missing(keys))
     most = max(1, _PORTION * _PUBLISHED_SIZE**2 // max(settings.size, _PUBLISHED_SIZE) ** 2)

@@ -20,6 +20,7 @@ from lib.storage.tables import check_errors_table, write_errors_table
 from lib.system.parallel import in_order, reading_threads
 from lib.system.progress import progress
 from lib.system.shard import WHOLE, Shard
+from lib.system.words import counted
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +67,7 @@ def read_images(items, journal, settings, errors):
     read = _unchanged(items, journal)
     todo = [item.path for item in items if item.path not in read]
     if read:
-        log.info(f"{len(read):,} of {len(items):,} images have already been read.")
+        log.info(f"{len(read):,} of {counted(len(items), 'image')} have already been read.")
     threads = reading_threads(settings.processors)
     limit_memory(settings.processors)
     results = in_order(functools.partial(_read, settings), todo, threads, _AHEAD * threads)
@@ -122,7 +123,7 @@ def read_part(items, settings):
         read = read_images(items, journal, settings, errors)
         journal.finish({"shard": str(settings.shard), **listing.about})
     write_errors_table(errors_table, errors)
-    log.info(f"{len(read):,} images of part {settings.shard} read, {len(errors):,} errors.")
+    log.info(f"{counted(len(read), 'image')} of part {settings.shard} read, {counted(len(errors), 'error')}.")
 
 
 def take_parts(items, journal, settings):

@@ -14,6 +14,7 @@ from lib.errors import UsageError, WorkError
 from lib.storage.files import whole_file
 from lib.storage.formats import read_rows
 from lib.storage.names import escape_name, unescape_name
+from lib.system.words import counted
 
 log = logging.getLogger(__name__)
 
@@ -141,4 +142,5 @@ def write_mislabels(path, images, groups):
             for index in group:
                 name = images.names[images.category[index]]
                 file.write(f"{number}\t{escape_name(images.items[index].path)}\t{name}\n")
-    log.info(f"{len(mixed):,} groups of near-duplicates have several categories, probably by mistake: see {path}.")
+    groups, have = counted(len(mixed), "group"), "has" if len(mixed) == 1 else "have"
+    log.info(f"{groups} of near-duplicates {have} several categories, probably by mistake: see {path}.")

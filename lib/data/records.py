@@ -17,6 +17,7 @@ from lib.storage.untrusted import is_whole_number
 from lib.system.memory import amount, free_memory
 from lib.system.parallel import in_order, reading_threads
 from lib.system.progress import progress
+from lib.system.words import counted
 
 log = logging.getLogger(__name__)
 
@@ -243,7 +244,7 @@ def load_images(records, bands=3, cache=None, processors=None, skip_bad=False):
     need = len(records) * int(np.prod(shape))
     chosen = cache or choose_cache(need)
     cached = f"kept decoded in {_PLACES[chosen]} ({amount(need)})" if chosen in _PLACES else "decoded whenever used"
-    log.info(f"{len(records):,} images of {shape[1]} x {shape[0]} pixels, {cached}.")
+    log.info(f"{counted(len(records), 'image')} of {shape[1]} x {shape[0]} pixels, {cached}.")
     try:
         pixels = make_room(chosen, (len(records), *shape))
     except WorkError as error:
@@ -275,7 +276,7 @@ def tell_left_out(several):
     """
     left_out = [sentence for images in several for sentence in images.records.skipped]
     if left_out:
-        log.info(f"Left out {len(left_out):,} bad records, such as {left_out[0]}.")
+        log.info(f"Left out {counted(len(left_out), 'bad record')}, such as {left_out[0]}.")
     return left_out
 
 

@@ -1,6 +1,7 @@
 """A page of a model's answers to labelled records."""
 
 import glob
+import hashlib
 import itertools
 import os
 
@@ -43,7 +44,7 @@ def write_report(settings, evaluation):
         f"Answers of {os.path.basename(settings.model)} to {', '.join(map(os.path.basename, records.files))}",
         [("Model", settings.model), ("Records", found)],
         labels,
-        identity=f"{settings.model} {found}",
+        identity=_identity(settings, records, answers),
     )
     error, *calibration = evaluation.calibration
     measured = Measured(
@@ -56,6 +57,14 @@ def write_report(settings, evaluation):
         settings.class_weights is not None,
     )
     write_evaluation_page(settings.report, subject, groups, measured, list(cards), corrected=are_files)
+
+
+def _identity(settings, records, answers):
+    """What no page of other files or of other answers has."""
+    paths = map(os.path.abspath, (settings.model, *records.files))
+    digest = hashlib.sha256(np.ascontiguousarray(answers.probabilities).tobytes())
+    digest.update(np.ascontiguousarray(answers.labels).tobytes())
+    return " ".join([*paths, digest.hexdigest()])
 
 
 def most_telling(indices, true, chosen, confidence, most):

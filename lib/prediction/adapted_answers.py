@@ -16,8 +16,10 @@ from lib.models.output_layer import OutputLayer
 from lib.prediction.decisions import MODEL, PERSON, SOURCE, decide
 from lib.prediction.predict import columns_of
 from lib.storage import tables
-from lib.storage.files import checksum, whole_file
+from lib.storage.files import checksum
+from lib.storage.fingerprints import write_fingerprints
 from lib.storage.names import escape_name
+from lib.system.words import counted
 
 log = logging.getLogger(__name__)
 
@@ -111,7 +113,7 @@ def answer(folder, settings):
                     right[name] = [folder.labels[place] == audited[name] for place in places]
             add(names, probabilities)
     looked, images = len(folder.corrections.decided), len(folder.stored.paths)
-    log.info(f"{looked:,} of {images:,} images looked at.")
+    log.info(f"{looked:,} of {counted(images, 'image')} looked at.")
     if settings.report:
         _make_page(settings)
     lost, won = (list(right.values()).count(verdicts) for verdicts in ([True, False], [False, True]))
@@ -157,9 +159,15 @@ def _open_table(folder, settings):
     columns = [*columns_of(folder.labels, top, settings.probabilities), SOURCE]
     table, decided = tables.Table(settings.predict, columns, about), folder.corrections.decided
     try:
-        with whole_file(settings.predict, "wb") as file:
-            file.write(table.header())
-            yield lambda names, probabilities: file.writelines(_lines(table, names, probabilities, decided))
+        with tables.open_table(settings.predict, columns) as add:
+
+            def add_part(names, probabilities):
+                for line in _lines(table, names, probabilities, decided):
+                    add(line)
+
+            yield add_part
+        known = folder.stored.files is not None
+        write_fingerprints(settings.predict, folder.stored.facts() if known else None)
         tables.write_settings(settings.predict, about, {"numpy": np.__version__})
     except OSError as error:
         raise WorkError(f"{settings.predict} can't be written ({error.strerror or error}).", "predict") from error

@@ -5,6 +5,7 @@ import os
 
 from lib.errors import UsageError, WorkError, concerning, option
 from lib.storage import tables
+from lib.storage.fingerprints import check_fingerprints, fingerprints_path, read_fingerprints, write_fingerprints
 from lib.storage.formats import format_line, number_or_text, open_table, table_kind
 from lib.storage.names import unescape_name
 from lib.system.words import counted
@@ -25,6 +26,7 @@ def convert_table(settings):
     if os.path.exists(output) and not settings.overwrite:
         raise UsageError(f"{output} exists; choose another file or pass {option('overwrite')}.", "output")
     tables.check_errors_table(f"{output}.errors.tsv")
+    check_fingerprints(output)
     kind, count = table_kind(output), 0
     with concerning("convert"):
         rows = tables.read_table(source)
@@ -36,6 +38,8 @@ def convert_table(settings):
                 for values in rows:
                     add(format_line(kind, columns, list(map(number_or_text, columns, values))))
                     count += 1
+            known = os.path.isfile(fingerprints_path(source))
+            write_fingerprints(output, read_fingerprints(source) if known else None)
             recorded, versions = tables.settings_of(source)
             if recorded:
                 tables.write_settings(output, recorded, versions)

@@ -2,12 +2,14 @@
 
 import hashlib
 import heapq
+import itertools
 import json
 import os
 from typing import NamedTuple
 
 from lib.errors import UsageError, WorkError, concerning, option
 from lib.storage import tables
+from lib.storage.fingerprints import check_fingerprints, fingerprints_path, read_fingerprints, write_fingerprints
 from lib.storage.names import path_order, unescape_name
 from lib.system.shard import Shard, parse_shard
 
@@ -47,6 +49,9 @@ def merge_tables(output, paths, overwrite=False):
                 rows = sum(_copy(part, add, errors, digest) for part in parts)
                 if digest.hexdigest() != parts[0].listed["SHA-256"]:
                     raise UsageError("the images in the parts are not those of their list; the tables were changed.")
+            known = all(os.path.isfile(fingerprints_path(part.path)) for part in parts)
+            facts = itertools.chain.from_iterable(read_fingerprints(part.path) for part in parts)
+            write_fingerprints(output, facts if known else None)
             tables.write_settings(output, parts[0].settings, parts[0].versions)
         except OSError as error:
             raise WorkError(f"{output} can't be written ({error.strerror or error}).", "output") from error
@@ -139,3 +144,4 @@ def _check_output(output, paths, settings, overwrite):
     if os.path.exists(output) and not overwrite and tables.settings_of(output)[0] != settings:
         raise UsageError(f"{output} was made with other settings; choose another file or pass {option('overwrite')}.")
     tables.check_errors_table(f"{output}.errors.tsv", "merge")
+    check_fingerprints(output)

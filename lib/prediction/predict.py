@@ -1,5 +1,6 @@
 """Categorising images: from files to a table of categories and probabilities."""
 
+import array
 import concurrent.futures
 import contextlib
 import dataclasses
@@ -8,30 +9,36 @@ import logging
 import os
 import threading
 from importlib import metadata
+from typing import Mapping, NamedTuple, Optional, Sequence
 
 import numpy as np
 
 from lib.data.embeddings import open_features, write_features
 from lib.data.images import ImageError, limit_memory, read_image
 from lib.data.listing import find_images
-from lib.errors import UsageError
+from lib.errors import UsageError, concerning
 from lib.measures.softmax import softmax
 from lib.models.published import find_model
 from lib.prediction.model import labels_of, open_model
 from lib.prediction.teaching import can_be_taught
 from lib.storage import tables
 from lib.storage.files import checksum
-from lib.storage.journal import look_up
+from lib.storage.fingerprints import Fingerprint, check_fingerprints, difference, fingerprint
+from lib.storage.formats import check_rows
+from lib.storage.journal import look_up, with_facts
 from lib.storage.names import escape_name
 from lib.system.parallel import STEP, cores, in_order, reading_threads
 from lib.system.progress import progress
+from lib.system.words import counted
 
 log = logging.getLogger(__name__)
 
 # The settings that features depend on.
 _OF_FEATURES = ("model", "model_sha256", "data", "list_file", "exact", "shard", "listed")
 
-_ROW, _FEATURES = 1, 2  # what an image lacks, as bits
+_ROW, _FEATURES = _BITS = 1, 2  # what an image lacks, as bits
+_BOTH = _ROW | _FEATURES
+_FORMER = 2  # places by which the bits are shifted
 
 
 def predict(settings):
@@ -51,10 +58,13 @@ def predict(settings):
     if settings.report and not settings.embeddings and can_be_taught(path):
         settings = dataclasses.replace(settings, embeddings=settings.features)  # the page learns from them
     labels, source = labels_of(path, settings)
-    listing = find_images(settings.data, settings.list_file, settings.shard)
+    listing = find_images(settings.data, settings.list_file, settings.shard, settings.exclude)
     table = _table(settings, checksum(path), labels, listing.about)
     errors = dict(listing.errors)
     tables.check_errors_table(settings.output + ".errors.tsv")
+    check_fingerprints(settings.output)
+    with concerning("output"):
+        check_rows(settings.output, len(listing.paths))
     with contextlib.ExitStack() as stack:
         journals = {_ROW: stack.enter_context(tables.open_rows(table, settings.overwrite))}
         of_features = {key: table.settings[key] for key in _OF_FEATURES if key in table.settings}
@@ -62,16 +72,16 @@ def predict(settings):
             features = open_features(settings.embeddings, of_features, settings.overwrite)
             journals[_FEATURES] = stack.enter_context(features)
         lacks = _lacks(listing.paths, journals)
-        if lacks.count(0):
-            log.info(f"{lacks.count(0):,} of {len(lacks):,} images are already done.")
-        if any(lacks):
+        if lacks.done():
+            log.info(f"{lacks.done():,} of {counted(len(lacks.bits), 'image')} are already done.")
+        if any(lacks.bits):
             model = open_model(path, settings, min(STEP, settings.batch), bool(settings.embeddings), labels, source)
             errors.update(_add_answers(listing, lacks, model, settings, table, journals))
         if settings.embeddings:
             write_features(settings.embeddings, of_features, features, journals[_ROW].keys())
         tables.write_table(table, journals[_ROW], _versions())
     tables.write_errors_table(settings.output + ".errors.tsv", errors)
-    return len(lacks) - sum(known for _, known in look_up(sorted(errors), listing.paths)), len(errors)
+    return len(lacks.bits) - sum(known for _, known in look_up(sorted(errors), listing.paths)), len(errors)
 
 
 def columns_of(labels, top=1, probabilities=False):
@@ -97,19 +107,71 @@ def _table(settings, model_sha256, labels, listed):
         about["list_file"] = escape_name(settings.list_file)
     else:
         about["data"] = escape_name(os.path.join(settings.data, ""))
+    if settings.exclude:
+        about["exclude"] = sorted(settings.exclude)
     about.update(labels=list(labels), exact=settings.exact, top=top, probabilities=settings.probabilities)
     if settings.shard is not None:
         about.update(shard=str(settings.shard), listed=listed)
     return tables.Table(settings.output, columns_of(labels, top, settings.probabilities), about)
 
 
+_NO_NUMBER = "the model's logits are NaN or infinite"
+
+
+class _Lacks(NamedTuple):
+    """What the images lack.
+
+    Attributes:
+        bits: a byte for each image: `_ROW` and `_FEATURES`; shifted by `_FORMER`, whether there are such of a file that
+            has changed.
+        checksums: bit -> for each image the checksum of the file that its row or features are of, if only the file's
+            time differs; empty where that is so for no image.
+    """
+
+    bits: bytearray
+    checksums: Mapping[int, Sequence[int]]
+
+    def done(self):
+        """How many images lack nothing."""
+        return self.bits.count(0)
+
+
 def _lacks(paths, journals):
-    """The bits of the journals that lack an image, a `bytearray` with a byte for each path."""
-    lacks = bytearray(len(paths))
+    """What the images lack in the journals, as `_Lacks`; files are looked at, but not opened."""
+    lacks = _Lacks(bytearray(len(paths)), {bit: array.array("q") for bit in journals})
     for bit, journal in journals.items():
-        for number, (_, known) in enumerate(look_up(paths, journal.keys())):
-            lacks[number] |= 0 if known else bit
+        for number, (path, known, recorded) in enumerate(with_facts(paths, journal.facts())):
+            crc = difference(path, recorded) if known else None
+            if crc is not None:
+                crcs = lacks.checksums[bit]
+                crcs.extend([-1] * (len(paths) - len(crcs)))
+                crcs[number] = crc
+                lacks.bits[number] |= bit << _FORMER
+            if not known or crc is not None:
+                lacks.bits[number] |= bit
     return lacks
+
+
+class _Answer(NamedTuple):
+    """An image's answer.
+
+    Attributes:
+        path: as bytes.
+        lack: the bits of what it lacked.
+        same: those of what is of the file's content after all.
+        file: the file's fingerprint.
+        problem: the reason why there is no answer; None for none.
+        probabilities: float64 `(categories,)`.
+        features: float32 `(width,)` or None.
+    """
+
+    path: bytes
+    lack: int
+    same: int = 0
+    file: Optional[Fingerprint] = None
+    problem: Optional[str] = None
+    probabilities: Optional[np.ndarray] = None
+    features: Optional[np.ndarray] = None
 
 
 def _add_answers(listing, lacks, model, settings, table, journals):
@@ -118,28 +180,48 @@ def _add_answers(listing, lacks, model, settings, table, journals):
     Returns:
         The images that lack a row and get none: path -> reason.
     """
-    errors, lost = {}, 0
+    errors, lost, changed = {}, 0, 0
     answers = _answers(listing, lacks, model, settings)
-    with contextlib.closing(answers), progress(len(lacks) - lacks.count(0), "images") as advance:
+    with contextlib.closing(answers), progress(len(lacks.bits) - lacks.done(), "images") as advance:
         for batch in answers:
-            rows, vectors = [], []
-            for path, lack, problem, probabilities, features in batch:
-                if problem and lack & _ROW:
-                    errors[path] = problem
-                elif problem:
-                    lost += 1
-                else:
-                    if lack & _ROW:
-                        rows.append((path, None, _line(table, path, probabilities)))
-                    if lack & _FEATURES:
-                        vectors.append((path, None, features.tobytes()))
-            for kind, entries in ((_FEATURES, vectors), (_ROW, rows)):
-                if entries:  # all at once: what waits for the next call may wait long
-                    journals[kind].extend(entries)
+            for answer in batch:
+                wanted = answer.lack & ~answer.same & _BOTH
+                changed += bool(wanted & answer.lack >> _FORMER)
+                if answer.problem and wanted & _ROW:
+                    errors[answer.path] = answer.problem
+                lost += bool(answer.problem and wanted == _FEATURES)
+            for bit in (_FEATURES, _ROW):
+                if bit in journals:
+                    _add(journals[bit], bit, batch, table)
             advance(len(batch))
+    if changed:
+        it, was = ("it", "was") if changed == 1 else ("they", "were")
+        log.info(f"{changed:,} changed since {it} {was} categorised, and {was} read again.")
     if lost:
-        log.info(f"{lost:,} images in the table can no longer be read and are missing from {settings.embeddings}.")
+        images, are = counted(lost, "image"), "is" if lost == 1 else "are"
+        log.info(f"{images} in the table can no longer be read and {are} missing from {settings.embeddings}.")
     return errors
+
+
+def _add(journal, bit, batch, table):
+    """Add a batch of answers to the journal of rows or of features, whose bit is `bit`; all at once, since what waits
+    for the next call may wait long.
+    """
+    entries, same, gone = [], [], []
+    for answer in batch:
+        if answer.same & bit:
+            same.append((answer.path, answer.file))
+        elif answer.problem and answer.lack & bit << _FORMER:
+            gone.append(answer.path)  # rather than keep another picture's answer
+        elif answer.lack & bit and not answer.problem:
+            content = answer.features.tobytes() if bit == _FEATURES else _line(table, answer.path, answer.probabilities)
+            entries.append((answer.path, answer.file, content))
+    if entries:
+        journal.extend(entries)
+    if same:
+        journal.annotate(same)
+    if gone:
+        journal.discard(gone)
 
 
 def _answers(listing, lacks, model, settings):
@@ -152,8 +234,7 @@ def _answers(listing, lacks, model, settings):
         settings: `Settings`.
 
     Yields:
-        Lists, one for each batch, of the images that lack something, in order: path, what it lacks, the reason why
-        there is no answer or None, float64 probabilities `(categories,)`, and float32 features `(width,)` or None.
+        Lists of `_Answer`s, one for each batch, of the images that lack something, in order.
     """
     size = model.size
     step, threads, stopped = min(STEP, settings.batch), reading_threads(settings.processors), threading.Event()
@@ -161,31 +242,61 @@ def _answers(listing, lacks, model, settings):
     computing = threading.Semaphore(cores(settings.processors))  # more only take more memory
     # An image's place in its batch follows from its place in the folder alone, and so do its numbers, bit by bit: they
     # are the same in a resumed run and in a part.
-    todo = (image for image in zip(itertools.count(listing.first), listing.paths, lacks) if image[2])
-    batches = (list(batch) for _, batch in itertools.groupby(todo, lambda image: image[0] // step))
+    todo = (image for image in zip(itertools.count(), listing.paths, lacks.bits) if image[2])
+    batches = (list(batch) for _, batch in itertools.groupby(todo, lambda image: (listing.first + image[0]) // step))
 
     def answer(batch):
-        pixels, problems = np.zeros((step, size, size, 3), "float32"), {}
-        for number, path, _ in batch:
+        pixels, answers = np.zeros((step, size, size, 3), "float32"), []
+        for number, path, lack in batch:
             if stopped.is_set():
                 raise concurrent.futures.CancelledError
-            try:
-                pixels[number % step] = read_image(os.fsdecode(path), size, settings.exact, settings.max_pixels)
-            except ImageError as error:
-                problems[number] = str(error)
+            crcs = {bit: lacks.checksums[bit][number] for bit in _BITS if lack & bit << _FORMER}
+            place = (listing.first + number) % step
+            answers.append(_read(_Answer(path, lack), crcs, pixels[place], settings))
+        if all(one.problem or one.lack & _BOTH == one.same for one in answers):
+            return answers
         with computing:
             logits, features = model.compute(pixels)
-        probabilities, answers = softmax(logits), []
-        for number, path, lack in batch:
-            chances, vector = (None if each is None else each[number % step] for each in (probabilities, features))
-            problem = None if np.isfinite(chances).all() else "the model's logits are NaN or infinite"
-            answers.append((path, lack, problems.get(number, problem), chances, vector))
-        return answers
+        probabilities, places = softmax(logits), [(listing.first + number) % step for number, _, _ in batch]
+        return [
+            one._replace(
+                problem=one.problem or (None if np.isfinite(probabilities[place]).all() else _NO_NUMBER),
+                probabilities=probabilities[place],
+                features=None if features is None else features[place],
+            )
+            for one, place in zip(answers, places)
+        ]
 
     ahead = max(1, min(2 * threads, settings.batch // step))
     with contextlib.closing(in_order(answer, batches, threads, ahead, stopped)) as answered:
         for _, answers in answered:
             yield answers
+
+
+def _read(answer, crcs, pixels, settings):
+    """Read an image, if it is not as it was: its pixels into `pixels`; returns its answer with what is known then.
+
+    Args:
+        answer: its `_Answer`.
+        crcs: bit of what it lacks -> the checksum of the content that its row or features are of.
+        pixels: float32 `(size, size, 3)`, to be written to.
+        settings: `Settings`.
+    """
+    try:
+        file, before = None, os.stat(answer.path) if os.path.exists(answer.path) else None
+        if crcs:
+            file = fingerprint(answer.path, before)
+            same = sum(bit for bit, crc in crcs.items() if crc == file.crc32c)
+            answer = answer._replace(file=file, same=same)
+            if answer.lack & _BOTH == same:
+                return answer
+        path = os.fsdecode(answer.path)
+        pixels[:] = read_image(path, len(pixels), settings.exact, settings.max_pixels)
+        return answer._replace(file=file or fingerprint(answer.path, before))
+    except ImageError as error:
+        return answer._replace(problem=str(error))
+    except OSError as error:
+        return answer._replace(problem=f"can't be read: {error.strerror}")
 
 
 def _line(table, path, probabilities):

@@ -6,15 +6,18 @@ import logging
 import os
 from typing import NamedTuple, Optional
 
-from lib.data.categories import CATEGORIES, LABELS, read_labels
+from lib.data.categories import CATEGORIES, LABELS, canonical, read_labels
 from lib.data.images import ImageError, read_thumbnail
 from lib.data.thumbnails import larger_count, make_thumbnails
 from lib.display.pages import Card, Group, Subject, link_to, write_prediction_page
 from lib.errors import UsageError, option
 from lib.prediction.sorting import sort_images
 from lib.prediction.teaching import draw, find_teaching
+from lib.storage.files import checksum
+from lib.storage.fingerprints import changed_files
 from lib.storage.names import unescape_name
 from lib.storage.tables import read_errors_table, read_table, settings_of, table_kind
+from lib.system.words import counted
 
 log = logging.getLogger(__name__)
 
@@ -52,9 +55,13 @@ def read_predictions(path, labels=()):
             raise UsageError(f"{path} needs the columns FILE and PREDICTION, as predictImages.py writes them.")
     places = {name: columns.index(name) for name in columns}
     ranked = [(label, places[f"PROBABILITY_{label}"]) for label in labels if f"PROBABILITY_{label}" in places]
-    found, models = {}, set()
+    found, models, spellings = {}, set(), {canonical(label): label for label in labels}
+
+    def spelled(category):
+        return spellings.get(canonical(category), canonical(category))
+
     for row in rows:
-        name, category = row[places["FILE"]], row[places["PREDICTION"]]
+        name, category = row[places["FILE"]], spelled(row[places["PREDICTION"]])
         if name in found:
             raise UsageError(f"{path} lists {name} twice; a page needs a table with one line per image.")
         if not name or not category:
@@ -62,7 +69,7 @@ def read_predictions(path, labels=()):
         if "\0" in unescape_name(name):
             raise UsageError(f"{path} lists {name}, which has a zero byte, as no file name can.")
         if "PREDICTION_2" in places:
-            second, chance = row[places["PREDICTION_2"]], _number(path, row, places.get("PROBABILITY_2"))
+            second, chance = spelled(row[places["PREDICTION_2"]]), _number(path, row, places.get("PROBABILITY_2"))
         elif len(ranked) == len(labels) > 1:
             others = [(_number(path, row, place) or 0.0, label) for label, place in ranked if label != category]
             chance, second = max(others, key=lambda other: other[0])
@@ -132,25 +139,40 @@ def report_table(settings):
         _facts(table, model, recorded, versions),
         labels,
         {category.label: category.name for category in CATEGORIES} if labels[: len(LABELS)] == list(LABELS) else {},
-        identity=f"{model} {folder or os.path.abspath(table)}",
+        # Neither the table of another folder of the same name nor this one's former rows have this page's corrections.
+        identity=f"{os.path.abspath(table)} {checksum(table)}",
     )
     errors = read_errors_table(f"{table}.errors.tsv").items()
     write_prediction_page(page, subject, groups, errors, teaching, lacking)
+
+
+def _tell_changed(table, names):
+    """The names of the files that changed since they were categorised; says how many they are."""
+    changed = changed_files(table, names)
+    if changed:
+        those = f"{counted(len(changed), 'image')} changed since {table} was made, such as {min(changed)}"
+        log.info(f"{those}; run the prediction again.")
+    return changed
 
 
 def sort_table(settings):
     """Sort the images of `settings.table` into folders; see `sort_images`."""
     kind = "copy" if settings.copy else "hardlink" if settings.hardlink else "link"
     rows, _ = read_predictions(settings.table)
+    _tell_changed(settings.table, [row.name for row in rows])
     recorded = settings_of(settings.table)[0].get("data")
     data = unescape_name(recorded) if isinstance(recorded, str) else None
     done = sort_images({row.name: row.category for row in rows}, settings.sort, kind, data)
-    words = {"link": "links", "copy": "copies", "hardlink": "hard links"}[kind]
-    log.info(f"{done.made:,} new {words} in {settings.sort}, {done.unchanged:,} unchanged, {done.removed:,} removed.")
+    words = {"link": ("new link",), "copy": ("new copy", "new copies"), "hardlink": ("new hard link",)}[kind]
+    log.info(
+        f"{counted(done.made, *words)} in {settings.sort}, {done.unchanged:,} unchanged, {done.removed:,} removed."
+    )
     if done.missing:
-        log.info(f"{len(done.missing):,} images no longer exist, such as {done.missing[0]}.")
+        exist = "exists" if len(done.missing) == 1 else "exist"
+        log.info(f"{counted(len(done.missing), 'image')} no longer {exist}, such as {done.missing[0]}.")
     if done.left:
-        log.info(f"{len(done.left):,} files were changed since and stay, such as {done.left[0]}.")
+        stay = "was changed since and stays" if len(done.left) == 1 else "were changed since and stay"
+        log.info(f"{counted(len(done.left), 'file')} {stay}, such as {done.left[0]}.")
 
 
 def least_certain(rows, labels, most, always=frozenset()):
@@ -171,9 +193,12 @@ def least_certain(rows, labels, most, always=frozenset()):
 
 def _cards(rows, audited, settings):
     """Yield the `Card` of each row. The images that a person is asked about first have a larger picture, too."""
+    changed = _tell_changed(settings.table, [row.name for row in rows])
 
-    def read(path, side):
-        return read_thumbnail(path, side, settings.max_pixels)
+    def read(name, side):
+        if name in changed:
+            raise ImageError("the file changed since it was categorised")
+        return read_thumbnail(unescape_name(name), side, settings.max_pixels)
 
     def margin(place):
         row = rows[place]
@@ -181,7 +206,7 @@ def _cards(rows, audited, settings):
 
     audited = frozenset(audited)
     order = sorted(range(len(rows)), key=lambda place: (rows[place].name not in audited, margin(place)))
-    names = [unescape_name(row.name) for row in rows]
+    names = [row.name for row in rows]
     larger = order[: larger_count(len(order))]
     for row, pictures in zip(rows, make_thumbnails(names, read, settings.processors, larger)):
         if isinstance(pictures, ImageError):
@@ -195,6 +220,7 @@ _WORDS = {
     "model_sha256": "The model's SHA-256",
     "data": "Folder",
     "list_file": "List",
+    "exclude": "Excluded",
     "exact": "The published pipeline's pixels",
     "top": "Categories of an image",
     "probabilities": "Probabilities of all categories",

@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from typing import Optional, Tuple
+from typing import Optional, Sequence, Tuple
 
 from lib.errors import UsageError, option
 from lib.prediction.sorting import check_apart
@@ -33,6 +33,7 @@ class Settings:
         embeddings: the file for the images' features, see `lib.data.embeddings`; None for none or, with `report`, for
             one beside the table.
         similar: an image to find similar ones to among the `embeddings`.
+        exclude: globs of files and folders of `data` that are left out, see `lib.data.listing.LeftOut`.
         list_file: a file that lists the images instead of `data`, see `lib.data.listing.of_file`.
         shard: the part of the images to predict; None for all.
         merge: a table to write and those of all parts, to be merged instead of predicting.
@@ -62,6 +63,7 @@ class Settings:
     hardlink: bool = False
     embeddings: Optional[str] = None
     similar: Optional[str] = None
+    exclude: Optional[Sequence[str]] = None
     list_file: Optional[str] = None
     shard: Optional[Shard] = None
     merge: Optional[Tuple[str, ...]] = None
@@ -96,6 +98,8 @@ def check(settings):
     source = "list_file" if settings.list_file else "data"
     if settings.data and settings.list_file:
         raise UsageError(f"it replaces {option('data')}; give only one of them.", "list_file")
+    if settings.exclude and not settings.data:
+        raise UsageError(f"it is about {option('data')} DIR; leave names out of a list.", "exclude")
     if settings.convert:
         others = ("data", "list_file", "merge", "embeddings", "similar", "report_from", "shard")
         _refuse(settings, option("convert"), *others)

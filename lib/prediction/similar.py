@@ -1,5 +1,7 @@
 """The images that are most similar to one, by their features."""
 
+import logging
+
 import numpy as np
 
 from lib.data.embeddings import load, nearest
@@ -8,7 +10,10 @@ from lib.errors import UsageError, option
 from lib.models.published import find_model
 from lib.prediction.model import open_model
 from lib.storage.files import checksum
+from lib.storage.fingerprints import has_changed
 from lib.storage.names import escape_name
+
+log = logging.getLogger(__name__)
 
 
 def similar_images(settings):
@@ -28,7 +33,10 @@ def similar_images(settings):
     stored, count = load(settings.embeddings), settings.top or 10
     name = escape_name(settings.similar)
     place = np.flatnonzero(stored.paths == name)
-    if len(place):
+    changed = len(place) and has_changed(settings.similar, stored.fingerprint(place[0]))
+    if changed:
+        log.info(f"{settings.similar} changed since it was put into {settings.embeddings}, so it is read again.")
+    elif len(place):
         return nearest(stored, stored.embeddings[place[0]], count, without=name)
     path = find_model(settings.model, settings.models)
     if checksum(path) != stored.settings.get("model_sha256"):
@@ -43,4 +51,4 @@ def similar_images(settings):
         pixels = read_image(settings.similar, model.size, exact, settings.max_pixels)
     except ImageError as error:
         raise UsageError(f"{settings.similar}: {error}.", "similar") from None
-    return nearest(stored, model.compute(pixels[None])[1][0], count)
+    return nearest(stored, model.compute(pixels[None])[1][0], count, without=name)

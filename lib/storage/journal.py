@@ -69,6 +69,16 @@ def look_up(keys, known):
         yield key, at == key
 
 
+def with_facts(keys, facts):
+    """Yield each of `keys`, whether `facts`, pairs of a key and `about`, has it, and its `about`; as `look_up`."""
+    facts = iter(facts)
+    at, about = next(facts, (None, None))
+    for key in keys:
+        while at is not None and at < key:
+            at, about = next(facts, (None, None))
+        yield (key, True, about) if at == key else (key, False, None)
+
+
 def settings_of_journal(path, kind):
     """The settings that a journal of a kind was begun with; empty if there is none, or a process is writing it."""
     file = open_locked(path) if os.path.isfile(path) else None
@@ -140,7 +150,7 @@ class Journal:
         self._close()
 
     def continue_from(self, former):
-        """Use the entries of a finished result, which has methods `keys` and `entries`, if there are none here.
+        """Use the entries of a finished result, which has methods `facts` and `entries`, if there are none here.
 
         The first entry that is added copies them into the journal, in one transaction.
         """
@@ -154,7 +164,7 @@ class Journal:
     def keys(self):
         """The keys, ascending byte by byte."""
         if self.former is not None:
-            return self.former.keys()
+            return (key for key, _ in self.former.facts())
         return (key for (key,) in self._stream("SELECT key FROM entries ORDER BY key"))
 
     def missing(self, keys):
@@ -163,6 +173,9 @@ class Journal:
 
     def facts(self):
         """Yield pairs of an entry's key and `about`, ascending; the contents are not read."""
+        if self.former is not None:
+            yield from self.former.facts()
+            return
         for key, about in self._stream("SELECT key, about FROM entries ORDER BY key"):
             yield key, self._parsed(about)
 
@@ -191,6 +204,23 @@ class Journal:
         """Add entries, triples as of `entries`. They are safe after `save`, which a call half a second after the last
         one includes.
         """
+        with self._changing():
+            self._insert(entries)
+
+    def annotate(self, facts):
+        """Replace the `about` of entries, pairs as of `facts`; see `extend`."""
+        with self._changing():
+            rows = ((json.dumps(about), key) for key, about in facts)
+            self._database.executemany("UPDATE entries SET about = ? WHERE key = ?", rows)
+
+    def discard(self, keys):
+        """Take the entries of keys away; see `extend`."""
+        with self._changing():
+            self._database.executemany("DELETE FROM entries WHERE key = ?", ((key,) for key in keys))
+
+    @contextlib.contextmanager
+    def _changing(self):
+        """A context for changing the entries, in a transaction, after those of `former` were copied."""
         with self.resumable():
             if self.former is not None:
                 with self._database:  # which commits, or rolls back
@@ -199,7 +229,7 @@ class Journal:
                 self.former = None
             if not self._database.in_transaction:
                 self._database.execute("BEGIN")
-            self._insert(entries)
+            yield
         if time.monotonic() - self._saved >= _SAVE_SECONDS:
             self.save()
 

@@ -1,21 +1,25 @@
 """Tables of results, a row for each file: their formats, their errors, and the settings that they were made with.
 
 Until all rows are there they are in a `Journal`, `PATH.partial`, under their files' paths; then `PATH` appears whole,
-sorted by these paths byte by byte, and beside it `PATH.settings.json`.
+sorted by these paths byte by byte, and beside it `PATH.settings.json` and the files' fingerprints.
 """
 
 import codecs
 import contextlib
 import csv
+import logging
 import os
 from typing import Any, Mapping, NamedTuple, Sequence
 
 from lib.errors import UsageError, WorkError, option
 from lib.storage.files import whole_file
+from lib.storage.fingerprints import fingerprints_path, read_fingerprints, write_fingerprints
 from lib.storage.formats import format_line, header_line, number_or_text, open_table, parse_line, read_rows, table_kind
 from lib.storage.journal import Journal, compare_settings, settings_of_journal
 from lib.storage.names import escape_name, path_order, unescape_name
 from lib.storage.untrusted import check_text, json_text, parse_json
+
+log = logging.getLogger(__name__)
 
 _ERRORS_HEADER = "FILE\tERROR\n"
 _KIND = "predictions"  # of the journal
@@ -158,12 +162,12 @@ class Table(NamedTuple):
         """The first line as bytes; empty for a format that has none."""
         return header_line(table_kind(self.path), self.columns)
 
-    def keys(self):
-        """Yield the paths, as bytes, of the finished table's rows."""
-        return (path for path, _, _ in self.entries())
+    def facts(self):
+        """Yield pairs of the path, as bytes, of each of the finished table's rows, and its file's fingerprint."""
+        return ((path, known) for path, known, _ in self.entries())
 
     def entries(self):
-        """Yield the finished table's rows as entries of a `Journal`: path, None, line.
+        """Yield the finished table's rows as entries of a `Journal`: path, fingerprint of the file or None, line.
 
         Raises:
             UsageError: it has other settings, or something else wrote or changed it.
@@ -178,13 +182,22 @@ class Table(NamedTuple):
             lines = read_lines(self.path)
             if _without_mark(next(lines)) != _without_mark(self.header()):
                 raise UsageError("the header differs")
-            kind = table_kind(self.path)
-            for number, (path, line) in enumerate(lines):
+            kind, known = table_kind(self.path), read_fingerprints(self.path)
+            for number, ((path, line), about) in enumerate(_with_fingerprints(lines, known)):
                 if number == 0 and not self.header() and list(parse_line(kind, line)) != list(self.columns):
                     raise UsageError("the columns differ")
-                yield path, None, line
+                yield path, about, line
         except UsageError:
             raise UsageError(f"{self.path} was changed since it was written, {advice}") from None
+
+
+def _with_fingerprints(lines, known):
+    """Pairs of a path and a line, each with the path's fingerprint or None; all paths ascend."""
+    at, about = next(known, (b"", None))
+    for path, line in lines:
+        while about is not None and at < path:
+            at, about = next(known, (b"", None))
+        yield (path, line), about if at == path else None
 
 
 def open_rows(table, overwrite=False):
@@ -202,6 +215,9 @@ def open_rows(table, overwrite=False):
     rows = Journal(table.path + ".partial", _KIND, dict(table.settings), table.path, fresh=overwrite)
     if not overwrite and os.path.exists(table.path):
         rows.continue_from(table)
+        if rows.former is not None and not os.path.isfile(fingerprints_path(table.path)):
+            beside = os.path.basename(fingerprints_path(table.path))
+            log.info(f"{table.path} has no {beside} beside it, so images that changed since can't be noticed.")
     return rows
 
 
@@ -220,6 +236,7 @@ def write_table(table, rows, versions):
     if rows.former is not None:
         return
     with rows.resumable():
+        write_fingerprints(table.path, rows.facts())
         with open_table(table.path, table.columns) as add:
             for _, _, line in rows.entries():
                 add(line)

@@ -50,7 +50,8 @@ def test_plain_numpy_reads_what_was_written(here):
     names = ["b/ü.jpg", "a\\t.jpg", "c.jpg", "שלום.png"]
     write(names)
     with np.load("e.npz") as file:
-        assert set(file) == {"embeddings", "paths", "settings"}
+        assert set(file) == {"embeddings", "paths", "settings", "files"}
+        assert file["files"].shape == (4, 3) and file["files"].dtype == "int64"
         assert file["embeddings"].dtype == "float32" and file["embeddings"].shape == (4, 5)
         assert file["paths"].tolist() == sorted(names)
         np.testing.assert_array_equal(file["embeddings"], features(sorted(names)))

@@ -15,7 +15,7 @@ from lib.prediction import predict as prediction
 from lib.prediction.model import Model
 
 MODEL = str(FIXTURES / "keras" / "reference-2.13.keras")
-BESIDE = ("", ".errors.tsv", ".settings.json")  # the endings of a table's files
+BESIDE = ("", ".errors.tsv", ".settings.json", ".files.tsv")  # the endings of a table's files
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,9 @@ def test_a_folders_parts_merged_are_the_whole(folder, capsys, count):
     capsys.readouterr()
     assert predictImages.main(["--merge", "merged.tsv", *reversed(names)]) == 0
     assert bytes_of("merged.tsv") == bytes_of("whole.tsv")
-    assert capsys.readouterr().err == "70 images categorised, 4 errors, listed in merged.tsv.errors.tsv.\n"
+    summary, line = capsys.readouterr().err.splitlines()
+    assert summary.startswith("70 images: ")
+    assert line == "70 images categorised, 4 errors, listed in merged.tsv.errors.tsv."
     assert predictImages.main(["--merge", "merged.tsv", *names]) == 0  # again, as a job that was requeued
     assert run("-d", "scans", "-o", "merged.tsv") == 0  # which can be gone on with
 
@@ -211,8 +213,8 @@ def test_wrong_calls(folder, environment, arguments, words):
 
 
 def test_a_list_that_is_none(folder, capsys):
-    (folder / "empty.list").write_text("scans/notes.txt\n")
-    assert "--list: empty.list lists no image" in predict_error(
+    (folder / "empty.list").write_text(" \n")
+    assert "--list: empty.list lists no files" in predict_error(
         capsys, ["--list", "empty.list", "-o", "t.tsv", "-c", "-m", "model.keras"]
     )
     (folder / "twice.list").write_text("scans/2.jpg\nscans/1.jpg\nscans/2.jpg\n")

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import re
 import tempfile
 from pathlib import Path
@@ -189,3 +190,31 @@ def test_settings_beside_a_table_may_hold_anything(here, value):
     (here / "t.tsv.settings.json").write_text(json.dumps(recorded))
     page = page_of(here)
     assert "missing.jpg" in page and "<script>alert" not in page
+
+
+def identity_of(here):
+    return re.search(r'data-identity="(\w{16})"', (here / "t.html").read_text())[1]
+
+
+def test_corrections_are_kept_for_one_table_in_one_place_only(here, monkeypatch):
+    found = {}
+    for folder in ("one", "other"):  # of which each has a folder of the same name, and a table that says the same
+        os.makedirs(folder)
+        monkeypatch.chdir(here / folder)
+        Path("t.tsv").write_text("FILE\tPREDICTION\nscans/a.jpg\tLive\n")
+        page_of(here / folder)
+        found[folder] = identity_of(here / folder)
+        page_of(here / folder)
+        assert identity_of(here / folder) == found[folder]
+        monkeypatch.chdir(here)
+    monkeypatch.chdir(here / "one")
+    Path("t.tsv").write_text("FILE\tPREDICTION\nscans/a.jpg\tText\n")
+    page_of(here / "one")
+    assert len({*found.values(), identity_of(here / "one")}) == 3
+
+
+def test_answers_of_other_programs_are_shown_under_the_labels_they_look_like(here):
+    rows = "a.jpg;Live\u00a0;0,5\nb.jpg;Séché;0,25\nc.jpg;Se\u0301che\u0301 ;\n"
+    (here / "t.csv").write_bytes(("FILE;PREDICTION;PROBABILITY\n" + rows).encode("utf-16"))
+    found, _ = read_predictions("t.csv", ["Live"])
+    assert [(row.category, row.probability) for row in found] == [("Live", 0.5), ("Séché", 0.25), ("Séché", None)]

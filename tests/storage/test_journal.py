@@ -44,8 +44,8 @@ class Finished:
     def __init__(self, *entries, broken=False):
         self._entries, self._broken = entries, broken
 
-    def keys(self):
-        return (key for key, _, _ in self.entries())
+    def facts(self):
+        return ((key, about) for key, about, _ in self.entries())
 
     def entries(self):
         yield from self._entries

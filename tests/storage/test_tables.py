@@ -60,7 +60,7 @@ def test_rows_appear_sorted_by_the_bytes_of_the_paths(tmp_path):
     path = tmp_path / "t.tsv"
     write(path, "b", "a/b", "a.b", "\\xff", "é", "\\t")
     assert names_of(path) == ["\\t", "a.b", "a/b", "b", "é", "\\xff"]
-    assert sorted(os.listdir(tmp_path)) == ["t.tsv", "t.tsv.settings.json"]
+    assert sorted(os.listdir(tmp_path)) == ["t.tsv", "t.tsv.files.tsv", "t.tsv.settings.json"]
     assert settings_of(str(path)) == (SETTINGS, {"keras": "1"})
 
 
@@ -107,7 +107,7 @@ def test_a_finished_table_to_which_nothing_is_added_is_left_alone(tmp_path):
     before = path.stat()
     write(path, "b")
     assert (path.stat().st_ino, path.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
-    assert sorted(os.listdir(tmp_path)) == ["t.tsv", "t.tsv.settings.json"]
+    assert sorted(os.listdir(tmp_path)) == ["t.tsv", "t.tsv.files.tsv", "t.tsv.settings.json"]
 
 
 def test_a_kill_between_the_table_and_its_journal_does_no_harm(tmp_path):
