@@ -9,7 +9,7 @@ The result is a .keras file that all stages take. It is made for this folder: on
 
 import sys
 
-from lib.cli.options import add_device_options, add_labels_option, add_report_options
+from lib.cli.options import add_device_options, add_model_options, add_report_options
 from lib.cli.program import parser, run
 from lib.cli.types import (
     existing_directory,
@@ -35,15 +35,9 @@ def options():
     add("-e", "--embeddings", type=output_ending(".npz"), help=written, **file)
     folder = "compute the features of the images in this folder first"
     add("-d", "--data", type=existing_directory, metavar="DIR", help=folder)
-    group = made.add_argument_group("model")
-    names = "the model of the features: ConvNeXt-N, ConvNeXt-T, or the path of a .keras file (%(default)s)"
-    group.add_argument("-m", "--model", metavar="MODEL", help=names)
-    where = "where the published models are kept ($HERBARIOGRAPH_MODELS, else ~/.cache/herbariograph)"
-    group.add_argument("--models", metavar="DIR", help=where)
-    beside = "categories.tsv beside a file, else the 17 published categories"
-    add_labels_option(group, f"a TSV with INDEX and LABEL of its outputs ({beside})")
+    add_model_options(made, "the model of the features: ConvNeXt-N, ConvNeXt-T, or the path of a .keras file")
+    add = made.add_argument_group("learning").add_argument
     new = "a new category that is spelled almost like another one is no typing mistake; may be repeated"
-    add = group.add_argument
     add("--new-category", action="append", dest="new_categories", metavar="CATEGORY", help=new)
     ridge = "how strongly it holds on to what it knew: above 0, up to 1000 (%(default)s)"
     add("--ridge", type=number(0, 1000, above=True), metavar="NUMBER", help=ridge)

@@ -31,6 +31,7 @@ def options():
     add("-i", "--input", help="image side, recorded in the file (%(default)s)", **side)
     seed = {"dest": "seed", "type": whole_number(0, 2**32), "metavar": "SEED"}
     add("-r", "--random", help="seed (%(default)s)", **seed)
+    add("--verbose", action="store_true", help="list all layers on stderr")
     add("--plot", type=picture, metavar="FILE", help="draw the model as .png or .svg; needs Graphviz")
     add = made.add_argument_group("size").add_argument
     add("-x", "--filters", help="width of the first stage (%(default)s)", **count)

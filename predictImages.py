@@ -13,7 +13,7 @@ from lib.cli.options import (
     add_device_options,
     add_engine_option,
     add_exclude_option,
-    add_labels_option,
+    add_model_options,
     add_report_options,
     add_shard_option,
 )
@@ -31,19 +31,15 @@ def options():
     add_exclude_option(made)
     table = "the table to write; its ending sets the format: .tsv, .csv, .xlsx or .jsonl"
     add("-o", "--output", type=output_table, help=table, **file)
-    group = made.add_argument_group("model")
-    names = "ConvNeXt-N (downloaded if missing), ConvNeXt-T, or the path of a .keras file (%(default)s)"
-    group.add_argument("-m", "--model", metavar="MODEL", help=names)
-    where = "where the published models are kept ($HERBARIOGRAPH_MODELS, else ~/.cache/herbariograph)"
-    group.add_argument("--models", metavar="DIR", help=where)
-    beside = "categories.tsv beside a file; the published models have theirs"
-    add_labels_option(group, f"a TSV with INDEX and LABEL of its outputs ({beside})")
+    add_model_options(made)
     add = made.add_argument_group("table").add_argument
     top = "give the K most probable categories (that of an existing table, else 1; 2 with --report)"
     add("--top", type=whole_number(1), metavar="K", help=top)
     add("--probabilities", action="store_true", help="give the probability of every category")
     other = "write this table as --output, in the format of its ending, instead of predicting"
     add("--convert", type=existing_file, help=other, **file)
+    decisions = "what a person decided, a TSV: FILE CATEGORY; it wins over the model's answers"
+    add("--corrections", type=existing_file, help=decisions, **file)
     add("--overwrite", action="store_true", help="start over instead of continuing the existing table")
     add("--strict", action="store_true", help="exit with status 1 if any file can't be read as an image")
     add_viewing_options(made.add_argument_group("viewing and searching"), file)
@@ -98,9 +94,10 @@ def work(settings):
 
         convert_table(settings)
     if settings.merge:
+        from lib.prediction.decisions import find_decisions
         from lib.prediction.merge import merge_tables
 
-        images, errors = merge_tables(settings.table, settings.merge[1:], settings.overwrite)
+        images, errors = merge_tables(settings.table, settings.merge[1:], settings.overwrite, find_decisions(settings))
     if settings.predicts or settings.merge:
         from lib.prediction.summary import tell_outcome
 

@@ -47,6 +47,7 @@ def options():
     add("--json", help="all metrics", **file)
     figures = "figures: confusion matrix, curves, mistakes"
     add("--figures", type=output_directory, metavar="DIR", help=figures)
+    add("--card", action="store_true", help="add the metrics to the model's card, README.md beside it")
     add_report_options(group)
     add_device_options(made)
     return made

@@ -15,6 +15,7 @@ from scipy.special import softmax
 
 import adaptImages
 import predictImages
+from lib.data.categories import LABELS
 from lib.data.embeddings import open_features, write_features
 from lib.models.output_layer import read_output_layer
 from lib.storage.files import checksum
@@ -29,15 +30,9 @@ def table(path):
         return list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
 
 
-def write_stored(path, features, **settings):
-    """A file of features of images scans/000.jpg and so on."""
-    about = {
-        "model": "model.keras",
-        "model_sha256": checksum("model.keras"),
-        "data": "scans/",
-        "exact": False,
-        **settings,
-    }
+def write_stored(path, features, model="model.keras"):
+    """A file of a model's features of images scans/000.jpg and so on."""
+    about = {"model": model, "model_sha256": checksum(model), "data": "scans/", "exact": False}
     names = [f"scans/{number:03d}.jpg".encode() for number in range(len(features))]
     with open_features(path, about, overwrite=True) as journal:
         journal.extend((name, None, row.tobytes()) for name, row in zip(names, features))
@@ -168,15 +163,25 @@ def test_the_categories_lie_beside_the_model(folder, capsys):
     assert adaptImages.main([*arguments, "-o", "b.keras"]) == 0, "its categories are those of the model beside it"
 
 
-def test_a_model_of_the_published_categories_needs_no_table_of_them(folder):
+def test_the_categories_are_those_of_a_table_that_was_given(folder):
     shutil.move("categories.tsv", "own.tsv")
     write_corrections(folder / "c.tsv", np.minimum(truth()[0], 4), range(60))
     assert run("--labels", "own.tsv") == 0
     assert (folder / "out" / "categories.tsv").read_text() == FIVE
-    from lib.data.categories import LABELS
-    from lib.prediction.adapt import _choose_categories
 
-    assert _choose_categories("other/../out/../a.keras", "the published categories", LABELS) is None
+
+def test_an_adapted_published_model(folder, shared, capsys):
+    """Beside it lie the 17 categories; it may lie beside the published model itself, but not beside somebody's."""
+    shutil.copy(shared / "models" / "ConvNeXt-distilled.keras", "out/n.keras")
+    write_stored("f.npz", np.random.default_rng(1).normal(size=(COUNT, 192)).astype("float32"), "out/n.keras")
+    rows = [(f"scans/{number:03d}.jpg", LABELS[number % 17]) for number in range(40)]
+    (folder / "c.tsv").write_text(corrections(*rows))
+    assert adaptImages.main(["-m", "out/n.keras", "-e", "f.npz", "-t", "c.tsv", "-o", "out/a.keras"]) == 0
+    assert (folder / "out" / "categories.tsv").read_text().splitlines()[5] == "Illustrations color\t4\tColor"
+    (folder / "out" / "categories.tsv").unlink()
+    shutil.copy("model.keras", "out/b.keras")
+    assert adaptImages.main(["-m", "out/n.keras", "-e", "f.npz", "-t", "c.tsv", "-o", "out/a.keras"]) == 2
+    assert "also of b.keras, would change; choose another folder for a.keras." in capsys.readouterr().err
 
 
 def test_a_smaller_ridge_learns_faster(folder, capsys):

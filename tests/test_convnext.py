@@ -15,8 +15,9 @@ def run(*arguments, **options):
     return subprocess.run([*script("convnext.py"), *arguments], capture_output=True, text=True, **options)
 
 
-def test_one_line_says_what_was_made_and_the_summary_goes_to_stderr(tmp_path, environment):
-    done = run(*TINY, "-o", "a.keras", cwd=tmp_path, env=environment)
+def test_one_line_says_what_was_made_and_the_summary_goes_to_stderr_if_wanted(tmp_path, environment):
+    assert run(*TINY, "-o", "a.keras", cwd=tmp_path, env=environment).stderr == ""
+    done = run(*TINY, "--verbose", "-o", "a.keras", cwd=tmp_path, env=environment)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "a.keras: 58,477 parameters, 204,544 multiply-adds for an image of 32 x 32\n"
     assert "convNeXt3_block0_add" in done.stderr and "58,477" in done.stderr

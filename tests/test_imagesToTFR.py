@@ -250,6 +250,20 @@ def test_a_table_gives_categories_groups_and_splits(here):
     assert set(found.category.tolist()) == {0, 6, 15}
 
 
+def test_corrections_become_records_and_the_audited_ones_are_the_test(here):
+    rows = [
+        (f"images/{label}/{number:05d}.jpg", label, "audit" if number < 3 else "teach")
+        for label in LABELS
+        for number in range(8)
+    ]
+    table(here, rows, "FILE\tCATEGORY\tROLE")
+    done = run(here, "-t", "table.tsv", "-o", "r", "--herbariograph", "--duplicates", "off")
+    assert done.returncode == 0 and "9 audited images for the test, 15 for training and validation." in done.stderr
+    audited = {row[0] for row in rows if row[2] == "audit"}
+    assert {row["FILE"] for row in index(here) if row["SPLIT"] == "test"} == audited
+    assert {row["SPLIT"] for row in index(here) if row["FILE"] not in audited} == {"train", "validation"}
+
+
 @pytest.mark.parametrize(
     ("rows", "header", "words"),
     [

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 
 import keras
@@ -134,6 +135,26 @@ def test_a_number_map_and_labels_of_ones_own(folder, tmp_path):
     table = pandas.read_csv(tmp_path / "t.tsv", sep="\t")
     assert list(zip(table.CATEGORY, table.SUPPORT)) == [("none", 16), ("two", 17), ("three", 17)]
     assert "0 in the macro F1: one." in done.stderr
+
+
+def test_the_models_card_gets_the_test(folder, tmp_path):
+    model = shutil.copy(folder / "model.keras", tmp_path / "best-model.keras")
+    arguments = ["-a", "3", "-m", model, "-t", "test.tfr", "--card"]
+    done = run(folder, *arguments)
+    assert done.returncode == 2 and "-m/--model" in done.stderr and "is in no run's directory" in done.stderr
+    recorded = {"name": "Ferns | mosses", "command": ["./trainImagesC.py", "-m", "a b.keras"], "inputs": {"a": "0f"}}
+    recorded.update(settings={"categories": 3}, versions={"Keras": "3"}, image_size=16)
+    (tmp_path / "training-settings.json").write_text(json.dumps(recorded))
+    (tmp_path / "categories.tsv").write_text("INDEX\tLABEL\n0\tFern\n1\tMoss\n2\tPalm_tree\n")
+    done = run(folder, *arguments)
+    assert done.returncode == 0, done.stderr
+    card = (tmp_path / "README.md").read_text()
+    accuracy = float(re.search(r"accuracy: ([\d.]+)%", done.stdout)[1])
+    assert "# Ferns \\| mosses\n" in card and '- name: "Ferns | mosses"' in card
+    assert f"| accuracy | {accuracy:.1f}% |" in card and f"type: accuracy, value: {accuracy / 100:.4f}}}" in card
+    assert "split: test}" in card and "(test-confusion.png)" in card and "| 2 | Palm\\_tree |" in card
+    assert "./trainImagesC.py -m 'a b.keras'" in card and "images of 16 × 16 pixels" in card
+    assert (tmp_path / "test-confusion.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize(

@@ -85,6 +85,16 @@ def add_labels_option(parser, what="a TSV with the categories' INDEX and LABEL")
     parser.add_argument("--labels", type=existing_file, metavar="FILE", help=what)
 
 
+def add_model_options(parser, what="ConvNeXt-N (downloaded if missing), ConvNeXt-T, or the path of a .keras file"):
+    """Add `-m` for a published model or a file, `--models` and `--labels`."""
+    group = parser.add_argument_group("model")
+    group.add_argument("-m", "--model", metavar="MODEL", help=f"{what} (%(default)s)")
+    where = "where the published models are kept ($HERBARIOGRAPH_MODELS, else ~/.cache/herbariograph)"
+    group.add_argument("--models", metavar="DIR", help=where)
+    beside = "categories.tsv beside a file; the published models have theirs"
+    add_labels_option(group, f"a TSV with INDEX and LABEL of its outputs ({beside})")
+
+
 def add_execution_options(parser, one_run=True):
     """Add the options of `lib.training.run.Execution`, `--precision` and `--skip-bad`.
 

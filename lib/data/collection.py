@@ -7,11 +7,14 @@ import unicodedata
 from typing import NamedTuple
 
 from lib.data.categories import CATEGORIES, Category, canonical, find_category, read_categories
+from lib.data.corrections import AUDIT, role_of
 from lib.data.listing import LeftOut, find_named, list_images
 from lib.data.splits import SPLITS, UNUSED
 from lib.errors import UsageError, concerning, option
+from lib.storage.decisions import PERSON, SOURCE
 from lib.storage.formats import read_rows
 from lib.storage.names import escape_name, unescape_name
+from lib.system.words import counted
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +28,7 @@ class Item(NamedTuple):
         name: its FILE in the table or its path in the folder, which decides its place in the records.
         group: the group that it belongs to, "" for none.
         split: the index in `SPLITS` of the split that it is assigned to, `UNUSED` for none.
+        audited: whether a person looked at it to measure a model, so that no model may learn from it.
     """
 
     path: str
@@ -32,6 +36,7 @@ class Item(NamedTuple):
     name: str
     group: str = ""
     split: int = UNUSED
+    audited: bool = False
 
 
 def items_of_folder(directory, exclude=None):
@@ -99,7 +104,10 @@ def _of_one_spelling(items):
 
 
 def items_of_table(path):
-    """The images that a table lists: columns `FILE CATEGORY`, as of predictions, and perhaps `GROUP` and `SPLIT`.
+    """The images that a table lists: columns `FILE CATEGORY` and perhaps `GROUP`, `SPLIT` and `ROLE`.
+
+    The audited ones, by their ROLE, are for the test. Of a table of predictions with a person's decisions, `FILE
+    PREDICTION SOURCE`, the rows with decisions are taken.
 
     Returns:
         `Item`s sorted by path.
@@ -109,6 +117,8 @@ def items_of_table(path):
     """
     with concerning("table"):
         (_, header), *rows = list(read_rows(path)) or [(1, ())]
+        if "FILE" in header and "PREDICTION" in header and "CATEGORY" not in header:
+            header, rows = _decided_rows(path, header, rows)
         if "FILE" not in header or "CATEGORY" not in header:
             raise UsageError(f"{path} needs a header with the columns FILE and CATEGORY, separated by tabs.")
         items = {}
@@ -122,6 +132,18 @@ def items_of_table(path):
     return _sorted(_of_one_spelling(items.values()))
 
 
+def _decided_rows(path, header, rows):
+    """A table of predictions as one of categories: the rows that a person decided about."""
+    header = ["CATEGORY" if name == "PREDICTION" else name for name in header]
+    place = header.index(SOURCE) if SOURCE in header else None
+    decided = [(line, values) for line, values in rows if place is not None and values[place] == PERSON]
+    if not decided:
+        cure = "look at images in its page, and give the corrections.tsv that it saves"
+        raise UsageError(f"{path} has only a model's answers, from which a model can't learn; {cure}.")
+    log.info(f"{counted(len(rows) - len(decided), 'image')} that only a model has answered are left out.")
+    return header, decided
+
+
 def _item_of_row(row, named):
     """The `Item` of a row, a dictionary; `named` is its name in messages."""
     name = os.fsdecode(find_named(os.fsencode(unescape_name(row.get("FILE", "")))))
@@ -132,7 +154,13 @@ def _item_of_row(row, named):
         raise UsageError(f"{named} has a CATEGORY with characters that aren't text.")
     if split and split not in SPLITS:
         raise UsageError(f"{named} has the SPLIT {split!r}; it must be one of {', '.join(SPLITS)}.")
-    return Item(name, category, name, canonical(row.get("GROUP", "")), SPLITS.index(split) if split else UNUSED)
+    audited = role_of(row, named) == AUDIT
+    if audited and split not in ("", "test"):
+        raise UsageError(f"{named} is audited, so that its SPLIT can only be test.")
+    split = "test" if audited else split
+    return Item(
+        name, category, name, canonical(row.get("GROUP", "")), SPLITS.index(split) if split else UNUSED, audited
+    )
 
 
 def _sorted(items):

@@ -104,7 +104,7 @@ def convert(settings):
         readable = _with_images(items, facts, errors)
         categories, index_of = number_categories(readable, given, categories_table)
         images = Readable.of(readable, facts, index_of, [category.name for category in categories])
-        splits, order, alike = _divide(images, per_class, settings)
+        splits, order, alike = _divide(images, _without_test(per_class, readable), settings)
         files = write_records(prefix, images, splits, order, journal, settings.shards)
         if not os.path.exists(categories_table):
             write_categories(categories_table, categories)
@@ -116,6 +116,16 @@ def convert(settings):
     listed = f"{counted(len(errors), 'error')}, listed in {errors_table}" if errors else "no errors"
     log.info(f"{counted(int(counts[:, :3].sum()), 'image')} in {counted(len(files), 'file')}, {listed}.")
     return categories, counts
+
+
+def _without_test(per_class, items):
+    """How images are divided where audited ones are the test: the others go into training and validation."""
+    audited = sum(item.audited for item in items)
+    if not audited:
+        return per_class
+    log.info(f"{counted(audited, 'audited image')} for the test, {len(items) - audited:,} for training and validation.")
+    train, validation, test = per_class.numbers
+    return per_class._replace(numbers=(train + test if per_class.shares else train, validation, 0))
 
 
 def _check_known(items, given, table, settings):

@@ -85,7 +85,10 @@ def evaluate(settings):
         WorkError: bad records, or answers that are not finite.
     """
     from lib.data.outputs import labels_of_outputs
+    from lib.training.cards import settings_of_run
 
+    if settings.card:
+        settings_of_run(settings.model)
     weights = settings.class_weights
     if weights is not None:
         weights = per_class(weights, settings.categories, "class_weights")

@@ -10,6 +10,7 @@ from lib.evaluation.report import write_report
 from lib.storage.files import whole_file
 from lib.storage.formats import format_line, open_table, table_kind
 from lib.storage.untrusted import json_text
+from lib.training.cards import write_answers, write_card
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +49,10 @@ def write_files(settings, evaluation):
             file.write(json_text(_content(settings, evaluation)) + "\n")
     if settings.figures:
         draw(settings.figures, evaluation)
+    if settings.card:
+        folder, names = os.path.dirname(settings.model), evaluation.labels
+        write_answers(folder, "test", answers.labels, answers.chosen, names)
+        write_card(settings.model)
     if settings.report:
         write_report(settings, evaluation)
 

@@ -16,13 +16,14 @@ class Settings:
         class_weights: the weight of an image of each category; None for 1.
         batch: at most how many images a model is given at once.
         compare: a `.keras` file to compare with.
-        labels: a table of the categories' labels; None for the one beside the model, else the published ones.
+        labels: a table of the categories' labels; None for what the model's outputs, else the records' numbers, are.
         skip_bad: whether bad records are left out.
         answers: an `.npz` file to write: predictions, labels, confusion matrix.
         probabilities: an `.npz` file to write: softmax values as predictions, labels.
         table: a file to write the per-category table to; None to log it.
         json: a file to write all metrics to.
         figures: a directory to draw figures into.
+        card: whether to add the metrics to the model's card.
         report: an `.html` file to write.
         report_images: at most how many images of a category the report has.
         cpu, gpu, processors: see `lib.system.devices.select_device`.
@@ -42,6 +43,7 @@ class Settings:
     table: Optional[str] = None
     json: Optional[str] = None
     figures: Optional[str] = None
+    card: bool = False
     report: Optional[str] = None
     report_images: int = 300
     cpu: bool = False

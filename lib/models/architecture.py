@@ -53,16 +53,18 @@ class Settings(Architecture):
     Attributes:
         output: the `.keras` file to write; required.
         size: the side in pixels of the images that the model is for, which the file records.
+        verbose: whether to log a table of its layers.
         plot: a `.png` or `.svg` file for a picture of the model; None for none.
     """
 
     output: Optional[str] = None
     size: int = 256
+    verbose: bool = False
     plot: Optional[str] = None
 
 
 def make_model(settings):
-    """Write a ConvNeXt with fresh weights, and its picture if asked for; log a table of its layers.
+    """Write a ConvNeXt with fresh weights, and its picture if asked for.
 
     Args:
         settings: `Settings`.
@@ -87,7 +89,8 @@ def make_model(settings):
     with enough_memory(f"make the model smaller with {smaller} or {option('filters')}"):
         model = convnext(settings)
     model.image_size = settings.size
-    log.info(summary(model, settings.size))
+    if settings.verbose:
+        log.info(summary(model, settings.size))
     if settings.plot:
         from lib.models.diagram import draw_model
 

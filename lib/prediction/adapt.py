@@ -10,7 +10,7 @@ from lib.data.embeddings import load
 from lib.errors import UsageError, WorkError, concerning, option
 from lib.measures.adaptation import extend, fit, fold, measure, scale
 from lib.models.output_layer import OutputLayer, read_output_layer, write_output_layer
-from lib.models.published import find_model
+from lib.models.published import find_model, is_published
 from lib.prediction.adapted_answers import Folder, answer, check_table
 from lib.prediction.model import labels_of
 from lib.storage.files import checksum
@@ -66,7 +66,7 @@ def _check_taught(corrections):
 
 
 def _choose_categories(output, source, labels):
-    """The categories to write beside an adapted model; None if they are the published ones, or there already.
+    """The categories to write beside an adapted model; None if they are there already.
 
     Args:
         output: the model to write.
@@ -82,9 +82,9 @@ def _choose_categories(output, source, labels):
         with concerning("output"):
             if tuple(category.label for category in read_categories(beside)) == tuple(labels):
                 return None
-    elif tuple(labels) == LABELS:
-        return None
-    others = [name for name in os.listdir(folder) if name.endswith(".keras") and name != os.path.basename(output)]
+    others = {name for name in os.listdir(folder) if name.endswith(".keras")} - {os.path.basename(output)}
+    if tuple(labels) == LABELS:
+        others = {name for name in others if not is_published(os.path.join(folder, name))}
     if others:
         change = f"{beside}, which has the categories of all models in its folder, also of {min(others)}, would change"
         raise UsageError(f"{change}; choose another folder for {os.path.basename(output)}.", "output")

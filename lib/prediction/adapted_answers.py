@@ -1,7 +1,6 @@
 """The answers of an adapted model to a folder's images, from their features: compared, and as a table and a page."""
 
 import collections
-import contextlib
 import itertools
 import logging
 import os
@@ -13,12 +12,11 @@ from lib.errors import UsageError, WorkError
 from lib.measures.softmax import softmax
 from lib.measures.uncertainty import mcnemar, share_interval
 from lib.models.output_layer import OutputLayer
-from lib.prediction.decisions import MODEL, PERSON, SOURCE, decide
 from lib.prediction.predict import columns_of
 from lib.storage import tables
 from lib.storage.files import checksum
 from lib.storage.fingerprints import write_fingerprints
-from lib.storage.names import escape_name
+from lib.storage.names import escape_name, path_order
 from lib.system.words import counted
 
 log = logging.getLogger(__name__)
@@ -103,21 +101,27 @@ def answer(folder, settings):
     Raises:
         WorkError: the table can't be written.
     """
-    audited, right, changed = folder.corrections.audited, {}, 0
-    with _open_table(folder, settings) as add:
-        for names, before, probabilities in _answers(folder):
-            after = probabilities.argmax(axis=1)
-            changed += int((before != after).sum())
-            for name, *places in zip(names, before.tolist(), after.tolist()):
-                if name in audited:
-                    right[name] = [folder.labels[place] == audited[name] for place in places]
-            add(names, probabilities)
-    looked, images = len(folder.corrections.decided), len(folder.stored.paths)
-    log.info(f"{looked:,} of {counted(images, 'image')} looked at.")
+    right, changed = _compare(folder)
+    images = len(folder.stored.paths)
+    log.info(f"{len(folder.corrections.decided):,} of {counted(images, 'image')} looked at.")
+    if settings.predict:
+        _write_table(folder, settings)
     if settings.report:
         _make_page(settings)
     lost, won = (list(right.values()).count(verdicts) for verdicts in ([True, False], [False, True]))
     return Adapted(_counts(folder, right), images, changed, mcnemar(lost, won) if right else None)
+
+
+def _compare(folder):
+    """Whether each audited image was and is right, name -> two verdicts, and the number of answers that change."""
+    audited, right, changed = folder.corrections.audited, {}, 0
+    for names, before, probabilities in _answers(folder):
+        after = probabilities.argmax(axis=1)
+        changed += int((before != after).sum())
+        for name, *places in zip(names, before.tolist(), after.tolist()):
+            if name in audited:
+                right[name] = [folder.labels[place] == audited[name] for place in places]
+    return right, changed
 
 
 def _answers(folder):
@@ -141,50 +145,36 @@ def _counts(folder, right):
     return [Count(label, taught[label], audited[label], *(counter[label] for counter in both)) for label in labels]
 
 
-@contextlib.contextmanager
-def _open_table(folder, settings):
-    """Write the table that is wanted; yields a function that takes names and probabilities."""
-    if not settings.predict:
-        yield lambda names, probabilities: None
-        return
-    top = settings.top or (2 if settings.report else 1)
+def _write_table(folder, settings):
+    """Write the table, as predicting with the adapted model would, with a person's decisions."""
     about = {
         **folder.stored.settings,
         "model": escape_name(settings.output),
         "model_sha256": checksum(settings.output),
         "labels": list(folder.labels),
-        "top": top,
+        "top": settings.top or (2 if settings.report else 1),
         "probabilities": settings.probabilities,
     }
-    columns = [*columns_of(folder.labels, top, settings.probabilities), SOURCE]
-    table, decided = tables.Table(settings.predict, columns, about), folder.corrections.decided
+    columns = columns_of(folder.labels, about["top"], settings.probabilities)
+    table = tables.Table(settings.predict, columns, about)
     try:
-        with tables.open_table(settings.predict, columns) as add:
-
-            def add_part(names, probabilities):
-                for line in _lines(table, names, probabilities, decided):
-                    add(line)
-
-            yield add_part
-        known = folder.stored.files is not None
-        write_fingerprints(settings.predict, folder.stored.facts() if known else None)
-        tables.write_settings(settings.predict, about, {"numpy": np.__version__})
+        write_fingerprints(settings.predict, None if folder.stored.files is None else folder.stored.facts())
+        entries = _entries(table, _answers(folder))
+        tables.write_rows(table, entries, {"numpy": np.__version__}, folder.corrections.decided)
     except OSError as error:
         raise WorkError(f"{settings.predict} can't be written ({error.strerror or error}).", "predict") from error
 
 
-def _lines(table, names, probabilities, decided):
-    """Yield the lines of images."""
-    labels, model = table.settings["labels"], table.settings["model"]
-    order = np.argsort(-probabilities, axis=1, kind="stable")[:, : table.settings["top"]]
-    best = np.take_along_axis(probabilities, order, axis=1)
-    every = probabilities.tolist() if table.settings["probabilities"] else itertools.repeat(())
-    for name, places, chances, row in zip(names, order.tolist(), best.tolist(), every):
-        ranking, source = [(labels[place], chance) for place, chance in zip(places, chances)], MODEL
-        if name in decided:
-            ranking, source = decide(ranking, decided[name]), PERSON
-        values = ["" if value is None else value for pair in ranking for value in pair]
-        yield table.line([model, name, *values, *row, source])
+def _entries(table, answers):
+    """Yield the rows of images as `write_rows` takes them."""
+    labels, top, model = (table.settings[name] for name in ("labels", "top", "model"))
+    for names, _, probabilities in answers:
+        order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
+        best = np.take_along_axis(probabilities, order, axis=1)
+        every = probabilities.tolist() if table.settings["probabilities"] else itertools.repeat(())
+        for name, places, chances, row in zip(names, order.tolist(), best.tolist(), every):
+            ranking = itertools.chain(*((labels[place], chance) for place, chance in zip(places, chances)))
+            yield path_order(name), None, table.line([model, name, *ranking, *row])
 
 
 def _make_page(settings):

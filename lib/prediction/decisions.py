@@ -1,19 +1,40 @@
-"""What a person decided, in the rows of a table: it always wins over the model's answer."""
+"""What a person decided about the images of a table, from a file of corrections or from the table itself."""
 
-SOURCE = "SOURCE"  # the column that says whose answer a row has
-MODEL, PERSON = "model", "person"
+import logging
+
+from lib.data.corrections import read_corrections
+from lib.errors import concerning
+from lib.storage import tables
+from lib.system.words import counted
+
+log = logging.getLogger(__name__)
 
 
-def decide(ranking, category):
-    """An image's ranking of categories with a person's decision on top.
+def find_decisions(settings):
+    """What a person decided: name -> category; None for nothing.
 
     Args:
-        ranking: pairs of a label and the model's probability, the most probable first.
-        category: what the person decided.
+        settings: `lib.prediction.settings.Settings`. Without corrections, those that its table has are kept.
 
-    Returns:
-        As many pairs. A category that wasn't the model's answer has None as its probability.
+    Raises:
+        UsageError: the corrections can't be read.
     """
-    if ranking[0][0] == category:
-        return ranking
-    return [(category, None), *(pair for pair in ranking if pair[0] != category)][: len(ranking)]
+    if settings.corrections:
+        with concerning("corrections"):
+            return read_corrections(settings.corrections).decided
+    return None if settings.overwrite else tables.decisions_in(settings.table)
+
+
+def report_decisions(table, decided, images):
+    """Log how many of a table's images a person has looked at.
+
+    Args:
+        table: its path.
+        decided: of `find_decisions`.
+        images: how many images it has.
+    """
+    present = tables.decisions_in(table) or {}
+    log.info(f"{len(present):,} of {counted(images, 'image')} looked at.")
+    strange = [name for name in decided if name not in present]
+    if strange:
+        log.info(f"{counted(len(strange), 'decision')} left out, about files that {table} lacks, such as {strange[0]}.")

@@ -8,6 +8,7 @@ import os
 from typing import NamedTuple
 
 from lib.errors import UsageError, WorkError, concerning, option
+from lib.prediction.decisions import report_decisions
 from lib.storage import tables
 from lib.storage.fingerprints import check_fingerprints, fingerprints_path, read_fingerprints, write_fingerprints
 from lib.storage.names import path_order, unescape_name
@@ -24,13 +25,14 @@ class _Part(NamedTuple):
     versions: dict
 
 
-def merge_tables(output, paths, overwrite=False):
+def merge_tables(output, paths, overwrite=False, decided=None):
     """Write the tables of all parts as one, with its errors and settings, as one call for all images would have.
 
     Args:
         output: the table to write; its ending is that of the parts.
         paths: the parts' tables, in any order.
         overwrite: replace a table of other settings.
+        decided: what a person decided, name -> category; None for nothing.
 
     Returns:
         How many images are in it, and how many errors.
@@ -53,9 +55,13 @@ def merge_tables(output, paths, overwrite=False):
             facts = itertools.chain.from_iterable(read_fingerprints(part.path) for part in parts)
             write_fingerprints(output, facts if known else None)
             tables.write_settings(output, parts[0].settings, parts[0].versions)
+            if decided is not None:
+                tables.decide_table(output, decided)
         except OSError as error:
             raise WorkError(f"{output} can't be written ({error.strerror or error}).", "output") from error
     tables.write_errors_table(f"{output}.errors.tsv", errors)
+    if decided is not None:
+        report_decisions(output, decided, rows)
     return rows, len(errors)
 
 

@@ -19,6 +19,7 @@ from lib.data.listing import find_images
 from lib.errors import UsageError, concerning
 from lib.measures.softmax import softmax
 from lib.models.published import find_model
+from lib.prediction.decisions import find_decisions, report_decisions
 from lib.prediction.model import labels_of, open_model
 from lib.prediction.teaching import can_be_taught
 from lib.storage import tables
@@ -65,6 +66,7 @@ def predict(settings):
     check_fingerprints(settings.output)
     with concerning("output"):
         check_rows(settings.output, len(listing.paths))
+    decided = find_decisions(settings)
     with contextlib.ExitStack() as stack:
         journals = {_ROW: stack.enter_context(tables.open_rows(table, settings.overwrite))}
         of_features = {key: table.settings[key] for key in _OF_FEATURES if key in table.settings}
@@ -79,9 +81,12 @@ def predict(settings):
             errors.update(_add_answers(listing, lacks, model, settings, table, journals))
         if settings.embeddings:
             write_features(settings.embeddings, of_features, features, journals[_ROW].keys())
-        tables.write_table(table, journals[_ROW], _versions())
+        tables.write_table(table, journals[_ROW], _versions(), decided)
     tables.write_errors_table(settings.output + ".errors.tsv", errors)
-    return len(lacks.bits) - sum(known for _, known in look_up(sorted(errors), listing.paths)), len(errors)
+    images = len(lacks.bits) - sum(known for _, known in look_up(sorted(errors), listing.paths))
+    if decided is not None:
+        report_decisions(settings.output, decided, images)
+    return images, len(errors)
 
 
 def columns_of(labels, top=1, probabilities=False):

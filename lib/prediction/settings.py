@@ -23,6 +23,7 @@ class Settings:
             with `report`. With `similar`, how many images to list; None for 10.
         probabilities: whether it has a column for each category.
         overwrite: start over even if there is a table.
+        corrections: what a person decided, see `lib.data.corrections`; None to keep what a table has of that.
         strict: whether a file that can't be read makes the exit status 1.
         report: the page to make, `.html`.
         report_images: at most how many images of a category it has.
@@ -53,6 +54,7 @@ class Settings:
     top: Optional[int] = None
     probabilities: bool = False
     overwrite: bool = False
+    corrections: Optional[str] = None
     strict: bool = False
     report: Optional[str] = None
     report_images: int = 300
@@ -101,7 +103,7 @@ def check(settings):
     if settings.exclude and not settings.data:
         raise UsageError(f"it is about {option('data')} DIR; leave names out of a list.", "exclude")
     if settings.convert:
-        others = ("data", "list_file", "merge", "embeddings", "similar", "report_from", "shard")
+        others = ("data", "list_file", "merge", "embeddings", "similar", "report_from", "shard", "corrections")
         _refuse(settings, option("convert"), *others)
         if not settings.output:
             raise UsageError(f"give {option('output')} FILE, the table to write.", "convert")
@@ -111,10 +113,11 @@ def check(settings):
         if len(settings.merge) < 2:
             raise UsageError("give the table to write and then the parts' tables.", "merge")
     if settings.shard:
-        for name in ("report", "sort"):
+        for name in ("report", "sort", "corrections"):
             if getattr(settings, name):
                 whole = f"use it with {option('merge')}, which makes the whole table"
-                raise UsageError(f"can't be made for a part; {whole}.", name)
+                used = "used" if name == "corrections" else "made"
+                raise UsageError(f"can't be {used} for a part; {whole}.", name)
         if not getattr(settings, source):
             raise UsageError(f"it needs {option('data')} or {option('list_file')}.", "shard")
     if settings.report_from:
@@ -129,7 +132,7 @@ def check(settings):
     if settings.similar and not settings.embeddings:
         raise UsageError(f"give {option('embeddings')} FILE.npz, the images to compare with.", "similar")
     if settings.similar and not settings.predicts:
-        _refuse(settings, f"{option('similar')} without {option('data')}", "report", "sort")
+        _refuse(settings, f"{option('similar')} without {option('data')}", "report", "sort", "corrections")
         if not os.path.isfile(settings.embeddings):
             both = f"{option('data')} and {option('output')}"
             raise UsageError(f"{settings.embeddings} does not exist; give {both} to make it.", "embeddings")

@@ -118,6 +118,7 @@ def _enough_memory():
 def _make(settings, candidates, inputs, run, journal):
     """Make the soup and write the run's files, the model last; returns the lines of the result."""
     from lib.models.keras_files import save_model
+    from lib.training.cards import write_card
 
     _take_over_parts(run, journal)
     scores = _score(settings, candidates, inputs, journal, candidates.paths)
@@ -130,6 +131,7 @@ def _make(settings, candidates, inputs, run, journal):
     _write_decisions(settings, decisions, run)
     _draw(settings.metric, list(decisions.values()), run)
     save_model(candidates.opened.model, run.model)
+    write_card(run.model)
     return tuple(lines)
 
 

@@ -239,12 +239,12 @@ def format_line(kind, columns, values):
         kind: see `table_kind`.
         columns: their names.
         values: in the order of the columns: strings without tabs and line ends, whole numbers, or fractions, which are
-            written with four decimals.
+            written with four decimals; None for an empty one.
     """
     if kind in ("jsonl", "xlsx"):
         numbers = [round(value, 4) if isinstance(value, float) else value for value in values]
         return (json.dumps(dict(zip(columns, numbers)), ensure_ascii=False) + "\n").encode()
-    texts = [f"{value:.4f}" if isinstance(value, float) else str(value) for value in values]
+    texts = ["" if v is None else f"{v:.4f}" if isinstance(v, float) else str(v) for v in values]
     if kind == "tsv":
         return ("\t".join(texts) + "\n").encode()
     line = io.StringIO()

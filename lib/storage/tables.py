@@ -1,7 +1,8 @@
 """Tables of results, a row for each file: their formats, their errors, and the settings that they were made with.
 
 Until all rows are there they are in a `Journal`, `PATH.partial`, under their files' paths; then `PATH` appears whole,
-sorted by these paths byte by byte, and beside it `PATH.settings.json` and the files' fingerprints.
+sorted by these paths byte by byte, and beside it `PATH.settings.json` and the files' fingerprints. The journal has the
+model's answers; a person's decisions are put in their place when the table is written.
 """
 
 import codecs
@@ -12,10 +13,11 @@ import os
 from typing import Any, Mapping, NamedTuple, Sequence
 
 from lib.errors import UsageError, WorkError, option
+from lib.storage.decisions import MODEL, PERSON, SOURCE, add_source, decide, split_source
 from lib.storage.files import whole_file
 from lib.storage.fingerprints import fingerprints_path, read_fingerprints, write_fingerprints
 from lib.storage.formats import format_line, header_line, number_or_text, open_table, parse_line, read_rows, table_kind
-from lib.storage.journal import Journal, compare_settings, settings_of_journal
+from lib.storage.journal import Journal, compare_settings, look_up, settings_of_journal
 from lib.storage.names import escape_name, path_order, unescape_name
 from lib.storage.untrusted import check_text, json_text, parse_json
 
@@ -124,17 +126,47 @@ def _without_mark(line):
 
 def settings_of(path):
     """The settings and the versions that a table was made with, two dictionaries; empty where nothing is recorded."""
+    recorded = _recorded(path)
+    return recorded.get("settings", {}), recorded.get("versions", {})
+
+
+def _recorded(path):
+    """What is recorded beside a table; empty if it is nothing that `write_settings` wrote."""
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         with open(path + ".settings.json", encoding="utf-8") as file:
-            recorded = check_text(parse_json(file.read()))
-        return dict(recorded["settings"]), dict(recorded["versions"])
-    return {}, {}
+            found = dict(check_text(parse_json(file.read())))
+        return {**found, "settings": dict(found["settings"]), "versions": dict(found["versions"])}
+    return {}
 
 
-def write_settings(path, settings, versions):
-    """Write the settings and versions that a table was made with, for `settings_of`."""
+def write_settings(path, settings, versions, answers=None):
+    """Write the settings and versions that a table was made with, for `settings_of`.
+
+    Args:
+        path: the table.
+        settings, versions: dictionaries that JSON can hold.
+        answers: the model's own rows where a person decided otherwise: name -> values; None or empty for none.
+    """
     with whole_file(path + ".settings.json") as file:
-        file.write(json_text({"settings": settings, "versions": versions}) + "\n")
+        recorded = {"settings": settings, "versions": versions, **({"answers": answers} if answers else {})}
+        file.write(json_text(recorded) + "\n")
+
+
+def _answers_of(path):
+    """The `answers` of `write_settings`."""
+    return dict(_recorded(path).get("answers") or {})
+
+
+def decisions_in(path):
+    """What a person decided, by a table that has it: name -> category; None for a table without the column, or none."""
+    if not os.path.isfile(path):
+        return None
+    rows = read_table(path)
+    columns = next(rows, ())
+    if SOURCE not in columns:
+        return None
+    file, answer, source = (columns.index(name) for name in ("FILE", "PREDICTION", SOURCE))
+    return {row[file]: row[answer] for row in rows if row[source] == PERSON}
 
 
 class Table(NamedTuple):
@@ -178,17 +210,35 @@ class Table(NamedTuple):
             beside = os.path.basename(self.path) + ".settings.json"
             raise UsageError(f"{self.path} has no valid {beside} beside it, {advice}")
         compare_settings(recorded, self.settings, self.path)
+        kind, answers, with_source = table_kind(self.path), _answers_of(self.path), [*self.columns, SOURCE]
         try:
             lines = read_lines(self.path)
-            if _without_mark(next(lines)) != _without_mark(self.header()):
-                raise UsageError("the header differs")
-            kind, known = table_kind(self.path), read_fingerprints(self.path)
-            for number, ((path, line), about) in enumerate(_with_fingerprints(lines, known)):
-                if number == 0 and not self.header() and list(parse_line(kind, line)) != list(self.columns):
-                    raise UsageError("the columns differ")
-                yield path, about, line
-        except UsageError:
+            header = _without_mark(next(lines))
+            columns = parse_line(kind, header) if header else None
+            for (path, line), about in _with_fingerprints(lines, read_fingerprints(self.path)):
+                columns = columns or list(parse_line(kind, line))
+                if columns == with_source:
+                    line = self._answer_of_model(kind, line, answers)
+                elif columns != list(self.columns):
+                    break
+                if line is not None:
+                    yield path, about, line
+            if columns not in (None, list(self.columns), with_source):
+                raise UsageError("the columns differ")
+        except (UsageError, ValueError):
             raise UsageError(f"{self.path} was changed since it was written, {advice}") from None
+
+    def _answer_of_model(self, kind, line, answers):
+        """A line of the finished table as it was before a person decided; None if that is unknown."""
+        line, source = split_source(kind, line)
+        if source == MODEL:
+            return line
+        values = parse_line(kind, line)
+        row = values if kind in ("jsonl", "xlsx") else dict(zip(self.columns, values))
+        if row["PROBABILITY"] not in (None, ""):
+            return line  # the person confirmed it
+        own = answers.get(row["FILE"])
+        return None if own is None else format_line(kind, self.columns, own)
 
 
 def _with_fingerprints(lines, known):
@@ -226,19 +276,66 @@ def settings_begun_with(path):
     return settings_of_journal(path + ".partial", _KIND) or settings_of(path)[0]
 
 
-def write_table(table, rows, versions):
+def write_table(table, rows, versions, decided=None):
     """Write a table and its settings from its journal, and remove the journal.
 
     Args:
-        table, rows: see `open_rows`; a finished table without new rows stays as it is.
+        table, rows: see `open_rows`; a finished table without new rows and decisions stays as it is.
         versions: of the packages that computed the rows, a dictionary for people to read.
+        decided: what a person decided, name -> category; None for a table without the column `SOURCE`.
     """
     if rows.former is not None:
-        return
+        if decided is None or decisions_in(table.path) == _decided_rows(rows.former, decided):
+            return
+        versions = settings_of(table.path)[1]
     with rows.resumable():
-        write_fingerprints(table.path, rows.facts())
-        with open_table(table.path, table.columns) as add:
-            for _, _, line in rows.entries():
-                add(line)
-        write_settings(table.path, table.settings, versions)
+        if rows.former is None:
+            write_fingerprints(table.path, rows.facts())
+        write_rows(table, (rows if rows.former is None else rows.former).entries(), versions, decided)
     rows.remove()
+
+
+def _decided_rows(table, decided):
+    """Those of a person's decisions that are about a finished table's files."""
+    names = sorted(decided, key=path_order)
+    return {
+        name: decided[name] for name, known in zip(names, look_up(map(path_order, names), table.keys())) if known[1]
+    }
+
+
+def write_rows(table, entries, versions, decided=None):
+    """Write a table and its settings.
+
+    Args:
+        table: a `Table`.
+        entries: its rows without decisions, as of a `Journal`: path, None, line; their paths ascend.
+        versions, decided: see `write_table`.
+
+    Raises:
+        OSError: it can't be written.
+    """
+    columns, kind, answers = list(table.columns), table_kind(table.path), {}
+    wanted = {path_order(name): (name, category) for name, category in (decided or {}).items()}
+    with open_table(table.path, columns if decided is None else [*columns, SOURCE]) as add:
+        for path, _, line in entries:
+            if path in wanted:
+                name, category = wanted[path]
+                values = parse_line(kind, line)
+                values = list(values.values() if kind in ("jsonl", "xlsx") else values)
+                changed = decide(columns, values, category)
+                if changed != values:
+                    answers[name] = values
+                line = add_source(kind, format_line(kind, columns, changed), PERSON)
+            elif decided is not None:
+                line = add_source(kind, line, MODEL)
+            add(line)
+    write_settings(table.path, table.settings, versions, answers)
+
+
+def decide_table(path, decided):
+    """Put a person's decisions, name -> category, into a finished table, instead of those that it has."""
+    columns = [name for name in next(read_table(path), ()) if name != SOURCE]
+    settings, versions = settings_of(path)
+    table = Table(path, columns, settings)
+    if columns and decisions_in(path) != _decided_rows(table, decided):
+        write_rows(table, table.entries(), versions, decided)

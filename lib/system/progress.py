@@ -10,12 +10,13 @@ LINE_SECONDS = 30
 
 
 @contextlib.contextmanager
-def progress(total, unit, lines=True):
+def progress(total, unit, lines=True, doing=None):
     """Report progress on stderr while the block runs.
 
     Args:
         total: the number of units to do.
         unit: what is counted, in the plural.
+        doing: what is being done, shown before the bar; None for nothing.
         lines: whether to print lines without a terminal, and to leave the finished bar on a terminal.
 
     Yields:
@@ -25,7 +26,7 @@ def progress(total, unit, lines=True):
     if sys.stderr.isatty():
         from tqdm import tqdm  # Here, since it takes a while to import and most runs have no terminal.
 
-        with tqdm(total=total, unit=" " + unit, smoothing=0.1, dynamic_ncols=True, leave=lines) as bar:
+        with tqdm(total=total, unit=" " + unit, smoothing=0.1, dynamic_ncols=True, leave=lines, desc=doing) as bar:
             yield _bar_updater(bar)
     elif not lines:
         yield lambda count, size=0: None
@@ -58,14 +59,14 @@ def _line_printer(total, unit):
         if now - last >= LINE_SECONDS:
             last = now
             rate = done / (now - start)
-            left = _duration((total - done) / rate) if rate else "an unknown time"
+            left = duration((total - done) / rate) if rate else "an unknown time"
             speed = f"{rate:.1f}" + (f" and {amount(received / (now - start))}" if received else "")
             print(f"{done:,} of {total:,} {unit}, {speed} a second, {left} left", file=sys.stderr, flush=True)
 
     return update
 
 
-def _duration(seconds):
+def duration(seconds):
     """A time such as `1:02:03`, hours, or `2:03`, minutes."""
     minutes, seconds = divmod(int(seconds + 0.5), 60)
     hours, minutes = divmod(minutes, 60)

@@ -26,10 +26,11 @@ from lib.storage.states import load_state, save_state
 from lib.system.devices import enough_memory
 from lib.system.memory import amount
 from lib.system.processes import deferred_signals
-from lib.system.progress import progress
+from lib.system.progress import duration, progress
 from lib.training import history, optimizers, randomness
 from lib.training.batches import Phase, feeds, over_replicas, stacked
 from lib.training.validation import build_scorer
+from lib.training.verdict import trend
 
 log = logging.getLogger(__name__)
 results = logging.getLogger("results")
@@ -89,6 +90,7 @@ def fit(task, settings, run, watch: Optional[Callable] = None):
     with enough_memory(f"give a smaller {task.batch_option}"):
         trainer = _Trainer(task, settings, run)
         trainer.resume()
+        trainer.begin()
         if task.team.chief:
             _check_disk(task, run, settings.epochs - trainer.epoch)
         if settings.evaluate_first and not trainer.begun:
@@ -112,9 +114,8 @@ def fit(task, settings, run, watch: Optional[Callable] = None):
     best = history.best_epoch(trainer.history, task.monitor)
     value = trainer.history[task.monitor][best - 1]
     ended = f", the last {settings.patience} of them without improvement" if trainer.epoch < settings.epochs else ""
-    log.info(
-        f"Finished after {trainer.epoch} epochs{ended}: the best {task.monitor} is {value:.4f}, that of epoch {best}."
-    )
+    result = f"the best {task.monitor} is {value:.4f}, that of epoch {best}"
+    log.info(f"Finished after {trainer.epoch} epochs{ended}: {result}. {trend(trainer.history, task.monitor)}".rstrip())
 
 
 def early_stopping(values, monitor, settings):
@@ -135,6 +136,7 @@ class _Trainer:
     def __init__(self, task, settings, run):
         self.history, self.step, self.best = {}, 0, []
         self._drawn = time.monotonic()
+        self._begun_at = 0, self._drawn  # the number of epochs when this call began to train, and the time
         self._task, self._settings, self._run = task, settings, run
         strategy = task.team.strategy
         self.score = build_scorer(strategy, task.model, task.validation, task.taught)
@@ -201,6 +203,10 @@ class _Trainer:
 
         return execute
 
+    def begin(self):
+        """Take the time, for what is left."""
+        self._begun_at = self.epoch, time.monotonic()
+
     def run_epoch(self, stopped):
         """Train for an epoch, or the rest of one, validate, and add the metrics to the history.
 
@@ -234,7 +240,14 @@ class _Trainer:
         """The message about the last epoch."""
         better = history.best_epoch(self.history, self._task.monitor) == self.epoch
         said = f"{_line(self.last)}; {rate:,.0f} images a second{', the best so far' if better else ''}"
-        return f"Epoch {self.epoch} of {self._settings.epochs}: {said}."
+        return f"Epoch {self.epoch} of {self._settings.epochs}: {said}{self._time_left()}."
+
+    def _time_left(self):
+        """A clause about how long the whole run may still take; empty before the first epoch and after the last."""
+        done, left = self.epoch - self._begun_at[0], self._settings.epochs - self.epoch
+        if not done or not left:
+            return ""
+        return f", {duration((time.monotonic() - self._begun_at[1]) / done * left)} left at most"
 
     def _run_steps(self, stopped):
         """Run the remaining steps of an epoch; False if stopped before the last."""
@@ -253,7 +266,8 @@ class _Trainer:
         images = (steps - begun) * task.batch if task.team.chief else 0
         checked = time.monotonic()
         made = feeds(task.team.strategy, items, make)
-        with contextlib.closing(made), progress(images, "images", lines=False) as advance:
+        doing = f"Epoch {epoch + 1} of {self._settings.epochs}{self._time_left()}"
+        with contextlib.closing(made), progress(images, "images", lines=False, doing=doing) as advance:
             for item, feed in zip(items, made):
                 if stopped():
                     self._check_loss(begun)  # so that no NaN weights overwrite a good state

@@ -103,6 +103,7 @@ def started(settings, **contents):
         UsageError: another process has the same run, there are no such devices, or the records' categories are others.
     """
     from lib.data.outputs import write_beside_model
+    from lib.training.cards import card_of, write_card
 
     categories = _categories(settings)
     inputs, identity = identify(settings, **contents)
@@ -110,6 +111,8 @@ def started(settings, **contents):
     if not settings.fresh and complete(run):
         log.info("The run is already complete.")
         write_beside_model(run.model, categories)
+        if not os.path.isfile(card_of(run.model)):  # of a process that was killed in its last moment
+            write_card(run.model)
         yield Start(run, None, inputs, categories)
         return
 

@@ -12,9 +12,24 @@ def test_names_come_back_as_they_were_escaped_and_items_are_sorted(tmp_path):
     assert items_of_table(str(path)) == [Item("a.jpg", "z", "a.jpg"), Item("b\tc.jpg", "x", "b\tc.jpg", "", 2)]
 
 
+def test_what_a_person_decided(tmp_path, caplog):
+    path = tmp_path / "t.tsv"
+    path.write_text("FILE\tCATEGORY\tROLE\na.jpg\tx\tteach\nb.jpg\ty\taudit\nc.jpg\ty\t\n")
+    a, b, c = items_of_table(str(path))
+    assert (a.split, b.split, c.split) == (-1, 2, -1) and [item.audited for item in (a, b, c)] == [False, True, False]
+    path.write_text("MODEL\tFILE\tPREDICTION\tSOURCE\nm\ta.jpg\tx\tperson\nm\tb.jpg\ty\tmodel\nm\tc.jpg\ty\tmodel\n")
+    with caplog.at_level("INFO"):
+        assert items_of_table(str(path)) == [Item("a.jpg", "x", "a.jpg")]
+    assert caplog.messages == ["2 images that only a model has answered are left out."]
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [
+        (b"MODEL\tFILE\tPREDICTION\nm\ta.jpg\tx\n", "has only a model's answers, from which a model can't learn"),
+        (b"FILE\tPREDICTION\tSOURCE\na.jpg\tx\tmodel\n", "has only a model's answers, .* give the corrections.tsv"),
+        (b"FILE\tCATEGORY\tROLE\na.jpg\tx\ttest\n", "line 2 has the ROLE 'test'; it must be teach or audit"),
+        (b"FILE\tCATEGORY\tROLE\tSPLIT\na.jpg\tx\taudit\ttrain\n", "line 2 is audited, so that its SPLIT can only be"),
         (b"FILE\tCATEGORY\na.jpg\tx\ry\n", "line 2 has a CATEGORY with characters that aren't text"),
         (b"", "needs a header with the columns FILE and CATEGORY"),
         (b"FILE\tCATEGORY\n", "lists no files"),

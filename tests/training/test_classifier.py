@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import shutil
 import types
 from pathlib import Path
@@ -69,6 +70,12 @@ def short(files):
     return made, run(made)
 
 
+def finished(said):
+    """The message about the end of a training."""
+    (found,) = [message for message in said if message.startswith("Finished after")]
+    return found
+
+
 def scores_of(path, files, rows=slice(None), loss="ce", **parameters):
     """A model's metrics on the validation records, computed at once, by other execution."""
     return metrics.summarise(counts_of(load_model(path), files, rows, loss, **parameters))
@@ -95,11 +102,31 @@ def test_it_learns_and_the_model_of_the_best_epoch_is_saved_without_a_trainings_
     assert load_model(best / "best-model.keras").image_size == SIZE
     assert sorted(path.name for path in best.iterdir()) == [
         ".lock",
+        "README.md",
         "best-model.keras",
         "tensorboard",
         *(f"training-{name}" for name in ("history.npy", "history.png", "history.tsv", "settings.json")),
+        *("validation-confusion.png", "validation.json"),
     ]
-    assert said[-1].endswith(f"is {history['val_f1'][highest]:.4f}, that of epoch {highest + 1}.")
+    assert f"is {history['val_f1'][highest]:.4f}, that of epoch {highest + 1}." in finished(said)
+    assert re.search(r"\(F1 |No category is much weaker", said[-1])
+    assert re.search(r"^Epoch 24 of 25: .*, 0:\d\d left at most\.$", "\n".join(said), re.MULTILINE)
+
+
+def test_the_card_beside_the_model_is_made_of_the_runs_records(files, long):
+    best, history, _ = long
+    card = (best / "README.md").read_text()
+    assert card.startswith("---\nlicense: other # fill in") and "\nlibrary_name: keras\n" in card
+    measured = json.loads((best / "validation.json").read_text())
+    highest = int(np.argmax(history["val_f1"]))
+    assert measured["images"] == np.sum(measured["matrix"]) == 21
+    assert measured["macro_f1"] == pytest.approx(history["val_f1"][highest], rel=1e-5)
+    assert measured["accuracy"] == pytest.approx(history["val_accuracy"][highest], rel=1e-5)
+    low, high = measured["accuracy_interval"]
+    assert f"| accuracy | {measured['accuracy']:.1%} | {low:.1%} to {high:.1%} |" in card
+    assert "(validation-confusion.png)" in card and (best / "validation-confusion.png").is_file()
+    assert "50 images for training, 21 for validation" in card and "| 2 | category 2 | 16 |" in card
+    assert files["train"][0] in card and tf.__version__ in card
 
 
 def test_the_epochs_models_are_listed_and_only_the_best_are_kept(files, long):
@@ -209,7 +236,7 @@ def test_a_complete_run_becomes_the_newest_and_fresh_starts_anew(files, tmp_path
     (best / "stray").write_text("")
     _, _, said = run(dataclasses.replace(made, fresh=True))
     assert (best / "best-model.keras").stat().st_ino != before and not (best / "stray").exists()
-    assert said[-1].startswith("Finished after 1 epochs")
+    assert finished(said).startswith("Finished after 1 epochs")
 
 
 def test_what_is_before_the_first_layer_stays_as_it_is(files):
@@ -226,7 +253,7 @@ def test_early_stopping_and_class_weights_that_count_in_training_only(files):
     # At such a rate nothing changes, so that no epoch after the first is better.
     plain = settings(files, epochs=50, patience=3, learning_rate=1e-9)
     _, one, said = run(plain)
-    assert len(one["loss"]) == 4 and "the last 3 of them without improvement" in said[-1]
+    assert len(one["loss"]) == 4 and "the last 3 of them without improvement" in finished(said)
     _, other, _ = run(dataclasses.replace(plain, epochs=1, class_weights={0: 3.0, 1: 3.0, 2: 3.0}))
     penalty = sum(float(loss) for loss in load_model(files["model"]).losses)
     assert other["loss"][0] - penalty == pytest.approx(3 * (one["loss"][0] - penalty), rel=1e-3)

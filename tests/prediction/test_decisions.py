@@ -1,0 +1,133 @@
+"""`predictImages.py --corrections`: what a person decided wins in table, folders and merged tables, and stays."""
+
+import csv
+import os
+import shutil
+
+import numpy as np
+import pytest
+from conftest import FIXTURES
+from PIL import Image
+
+import predictImages
+from lib.prediction import predict as prediction
+
+FIVE = "CATEGORY\tINDEX\tLABEL\n" + "".join(f"{name}\t{index}\t{name}\n" for index, name in enumerate("ABCDE"))
+
+
+def draw(path, seed):
+    rng = np.random.default_rng(seed)
+    Image.fromarray(rng.integers(0, 255, (24, 30, 3), dtype="uint8")).save(path)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A folder of ten images and their table, made once."""
+    folder = tmp_path_factory.mktemp("made")
+    former = os.getcwd()
+    os.chdir(folder)
+    try:
+        os.mkdir("scans")
+        for number in range(10):
+            draw(f"scans/{number}.png", number)
+        shutil.copy(FIXTURES / "keras" / "reference-2.13.keras", "model.keras")
+        (folder / "categories.tsv").write_text(FIVE)
+        assert predictImages.main([*CALL, "--top", "2"]) == 0
+    finally:
+        os.chdir(former)
+    return folder
+
+
+CALL = ["-c", "-d", "scans", "-o", "t.tsv", "-m", "model.keras"]
+
+
+@pytest.fixture
+def folder(made, tmp_path, monkeypatch):
+    shutil.copytree(made, tmp_path / "x")
+    monkeypatch.chdir(tmp_path / "x")
+    return tmp_path / "x"
+
+
+def table(path="t.tsv"):
+    with open(path, newline="", encoding="utf-8") as file:
+        return {row["FILE"]: row for row in csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)}
+
+
+def decide(path="c.tsv", **decisions):
+    with open(path, "w", encoding="utf-8") as file:
+        file.write("FILE\tCATEGORY\tROLE\n")
+        for name, category in decisions.items():
+            file.write(f"scans/{name[1:]}.png\t{category}\t{'audit' if name == 'n9' else ''}\n")
+
+
+def test_decisions_win_and_stay_and_no_image_is_read_again(folder, capsys, monkeypatch):
+    before = table()
+    right = before["scans/3.png"]["PREDICTION"]
+    wrong = "A" if before["scans/4.png"]["PREDICTION"] != "A" else "B"
+    decide(n3=right, n4=wrong, n5="Moss", n9="C", n77="A")
+    monkeypatch.setattr(prediction, "open_model", None)  # which would read images
+    assert predictImages.main([*CALL, "--corrections", "c.tsv", "--sort", "sorted"]) == 0
+    messages = capsys.readouterr().err.splitlines()
+    assert "4 of 10 images looked at." in messages
+    assert "1 decision left out, about files that t.tsv lacks, such as scans/77.png." in messages
+    rows = table()
+    assert [name for name, row in rows.items() if row["SOURCE"] == "person"] == [f"scans/{n}.png" for n in (3, 4, 5, 9)]
+    assert rows["scans/5.png"]["PREDICTION"] == "Moss" and rows["scans/5.png"]["PROBABILITY"] == ""
+    assert rows["scans/5.png"]["PREDICTION_2"] == before["scans/5.png"]["PREDICTION"]
+    assert rows["scans/3.png"] == {**before["scans/3.png"], "SOURCE": "person"}
+    assert rows["scans/0.png"] == {**before["scans/0.png"], "SOURCE": "model"}
+    assert os.path.lexists("sorted/Moss/5.png") and os.path.lexists(f"sorted/{wrong}/4.png")
+    content = (folder / "t.tsv").read_bytes()
+    assert predictImages.main(CALL) == 0 and (folder / "t.tsv").read_bytes() == content, "also without the option"
+    decide(n5=before["scans/5.png"]["PREDICTION"])
+    assert predictImages.main([*CALL, "--corrections", "c.tsv"]) == 0
+    assert {name: row["SOURCE"] for name, row in table().items() if row["SOURCE"] != "model"} == {
+        "scans/5.png": "person"
+    }
+    assert {name: {**row, "SOURCE": ""} for name, row in table().items()} == {
+        name: {**row, "SOURCE": ""} for name, row in before.items()
+    }
+
+
+def test_new_images_join_a_table_with_decisions(folder):
+    decide(n3="Moss", n0="Moss")
+    assert predictImages.main([*CALL, "--corrections", "c.tsv"]) == 0
+    former = table()
+    draw("scans/33.png", 33)
+    assert predictImages.main(CALL) == 0
+    rows = table()
+    assert rows.pop("scans/33.png")["SOURCE"] == "model" and rows == former
+    os.unlink("t.tsv")
+    os.unlink("t.tsv.settings.json")
+    os.unlink("scans/33.png")
+    assert predictImages.main([*CALL, "--top", "2", "--corrections", "c.tsv"]) == 0 and table() == former, "at once"
+
+
+def test_decisions_in_merged_tables(folder, capsys):
+    for part in (1, 2):
+        assert (
+            predictImages.main(["-c", "-d", "scans", "-o", f"p{part}.tsv", "-m", "model.keras", "--shard", f"{part}/2"])
+            == 0
+        )
+    decide(n3="Moss", n8="A")
+    for more in (["--corrections", "c.tsv"], []):
+        assert predictImages.main(["--merge", "m.tsv", "p1.tsv", "p2.tsv", *more]) == 0
+        assert "2 of 10 images looked at." in capsys.readouterr().err
+        assert [row["PREDICTION"] for row in table("m.tsv").values() if row["SOURCE"] == "person"] == ["Moss", "A"]
+
+
+def test_calls_in_which_decisions_have_no_place(folder, capsys):
+    decide(n3="A")
+    for arguments, words in (
+        (
+            ["-d", "scans", "-o", "u.tsv", "--shard", "1/2"],
+            "--corrections: can't be used for a part; use it with --merge",
+        ),
+        (["-o", "u.tsv", "--convert", "t.tsv"], "--corrections: can't be combined with --convert"),
+        (["--similar", "scans/0.png", "--embeddings", "f.npz"], "--corrections: can't be combined with --similar"),
+    ):
+        assert predictImages.main([*arguments, "--corrections", "c.tsv"]) == 2
+        assert words in capsys.readouterr().err
+    (folder / "c.tsv").write_text("FILE\tPREDICTION\n")
+    assert predictImages.main([*CALL, "--corrections", "c.tsv"]) == 2
+    assert "--corrections: c.tsv needs a header with the columns FILE and CATEGORY" in capsys.readouterr().err
