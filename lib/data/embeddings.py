@@ -47,17 +47,25 @@ class Stored(NamedTuple):
         for start in range(0, len(self.paths), _CHUNK):
             yield from self.paths[start : start + _CHUNK].tolist()
 
-    def parts(self):
-        """Yield the names and the features of some images at a time: a list, and float32 `(images, width)`.
+    # Features are read from the file where they are many or far apart: the pages of a mapped file that were touched
+    # stay in memory, and those around them.
 
-        The features are read, since those of a mapped file stay in memory.
-        """
-        with open(os.devnull if not self.embeddings.size else self.embeddings.filename, "rb") as file:
-            file.seek(getattr(self.embeddings, "offset", 0))
-            for start in range(0, len(self.paths), _CHUNK):
-                names = self.paths[start : start + _CHUNK].tolist()
-                part = np.fromfile(file, "<f4", len(names) * self.embeddings.shape[1])
-                yield names, part.reshape(len(names), self.embeddings.shape[1])
+    def parts(self):
+        """Yield the names and the features of some images at a time: a list, and float32 `(images, width)`."""
+        for start in range(0, len(self.paths), _CHUNK):
+            names = self.paths[start : start + _CHUNK].tolist()
+            yield names, self._read(start, len(names))
+
+    def take(self, rows):
+        """The features of some images, by their rows: float32 `(images, width)`."""
+        return np.concatenate([self._read(row, 1) for row in rows])
+
+    def _read(self, start, count):
+        width = self.embeddings.shape[1]
+        if not self.embeddings.size:
+            return np.empty((count, width), "float32")
+        place = self.embeddings.offset + 4 * width * start
+        return np.fromfile(self.embeddings.filename, "<f4", count * width, offset=place).reshape(count, width)
 
     def fingerprint(self, number):
         """The fingerprint of an image's file; None if nothing is known."""

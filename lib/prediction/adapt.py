@@ -123,7 +123,7 @@ def _learn(stored, corrections, labels, before, ridge):
         scaling = measure(features for _, features in stored.parts())
     except ValueError as error:
         raise UsageError(f"it can't be learnt from: {error}.", "embeddings") from None
-    features = stored.embeddings[[places[name] for name in corrections.taught]].astype("float64")
+    features = stored.take(places[name] for name in corrections.taught).astype("float64")
     wanted = np.array([labels.index(category) for category in corrections.taught.values()])
     weights = fit(scale(features, scaling), features @ before.kernel + before.bias, wanted, ridge)
     return OutputLayer(*(part.astype("float32") for part in fold(*before, scaling, weights)))
