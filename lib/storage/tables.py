@@ -298,9 +298,8 @@ def write_table(table, rows, versions, decided=None):
 def _decided_rows(table, decided):
     """Those of a person's decisions that are about a finished table's files."""
     names = sorted(decided, key=path_order)
-    return {
-        name: decided[name] for name, known in zip(names, look_up(map(path_order, names), table.keys())) if known[1]
-    }
+    known = look_up(map(path_order, names), (path for path, _ in table.facts()))
+    return {name: decided[name] for name, (_, present) in zip(names, known) if present}
 
 
 def write_rows(table, entries, versions, decided=None):
