@@ -184,6 +184,17 @@ def test_an_adapted_published_model(folder, shared, capsys):
     assert "also of b.keras, would change; choose another folder for a.keras." in capsys.readouterr().err
 
 
+def test_an_adapted_model_is_adapted_again_from_the_same_features(folder, capsys):
+    run()
+    capsys.readouterr()
+    write_corrections(folder / "c.tsv", truth()[0], range(100, 160), range(60, 100))
+    arguments = ["-m", "out/a.keras", "-e", "f.npz", "-t", "c.tsv", "-o", "out/b.keras"]
+    assert adaptImages.main(arguments) == 0 and read_output_layer("out/b.keras").kernel.shape == (8, 6)
+    shutil.move("model.keras", "gone.keras")
+    assert adaptImages.main(arguments) == 2
+    assert "f.npz has the features of another model (model.keras) than out/a.keras" in capsys.readouterr().err
+
+
 def test_a_smaller_ridge_learns_faster(folder, capsys):
     changed = {}
     for ridge in ("1000", "0.03"):

@@ -5,6 +5,7 @@ of categories changes: then the layer's `units` in the description do, too, and 
 """
 
 import copy
+import hashlib
 import io
 import json
 import zipfile
@@ -54,6 +55,32 @@ def read_output_layer(path):
         if not np.isfinite(layer.kernel).all() or not np.isfinite(layer.bias).all():
             raise RefusedError("has infinite or NaN weights")
     return layer
+
+
+def have_equal_features(path, other):
+    """Whether two `.keras` files differ at most in the last layer, so that their features are the same.
+
+    Raises:
+        UsageError: see `read_output_layer`.
+    """
+    return _digest_of_others(path) == _digest_of_others(other)
+
+
+def _digest_of_others(path):
+    """A checksum of the description and the arrays of all layers but the last."""
+    digest = hashlib.sha256()
+    with refusing(path, _KIND), keras_archives.open_archive(path) as content:
+        name = _find_layer(content.description)
+        description = _with_units(content.description, name, 0)
+        digest.update(json.dumps(description or content.description, sort_keys=True).encode())
+        own = {dataset.name for dataset in _datasets(content, name)}
+        places = []
+        content.arrays.visititems(lambda _, item: places.append(item) if isinstance(item, h5py.Dataset) else None)
+        for item in sorted(places, key=lambda item: item.name):
+            if item.name not in own:
+                digest.update(item.name.encode())
+                digest.update(keras_archives.array(item.parent, item.name.rsplit("/", 1)[1], content.size).tobytes())
+    return digest.hexdigest()
 
 
 def write_output_layer(source, target, kernel, bias):

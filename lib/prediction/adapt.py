@@ -7,13 +7,14 @@ import numpy as np
 from lib.data.categories import CATEGORIES, LABELS, Category, read_categories, write_categories
 from lib.data.corrections import find_new_categories, read_corrections
 from lib.data.embeddings import load
-from lib.errors import UsageError, WorkError, concerning, option
+from lib.errors import StageError, UsageError, WorkError, concerning, option
 from lib.measures.adaptation import extend, fit, fold, measure, scale
-from lib.models.output_layer import OutputLayer, read_output_layer, write_output_layer
+from lib.models.output_layer import OutputLayer, have_equal_features, read_output_layer, write_output_layer
 from lib.models.published import find_model, is_published
 from lib.prediction.adapted_answers import Folder, answer, check_table
 from lib.prediction.model import labels_of
 from lib.storage.files import checksum
+from lib.storage.names import unescape_name
 
 _DEVICE = ("cpu", "gpu", "processors")
 
@@ -104,7 +105,7 @@ def _load_features(settings, path, layer):
         predict(Settings(output=beside, embeddings=settings.features, **same))
     stored = load(settings.features)
     with concerning("embeddings"):
-        if checksum(path) != stored.settings.get("model_sha256"):
+        if checksum(path) != stored.settings.get("model_sha256") and not _is_adapted(path, stored.settings, settings):
             theirs = stored.settings.get("model") or "unknown"
             which = f"another model ({theirs}) than {path}"
             raise UsageError(f"{settings.features} has the features of {which}; pass that one with {option('model')}.")
@@ -114,6 +115,15 @@ def _load_features(settings, path, layer):
         if width != needed:
             raise UsageError(f"{settings.features} has {width} features of an image, but {path} takes {needed}.")
     return stored
+
+
+def _is_adapted(path, of_features, settings):
+    """Whether a model is an adapted one of that which features are of, which has to be found: it has the same ones."""
+    try:
+        theirs = find_model(unescape_name(str(of_features.get("model"))), settings.models)
+        return checksum(theirs) == of_features.get("model_sha256") and have_equal_features(path, theirs)
+    except (StageError, OSError):
+        return False
 
 
 def _learn(stored, corrections, labels, before, ridge):

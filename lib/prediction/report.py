@@ -11,6 +11,7 @@ from lib.data.images import ImageError, read_thumbnail
 from lib.data.thumbnails import larger_count, make_thumbnails
 from lib.display.pages import Card, Group, Subject, link_to, write_prediction_page
 from lib.errors import UsageError, option
+from lib.prediction.decisions import find_decisions
 from lib.prediction.sorting import sort_images
 from lib.prediction.teaching import draw, find_teaching
 from lib.storage.files import checksum
@@ -117,14 +118,17 @@ def report_table(settings):
     table, page = settings.table, settings.report
     labels = labels_of_table(table, settings.labels)
     rows, model = read_predictions(table, labels)
-    used = {row.category for row in rows}
-    if settings.labels is None and labels == list(LABELS) and not used <= set(LABELS):
+    decided = find_decisions(settings) or {}
+    answered = {row.category for row in rows if row.name not in decided}
+    if settings.labels is None and labels == list(LABELS) and not answered <= set(LABELS):
         labels = []  # those of a model that nothing is recorded of
-    labels = [*labels, *sorted((used | {row.second for row in rows if row.second}) - set(labels))]
+    rows = with_decisions(rows, decided)
+    used = {row.category for row in rows} | {row.second for row in rows if row.second}
+    labels = [*labels, *sorted(used - set(labels))]
     if rows and not any(row.second for row in rows):
         log.info(f"{table} has no runners-up; make it with {option('top')} 2 to show them in the page.")
     audited = draw([row.name for row in rows], settings.audit) if os.path.isfile(settings.features) else []
-    chosen = least_certain(rows, labels, settings.report_images, frozenset(audited))
+    chosen = least_certain(rows, labels, settings.report_images, frozenset(audited), decided)
     recorded, versions = settings_of(table)
     shown = [row for label in labels for row in chosen[label]]
     teaching, lacking = find_teaching(settings, shown, model, labels, audited)
@@ -159,6 +163,7 @@ def sort_table(settings):
     """Sort the images of `settings.table` into folders; see `sort_images`."""
     kind = "copy" if settings.copy else "hardlink" if settings.hardlink else "link"
     rows, _ = read_predictions(settings.table)
+    rows = with_decisions(rows, find_decisions(settings) or {})
     _tell_changed(settings.table, [row.name for row in rows])
     recorded = settings_of(settings.table)[0].get("data")
     data = unescape_name(recorded) if isinstance(recorded, str) else None
@@ -175,16 +180,28 @@ def sort_table(settings):
         log.info(f"{counted(len(done.left), 'file')} {stay}, such as {done.left[0]}.")
 
 
-def least_certain(rows, labels, most, always=frozenset()):
+def with_decisions(rows, decided):
+    """The `Predicted` rows with a person's decisions, name -> category, in place of the model's answers."""
+
+    def changed(row):
+        category = decided.get(row.name, row.category)
+        if category == row.category:
+            return row
+        return Predicted(row.name, category, None, row.category, row.probability)
+
+    return list(map(changed, rows))
+
+
+def least_certain(rows, labels, most, always=frozenset(), decided=()):
     """Of each category the `most` least certain images, those first whose probability is unknown: label -> rows.
 
-    Those whose names are in `always` come on top.
+    Those whose names are in `always` come on top; those that a person decided about, `decided`, are certain.
     """
     found = {label: [] for label in labels}
     for row in rows:
         found[row.category].append(row)
     for label in labels:
-        found[label].sort(key=lambda row: -1 if row.probability is None else row.probability)
+        found[label].sort(key=lambda row: (row.name in decided, -1 if row.probability is None else row.probability))
         some = [row for row in found[label] if row.name not in always][:most]
         kept = always.union(row.name for row in some)
         found[label] = [row for row in found[label] if row.name in kept]

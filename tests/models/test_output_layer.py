@@ -11,7 +11,7 @@ from conftest import FIXTURES, SHARED
 
 from lib.errors import UsageError
 from lib.models.keras_archives import open_archive
-from lib.models.output_layer import read_output_layer, write_output_layer
+from lib.models.output_layer import have_equal_features, read_output_layer, write_output_layer
 
 FILES = sorted((FIXTURES / "keras").glob("*.keras"))
 
@@ -70,6 +70,14 @@ def test_more_categories(path, tmp_path):
     assert written.read_bytes() == again.read_bytes(), "the same each time"
     write_output_layer(str(written), str(written), *weights(5))
     assert arrays_of(written)[1] == description, "and back, over itself"
+
+
+def test_models_that_differ_in_the_last_layer_alone_have_equal_features(tmp_path):
+    path, other = FIXTURES / "keras" / "reference-2.13.keras", FIXTURES / "keras" / "reference-3.15.keras"
+    for categories in (5, 7):
+        write_output_layer(str(path), str(tmp_path / "new.keras"), *weights(categories))
+        assert have_equal_features(str(path), str(tmp_path / "new.keras"))
+    assert not have_equal_features(str(path), str(other))
 
 
 @pytest.mark.parametrize("name", ["reference-2.12-hdf5", "reference-2.13", "nested-3.15"])

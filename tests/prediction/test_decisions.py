@@ -11,6 +11,7 @@ from PIL import Image
 
 import predictImages
 from lib.prediction import predict as prediction
+from lib.prediction.report import Predicted, least_certain, with_decisions
 
 FIVE = "CATEGORY\tINDEX\tLABEL\n" + "".join(f"{name}\t{index}\t{name}\n" for index, name in enumerate("ABCDE"))
 
@@ -114,6 +115,28 @@ def test_decisions_in_merged_tables(folder, capsys):
         assert predictImages.main(["--merge", "m.tsv", "p1.tsv", "p2.tsv", *more]) == 0
         assert "2 of 10 images looked at." in capsys.readouterr().err
         assert [row["PREDICTION"] for row in table("m.tsv").values() if row["SOURCE"] == "person"] == ["Moss", "A"]
+
+
+def test_a_page_and_folders_from_a_table_that_stays_as_it_is(folder):
+    decide(n3="Moss", n4=table()["scans/4.png"]["PREDICTION"])
+    content = (folder / "t.tsv").read_bytes()
+    call = ["--report-from", "t.tsv", "--corrections", "c.tsv", "--report", "t.html", "--sort", "sorted"]
+    assert predictImages.main(call) == 0 and (folder / "t.tsv").read_bytes() == content
+    assert os.listdir("sorted/Moss") == ["3.png"] and '"Moss"' in (folder / "t.html").read_text()
+    assert predictImages.main([*CALL, "--corrections", "c.tsv"]) == 0
+    shutil.rmtree("sorted")
+    assert predictImages.main(["--report-from", "t.tsv", "--sort", "sorted"]) == 0
+    assert os.listdir("sorted/Moss") == ["3.png"], "as the table has it"
+
+
+def test_what_a_person_decided_is_not_asked_about_again():
+    rows = [
+        Predicted(name, "A", chance, "B", 0.1) for name, chance in (("a", 0.5), ("b", 0.9), ("c", 0.4), ("d", None))
+    ]
+    rows = with_decisions(rows, {"c": "B", "a": "A"})
+    assert rows[2] == Predicted("c", "B", None, "A", 0.4) and rows[0].probability == 0.5
+    chosen = least_certain(rows, ["A", "B"], 9, decided={"a": "A", "c": "B"})
+    assert [row.name for row in chosen["A"]] == ["d", "b", "a"] and [row.name for row in chosen["B"]] == ["c"]
 
 
 def test_calls_in_which_decisions_have_no_place(folder, capsys):
