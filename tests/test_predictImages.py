@@ -332,6 +332,9 @@ def test_a_table_without_fingerprints_is_continued_and_says_so(folder, capsys):
     assert run() == 0
     assert "t.tsv has no t.tsv.files.tsv beside it, so images that changed since" in capsys.readouterr().err
     assert [row["FILE"] for row in table("t.tsv.files.tsv")] == ["scans/zz.jpg"]
+    (folder / "t.tsv.files.tsv").write_text("FILE\tBYTES\tMODIFIED\tCRC32C\nscans/00.jpg\t1\n")
+    assert run() == 2
+    assert "t.tsv.files.tsv is damaged; remove it, or start over with --overwrite" in capsys.readouterr().err
     (folder / "t.tsv.files.tsv").write_text("my notes\n")
     assert run() == 2
     assert "t.tsv.files.tsv is no list of fingerprints" in capsys.readouterr().err

@@ -16,7 +16,9 @@ import re
 from typing import NamedTuple, Optional, Sequence
 
 from lib.errors import UsageError, concerning
+from lib.storage.names import escape_name
 from lib.system.shard import WHOLE
+from lib.system.words import counted
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +33,7 @@ SYSTEM = frozenset(
 ) | {b"system volume information"}
 
 _KINDS = "JPEG, PNG, BMP, GIF, TIFF, WebP, …"
-_MOST_KINDS = 12  # that are told apart in a message
+_MOST_KINDS = 20  # that are told apart in a message
 _MOST_VISITS = 1000  # to one directory, by links
 _BLOCK = 1 << 20  # bytes of a list that are read at once
 _IN_A_BLOCK = 1000  # paths
@@ -102,7 +104,7 @@ class LeftOut:
         if name[:1] == b".":
             kind = "hidden"
         elif name.lower() in SYSTEM:
-            kind = os.fsdecode(name)
+            kind = name.decode()
         elif self._patterns and self._excludes(os.fsdecode(name), os.fsdecode(parent)):
             kind = "excluded"
         else:
@@ -115,18 +117,18 @@ class LeftOut:
 
     def count(self, name):
         """Count a file that is no image by its ending."""
-        ending = os.path.splitext(name)[1].lower()
-        plain = re.match(rb"\.\w*", ending)
-        rest = ending[plain.end() :] if plain else b""  # such as the query of a web address
-        kind = os.fsdecode(ending[: len(ending) - len(rest[1:])]) + ("…" if rest[1:] else "")
-        kind = kind if len(kind) > 1 else "without an ending"
+        ending = os.path.splitext(os.fsdecode(name))[1].lower()
+        rest = re.sub(r"^\.\w*", "", ending)  # such as the query of a web address
+        shown = ending[: len(ending) - len(rest[1:])] + ("…" if rest[1:] else "")
+        kind = escape_name(shown) if len(ending) > 1 else "without an ending"
         self._counts[kind if kind in self._counts or len(self._counts) < 1000 else "others"] += 1
 
     def __str__(self):
         """Such as `120 .heic, 3 without an ending, 14 hidden`; empty for nothing."""
         first = sorted(self._counts.items(), key=lambda each: (-each[1], each[0]))[:_MOST_KINDS]
         others = sum(self._counts.values()) - sum(count for _, count in first)
-        return ", ".join([f"{count:,} {kind}" for kind, count in first] + ([f"{others:,} others"] if others else []))
+        shown = [f"{count:,} {kind}" for kind, count in first]
+        return ", ".join(shown + ([counted(others, "other")] if others else []))
 
     def tell(self):
         """Say in one line what was left out, if anything was."""
@@ -359,8 +361,8 @@ def _blocks(path, style):
 
 
 def find_named(name):
-    """The path of a file that a person named: without blanks, line ends and quotes around it, and in UTF-8 if it is in
-    Windows-1252, unless a file has the name as it stands.
+    """The path of a file that a person named: without blanks, line ends and quotes around it, with slashes for
+    Windows's backslashes, and in UTF-8 if it is in Windows-1252, unless a file has the name as it stands.
 
     Args:
         name: bytes, of one line.
@@ -368,14 +370,14 @@ def find_named(name):
     Returns:
         bytes; empty for a name of blanks only.
     """
-    clean = name[:1] not in _AROUND and name[-1:] not in _AROUND
+    clean = name[:1] not in _AROUND and name[-1:] not in _AROUND and b"\\" not in name
     if clean and (name.isascii() or _is_utf8(name)):  # nearly always; it would take long to look up millions of files
         return name
     bare = name.strip()
     quote = bare[:1]
     if len(bare) > 1 and quote == bare[-1:] and quote in (b'"', b"'"):
         bare = bare[1:-1].replace(2 * quote, quote)
-    wanted = [name, name.strip(), bare]
+    wanted = [name, name.strip(), bare, bare.replace(b"\\", b"/")]
     wanted += [each.decode("cp1252", "replace").encode() for each in wanted if not _is_utf8(each)]
     return next((each for each in wanted if each and os.path.lexists(each)), bare)
 

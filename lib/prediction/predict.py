@@ -291,7 +291,7 @@ def _read(answer, crcs, pixels, settings):
         file, before = None, os.stat(answer.path) if os.path.exists(answer.path) else None
         if crcs:
             file = fingerprint(answer.path, before)
-            same = sum(bit for bit, crc in crcs.items() if crc == file.crc32c)
+            same = sum(bit for bit, crc in crcs.items() if 0 <= crc == file.crc32c)
             answer = answer._replace(file=file, same=same)
             if answer.lack & _BOTH == same:
                 return answer

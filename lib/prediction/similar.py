@@ -35,7 +35,7 @@ def similar_images(settings):
     place = np.flatnonzero(stored.paths == name)
     changed = len(place) and has_changed(settings.similar, stored.fingerprint(place[0]))
     if changed:
-        log.info(f"{settings.similar} changed since it was put into {settings.embeddings}, so it is read again.")
+        log.info(f"{name} changed since it was put into {settings.embeddings}, so it is read again.")
     elif len(place):
         return nearest(stored, stored.embeddings[place[0]], count, without=name)
     path = find_model(settings.model, settings.models)

@@ -204,6 +204,10 @@ class Table(NamedTuple):
         Raises:
             UsageError: it has other settings, or something else wrote or changed it.
         """
+        return _with_fingerprints(self._lines(), read_fingerprints(self.path))
+
+    def _lines(self):
+        """Yield pairs of path and line; see `entries`."""
         advice = f"so it can't be continued; choose another {option('output')} or pass {option('overwrite')}."
         recorded = settings_of(self.path)[0]
         if not recorded:
@@ -215,14 +219,14 @@ class Table(NamedTuple):
             lines = read_lines(self.path)
             header = _without_mark(next(lines))
             columns = parse_line(kind, header) if header else None
-            for (path, line), about in _with_fingerprints(lines, read_fingerprints(self.path)):
+            for path, line in lines:
                 columns = columns or list(parse_line(kind, line))
                 if columns == with_source:
                     line = self._answer_of_model(kind, line, answers)
                 elif columns != list(self.columns):
                     break
                 if line is not None:
-                    yield path, about, line
+                    yield path, line
             if columns not in (None, list(self.columns), with_source):
                 raise UsageError("the columns differ")
         except (UsageError, ValueError):
@@ -242,12 +246,12 @@ class Table(NamedTuple):
 
 
 def _with_fingerprints(lines, known):
-    """Pairs of a path and a line, each with the path's fingerprint or None; all paths ascend."""
+    """Pairs of a path and a line as triples with the path's fingerprint or None between; all paths ascend."""
     at, about = next(known, (b"", None))
     for path, line in lines:
         while about is not None and at < path:
             at, about = next(known, (b"", None))
-        yield (path, line), about if at == path else None
+        yield path, about if at == path else None, line
 
 
 def open_rows(table, overwrite=False):

@@ -185,6 +185,7 @@ LISTS = {
     "UTF-16 without a mark": TEXT.replace("東京", "xy").encode("utf-16-le"),
     "UTF-16, the other bytes first": b"\xfe\xff" + TEXT.encode("utf-16-be"),
     "Windows-1252": TEXT.replace("東京", "xy").encode("cp1252"),
+    "backslashes": "\n".join(f".\\{name}" for name in NAMES).encode(),
     "NULs": TEXT.replace("\n", "\0").encode(),
 }
 
@@ -201,7 +202,7 @@ def test_lists_of_every_kind(tmp_path, monkeypatch, kind, block):
     style = listing._style_of("list")
     monkeypatch.setattr(listing, "_BLOCK", block)
     monkeypatch.setattr(listing, "_style_of", lambda path: style)  # by a first block that is longer than any path
-    assert list(of_file("list").paths) == sorted(name.encode() for name in names)
+    assert [name[2 * name.startswith(b"./") :] for name in of_file("list").paths] == sorted(map(str.encode, names))
 
 
 def test_a_name_that_exists_as_it_stands_is_taken_so(tmp_path, monkeypatch):
@@ -227,7 +228,18 @@ def test_hidden_and_system_names_are_left_out_at_any_depth_and_counted(tmp_path,
         "__MACOSX/._a.jpg",
         "#recycle/a.jpg",
     ]
-    more = ["lost+found/a.jpg", "Thumbs.db", "y/a.xyz", "y/b.XYZ", "README", "c.jpg?width=600", "d.jpg.", "e.JPG~"]
+    more = [
+        "f.тест",
+        "g.\x1b[31m",
+        "lost+found/a.jpg",
+        "Thumbs.db",
+        "y/a.xyz",
+        "y/b.XYZ",
+        "README",
+        "c.jpg?width=600",
+        "d.jpg.",
+        "e.JPG~",
+    ]
     make(*(root / name for name in ["y/a.jpg", "a@eaDir.jpg", *left, *more]))
     assert [os.path.relpath(os.fsdecode(path), root) for path in find_images(str(root)).paths] == [
         "a@eaDir.jpg",
@@ -243,6 +255,8 @@ def test_hidden_and_system_names_are_left_out_at_any_depth_and_counted(tmp_path,
         "2 without an ending",
         "1 .jpg?…",
         "1 .jpg~",
+        "1 .тест",
+        r"1 .\x1b…",
     ):
         assert count in line
     make(tmp_path / "none" / ".a.jpg")
@@ -272,7 +286,7 @@ def test_many_kinds_are_summed_up():
     left_out = LeftOut()
     for number in range(3000):
         left_out.count(b"a.%04d" % number)
-    assert str(left_out).endswith(" others") and str(left_out).count(",") < 20
+    assert str(left_out).endswith(" others") and str(left_out).count(",") < 30
 
 
 def test_lists_and_folders_of_cases(shared, monkeypatch):
