@@ -126,6 +126,17 @@ def test_a_table_becomes_another_as_if_it_had_been_predicted_so(folder, capsys):
     capsys.readouterr()
     assert run("-o", "made.xlsx", "--top", "2") == 0
     assert "70 of 71 images are already done." in capsys.readouterr().err
+    (folder / "c.tsv").write_text("FILE\tCATEGORY\nscans/00.jpg\tE\nscans/06.jpg\tD\n")
+    assert run("--top", "2", "--corrections", "c.tsv") == 0  # a person's decisions go with it, and the model's answers
+    assert predictImages.main(["--convert", "t.tsv", "-o", "decided.xlsx"]) == 0
+    assert run("--top", "2", "-o", "decided.xlsx") == 0
+    assert predictImages.main(["--convert", "decided.xlsx", "-o", "again.tsv"]) == 0
+    assert (folder / "again.tsv").read_bytes() == (folder / "t.tsv").read_bytes()
+    (folder / "none.tsv").write_text("FILE\tCATEGORY\nscans/12.jpg\tE\n")
+    assert run("--top", "2", "-o", "decided.xlsx", "--corrections", "none.tsv") == 0
+    assert run("--top", "2", "--corrections", "none.tsv") == 0
+    assert predictImages.main(["--convert", "decided.xlsx", "-o", "again.tsv", "--overwrite"]) == 0
+    assert (folder / "again.tsv").read_bytes() == (folder / "t.tsv").read_bytes()
     (folder / "german.csv").write_text("FILE;PREDICTION;PROBABILITY\nscans/00.jpg;A;0,5\n")
     assert predictImages.main(["--convert", "german.csv", "-o", "english.csv"]) == 0
     assert (folder / "english.csv").read_text("utf-8-sig") == "FILE,PREDICTION,PROBABILITY\nscans/00.jpg,A,0.5000\n"
@@ -311,8 +322,7 @@ def test_a_changed_file_is_noticed_by_a_stopped_run_the_page_the_folders_and_the
     assert predictImages.main(["--report-from", "t.tsv", "--report", "p.html", "--sort", "sorted"]) == 0
     told = "1 image changed since t.tsv was made, such as scans/00.jpg; run the prediction again."
     assert capsys.readouterr().err.count(told) == 2
-    page = (folder / "p.html").read_text()
-    assert page.count("<img ") == 69 and page.count("the file changed since it was categorised") == 1
+    assert (folder / "p.html").read_text().count("the file changed since it was categorised") == 1
     search = ["--similar", "scans/00.jpg", "--embeddings", "e.npz", "--top", "2", "-m", "model.keras", "-c"]
     assert predictImages.main(search) == 0
     found = capsys.readouterr()

@@ -8,7 +8,9 @@ from typing import NamedTuple
 
 from lib.data.categories import CATEGORIES, Category, canonical, find_category, read_categories
 from lib.data.corrections import AUDIT, role_of
-from lib.data.listing import LeftOut, find_named, list_images
+from lib.data.left_out import LeftOut
+from lib.data.listing import list_images
+from lib.data.lists import find_named
 from lib.data.splits import SPLITS, UNUSED
 from lib.errors import UsageError, concerning, option
 from lib.storage.decisions import PERSON, SOURCE

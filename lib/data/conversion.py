@@ -22,7 +22,7 @@ class Settings:
     Attributes:
         output: the prefix of the names of the files.
         data: a folder with one subfolder per category; None for a table.
-        exclude: globs of files and folders of `data` that are left out, see `lib.data.listing.LeftOut`.
+        exclude: globs of files and folders of `data` that are left out, see `lib.data.left_out.LeftOut`.
         table: a table that gives each file's category.
         herbariograph: use the 17 published categories.
         per_class: how many images of each category go into train, validation and test, see `parse_per_class`.

@@ -3,41 +3,27 @@
 Paths are bytes here, as the file system has them, and ascend byte by byte.
 """
 
-import codecs
 import collections
-import fnmatch
 import hashlib
 import heapq
 import itertools
-import logging
 import operator
 import os
-import re
-from typing import NamedTuple, Optional, Sequence
+from typing import NamedTuple, Sequence
 
+from lib.data.left_out import LeftOut
+from lib.data.lists import read_names, style_of
 from lib.errors import UsageError, concerning
-from lib.storage.names import escape_name
 from lib.system.shard import WHOLE
-from lib.system.words import counted
-
-log = logging.getLogger(__name__)
 
 # Names that end like this, in any case, are taken for images.
 ENDINGS = frozenset(
     b".jpg .jpeg .jpe .jfif .mpo .png .bmp .dib .gif .tif .tiff .webp .jp2 .j2k .jpf .jpx .j2c .jpc".split()
 )
 
-# What systems put into folders, in lower case; hidden names, which begin with a point, are left out, too.
-SYSTEM = frozenset(
-    b"@eadir @recycle #recycle #snapshot $recycle.bin __macosx lost+found thumbs.db ehthumbs.db desktop.ini".split()
-) | {b"system volume information"}
-
 _KINDS = "JPEG, PNG, BMP, GIF, TIFF, WebP, …"
-_MOST_KINDS = 20  # that are told apart in a message
 _MOST_VISITS = 1000  # to one directory, by links
-_BLOCK = 1 << 20  # bytes of a list that are read at once
 _IN_A_BLOCK = 1000  # paths
-_AROUND = (b" ", b"\t", b"\r", b"\v", b"\f", b'"', b"'")  # what names in lists may have around them
 
 
 class Paths:
@@ -85,59 +71,6 @@ def is_image_name(name):
     if dot + ending.lower() not in ENDINGS:
         return False
     return stem[-1:] not in (b"", b"/", b".") or len(os.path.splitext(name)[1]) > 0
-
-
-class LeftOut:
-    """What a folder has beside its images: decides about names, and counts them by kind.
-
-    Args:
-        exclude: globs of further names to leave out. One with a slash is compared with the path below the folder that
-            is searched, another with the name of each file and folder; `*` stands for any characters.
-    """
-
-    def __init__(self, exclude=None):
-        self._patterns = [("/" in glob.rstrip("/"), _pattern_of(glob)) for glob in exclude or ()]
-        self._counts = collections.Counter()
-
-    def takes(self, name, parent):
-        """Whether a name, in a folder whose path below the searched one is `parent`, is left out by itself."""
-        if name[:1] == b".":
-            kind = "hidden"
-        elif name.lower() in SYSTEM:
-            kind = name.decode()
-        elif self._patterns and self._excludes(os.fsdecode(name), os.fsdecode(parent)):
-            kind = "excluded"
-        else:
-            return False
-        self._counts[kind] += 1
-        return True
-
-    def _excludes(self, name, parent):
-        return any(pattern.fullmatch(parent + name if whole else name) for whole, pattern in self._patterns)
-
-    def count(self, name):
-        """Count a file that is no image by its ending."""
-        ending = os.path.splitext(os.fsdecode(name))[1].lower()
-        rest = re.sub(r"^\.\w*", "", ending)  # such as the query of a web address
-        shown = ending[: len(ending) - len(rest[1:])] + ("…" if rest[1:] else "")
-        kind = escape_name(shown) if len(ending) > 1 else "without an ending"
-        self._counts[kind if kind in self._counts or len(self._counts) < 1000 else "others"] += 1
-
-    def __str__(self):
-        """Such as `120 .heic, 3 without an ending, 14 hidden`; empty for nothing."""
-        first = sorted(self._counts.items(), key=lambda each: (-each[1], each[0]))[:_MOST_KINDS]
-        others = sum(self._counts.values()) - sum(count for _, count in first)
-        shown = [f"{count:,} {kind}" for kind, count in first]
-        return ", ".join(shown + ([counted(others, "other")] if others else []))
-
-    def tell(self):
-        """Say in one line what was left out, if anything was."""
-        if self._counts:
-            log.info(f"left out: {self}.")
-
-
-def _pattern_of(glob):
-    return re.compile(fnmatch.translate(glob.rstrip("/")))
 
 
 def find_images(directory, list_file=None, shard=None, exclude=None):
@@ -264,22 +197,6 @@ def of_folder(paths, problems, shard=None):
     return Listing(part, errors, first, {"entries": total, "SHA-256": digest.hexdigest()})
 
 
-class _Style(NamedTuple):
-    """How a list is written.
-
-    Attributes:
-        separator: between the names, as a byte.
-        encoding: in which the file has to be decoded; None for names in bytes as the file system has them.
-        skipped: the number of bytes of a byte order mark.
-        returns: whether each line ends in CR and LF.
-    """
-
-    separator: bytes
-    encoding: Optional[str]
-    skipped: int
-    returns: bool
-
-
 def of_file(path, shard=None):
     """The part of the files in a list, in any order, whatever their endings. Of a sorted list, only the part is held in
     memory.
@@ -294,16 +211,16 @@ def of_file(path, shard=None):
     """
     with concerning("list_file"):
         try:
-            style = _style_of(path)
+            style = style_of(path)
             total, ordered, last, digest = 0, True, b"", hashlib.sha256()
-            for names in _blocks(path, style):
+            for names in read_names(path, style):
                 ordered = ordered and last < names[0] and all(map(operator.lt, names, names[1:]))
                 total, last = total + len(names), names[-1]
                 digest.update(b"\0".join(names) + b"\0")
             if not total:
                 raise UsageError(f"{path} lists no files.")
             places = (shard or WHOLE).range(total)
-            names = itertools.chain.from_iterable(_blocks(path, style))
+            names = itertools.chain.from_iterable(read_names(path, style))
             if not ordered:
                 names = sorted(names)
                 for one, other in zip(names, names[1:]):
@@ -316,75 +233,3 @@ def of_file(path, shard=None):
         except UnicodeError as error:
             raise UsageError(f"{path} begins as UTF-16 but is none ({error}); save it as UTF-8.") from error
     return Listing(part, {}, places.start, {"entries": total, "SHA-256": digest.hexdigest()})
-
-
-def _style_of(path):
-    """How a list is written, by its first block."""
-    with open(path, "rb") as file:
-        start = file.read(_BLOCK)  # longer than any path
-    if start.startswith((b"PK\x03\x04", b"\x1f\x8b", b"\xd0\xcf\x11\xe0")):
-        raise UsageError(f"{path} is a workbook or compressed; save it as text, with one path per line.")
-    encoding, skipped = None, 0
-    if start.startswith(codecs.BOM_UTF8) and not os.path.lexists(re.split(b"[\0\r\n]", start, maxsplit=1)[0]):
-        skipped = len(codecs.BOM_UTF8)
-    elif start[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
-        encoding = "utf-16"
-    elif b"\n\0" in start and start[1:2] == b"\0":  # and not names separated by NULs
-        encoding = "utf-16-le"
-    elif b"\0\n" in start and start[:1] == b"\0":
-        encoding = "utf-16-be"
-    if encoding:
-        start = os.fsencode(codecs.getincrementaldecoder(encoding)().decode(start))
-    if b"\0" in start:
-        return _Style(b"\0", encoding, skipped, False)
-    if b"\n" not in start and b"\r" in start:
-        return _Style(b"\r", encoding, skipped, False)
-    *lines, _ = start.split(b"\n")
-    return _Style(b"\n", encoding, skipped, all(line.endswith(b"\r") for line in lines))
-
-
-def _blocks(path, style):
-    """Yield the names in a list, in lists that are not empty."""
-    decoder = codecs.getincrementaldecoder(style.encoding)() if style.encoding else None
-    with open(path, "rb") as file:
-        file.seek(style.skipped)
-        rest = b""
-        for block in itertools.chain(iter(lambda: file.read(_BLOCK), b""), [b""]):
-            data = block if decoder is None else decoder.decode(block, final=not block).encode()
-            *names, rest = (rest + data).split(style.separator)
-            names += [] if block else [rest]
-            if style.separator != b"\0":
-                names = [find_named(name[:-1] if style.returns and name[-1:] == b"\r" else name) for name in names]
-            names = list(filter(None, names))
-            if names:
-                yield names
-
-
-def find_named(name):
-    """The path of a file that a person named: without blanks, line ends and quotes around it, with slashes for
-    Windows's backslashes, and in UTF-8 if it is in Windows-1252, unless a file has the name as it stands.
-
-    Args:
-        name: bytes, of one line.
-
-    Returns:
-        bytes; empty for a name of blanks only.
-    """
-    clean = name[:1] not in _AROUND and name[-1:] not in _AROUND and b"\\" not in name
-    if clean and (name.isascii() or _is_utf8(name)):  # nearly always; it would take long to look up millions of files
-        return name
-    bare = name.strip()
-    quote = bare[:1]
-    if len(bare) > 1 and quote == bare[-1:] and quote in (b'"', b"'"):
-        bare = bare[1:-1].replace(2 * quote, quote)
-    wanted = [name, name.strip(), bare, bare.replace(b"\\", b"/")]
-    wanted += [each.decode("cp1252", "replace").encode() for each in wanted if not _is_utf8(each)]
-    return next((each for each in wanted if each and os.path.lexists(each)), bare)
-
-
-def _is_utf8(name):
-    try:
-        name.decode()
-    except UnicodeDecodeError:
-        return False
-    return True

@@ -42,9 +42,17 @@ def convert_table(settings):
             write_fingerprints(output, read_fingerprints(source) if known else None)
             recorded, versions = tables.settings_of(source)
             if recorded:
-                tables.write_settings(output, recorded, versions)
+                tables.write_settings(output, recorded, versions, _answers_of(source, columns))
         except OSError as error:
             raise WorkError(f"{output} can't be written ({error.strerror or error}).", "output") from error
     errors = tables.read_errors_table(f"{source}.errors.tsv")
     tables.write_errors_table(f"{output}.errors.tsv", {unescape_name(name): errors[name] for name in errors})
     log.info(f"{counted(count, 'row')} of {source} written to {output}.")
+
+
+def _answers_of(source, columns):
+    """The model's own rows where a person decided otherwise, as `write_settings` takes them."""
+    return {
+        name: [number_or_text(column, "" if value is None else str(value)) for column, value in zip(columns, values)]
+        for name, values in tables.answers_of(source).items()
+    }

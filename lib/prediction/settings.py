@@ -34,7 +34,7 @@ class Settings:
         embeddings: the file for the images' features, see `lib.data.embeddings`; None for none or, with `report`, for
             one beside the table.
         similar: an image to find similar ones to among the `embeddings`.
-        exclude: globs of files and folders of `data` that are left out, see `lib.data.listing.LeftOut`.
+        exclude: globs of files and folders of `data` that are left out, see `lib.data.left_out.LeftOut`.
         list_file: a file that lists the images instead of `data`, see `lib.data.listing.of_file`.
         shard: the part of the images to predict; None for all.
         merge: a table to write and those of all parts, to be merged instead of predicting.

@@ -152,7 +152,7 @@ def write_settings(path, settings, versions, answers=None):
         file.write(json_text(recorded) + "\n")
 
 
-def _answers_of(path):
+def answers_of(path):
     """The `answers` of `write_settings`."""
     return dict(_recorded(path).get("answers") or {})
 
@@ -214,7 +214,7 @@ class Table(NamedTuple):
             beside = os.path.basename(self.path) + ".settings.json"
             raise UsageError(f"{self.path} has no valid {beside} beside it, {advice}")
         compare_settings(recorded, self.settings, self.path)
-        kind, answers, with_source = table_kind(self.path), _answers_of(self.path), [*self.columns, SOURCE]
+        kind, answers, with_source = table_kind(self.path), answers_of(self.path), [*self.columns, SOURCE]
         try:
             lines = read_lines(self.path)
             header = _without_mark(next(lines))

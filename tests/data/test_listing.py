@@ -5,8 +5,8 @@ import tracemalloc
 
 import pytest
 
-from lib.data import listing
-from lib.data.listing import LeftOut, Paths, find_images, find_named, is_image_name, list_images, of_file, of_folder
+from lib.data import listing, lists
+from lib.data.listing import Paths, find_images, is_image_name, list_images, of_file, of_folder
 from lib.errors import UsageError
 from lib.system.shard import Shard
 
@@ -31,7 +31,7 @@ def test_names_with_several_points(name):
 @pytest.mark.parametrize("block", [7, 64, 1 << 20])
 @pytest.mark.parametrize("shuffled", [False, True])
 def test_a_list_gives_each_path_to_one_part(tmp_path, monkeypatch, shuffled, block):
-    monkeypatch.setattr(listing, "_BLOCK", block)
+    monkeypatch.setattr(lists, "_BLOCK", block)
     names = [b"s/%03d.jpg" % number for number in range(50)] + [b"s/caf\xe9.jpg", b"s/a b\t.TIF"]
     lines = sorted(names, key=(lambda name: name[::-1]) if shuffled else None)
     (tmp_path / "list").write_bytes(b"\n".join([*lines[:7], b" ", *lines[7:]]) + b"\n\n")
@@ -53,7 +53,7 @@ def test_what_can_not_be_used_belongs_to_one_part():
 
 
 def test_a_sorted_list_takes_no_memory_whatever_is_between_its_names(tmp_path, monkeypatch):
-    monkeypatch.setattr(listing, "_BLOCK", 1 << 12)
+    monkeypatch.setattr(lists, "_BLOCK", 1 << 12)
     for separator in (b"\n", b"\0"):
         (tmp_path / "list").write_bytes(separator.join(b"scans/%08d.jpg" % number for number in range(100_000)))
         tracemalloc.start()
@@ -167,55 +167,6 @@ def test_lists_that_are_none(tmp_path, content, words):
     assert error.value.setting == "list_file"
 
 
-NAMES = ["caf\u00e9.jpg", "no-ending", "sheet 1.jpg", "東京.tif"]
-TEXT = "\n".join(NAMES)
-LISTS = {
-    "plain": TEXT.encode() + b"\n",
-    "without a last line end": TEXT.encode(),
-    "byte order mark": b"\xef\xbb\xbf" + TEXT.encode(),
-    "CR LF": TEXT.replace("\n", "\r\n").encode(),
-    "CR": TEXT.replace("\n", "\r").encode(),
-    "CR LF here and there": TEXT.replace("\n", "\r\n", 1).encode() + b"\n",
-    "quotes": "\n".join(f'"{name}"' for name in NAMES).encode(),
-    "single quotes": "\r\n".join(f"'{name}'" for name in NAMES).encode(),
-    "blanks": "\n".join(f"\t{name}  " for name in NAMES).encode(),
-    "blanks and quotes": "\n".join(f' "{name}" ' for name in NAMES).encode(),
-    "UTF-16": TEXT.encode("utf-16"),
-    "UTF-16 of Windows": (TEXT.replace("\n", "\r\n") + "\r\n").encode("utf-16"),
-    "UTF-16 without a mark": TEXT.replace("東京", "xy").encode("utf-16-le"),
-    "UTF-16, the other bytes first": b"\xfe\xff" + TEXT.encode("utf-16-be"),
-    "Windows-1252": TEXT.replace("東京", "xy").encode("cp1252"),
-    "backslashes": "\n".join(f".\\{name}" for name in NAMES).encode(),
-    "NULs": TEXT.replace("\n", "\0").encode(),
-}
-
-
-@pytest.mark.parametrize("kind", LISTS)
-@pytest.mark.parametrize("block", [5, 1 << 20])
-def test_lists_of_every_kind(tmp_path, monkeypatch, kind, block):
-    monkeypatch.chdir(tmp_path)
-    names = [
-        name.replace("東京", "xy") if kind in ("Windows-1252", "UTF-16 without a mark") else name for name in NAMES
-    ]
-    make(*(f"./{name}" for name in names))
-    (tmp_path / "list").write_bytes(LISTS[kind])
-    style = listing._style_of("list")
-    monkeypatch.setattr(listing, "_BLOCK", block)
-    monkeypatch.setattr(listing, "_style_of", lambda path: style)  # by a first block that is longer than any path
-    assert [name[2 * name.startswith(b"./") :] for name in of_file("list").paths] == sorted(map(str.encode, names))
-
-
-def test_a_name_that_exists_as_it_stands_is_taken_so(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    for name in (b" a.jpg", b"b.jpg\r", b'"c.jpg"', b"caf\xe9.jpg", b"\xef\xbb\xbfd.jpg"):
-        make(os.fsdecode(b"./" + name))
-        assert find_named(name) == name
-    (tmp_path / "list").write_bytes(b"\xef\xbb\xbfd.jpg\n a.jpg\n")
-    assert list(of_file("list").paths) == [b" a.jpg", b"\xef\xbb\xbfd.jpg"]
-    assert find_named(b" e.jpg ") == b"e.jpg" and find_named(b"' ") == b"'" and find_named(b" \t") == b""
-    assert find_named(b'"x ""y"".jpg"') == b'x "y".jpg'
-
-
 def test_hidden_and_system_names_are_left_out_at_any_depth_and_counted(tmp_path, caplog):
     caplog.set_level("INFO")
     root = tmp_path / ".scans"  # what is named itself is searched
@@ -280,13 +231,6 @@ def test_globs_leave_out_more(tmp_path, globs, left):
     for folder in (str(tmp_path), f"{tmp_path}/"):
         paths = find_images(folder, exclude=globs).paths
         assert [os.path.relpath(os.fsdecode(path), folder) for path in paths] == left
-
-
-def test_many_kinds_are_summed_up():
-    left_out = LeftOut()
-    for number in range(3000):
-        left_out.count(b"a.%04d" % number)
-    assert str(left_out).endswith(" others") and str(left_out).count(",") < 30
 
 
 def test_lists_and_folders_of_cases(shared, monkeypatch):
