@@ -302,6 +302,7 @@ def test_a_file_that_can_no_longer_be_read_loses_its_answer(folder, capsys):
     assert "scans/06.jpg" in {row["FILE"] for row in table("t.tsv")}
 
 
+@pytest.mark.slow
 def test_a_changed_file_is_noticed_by_a_stopped_run_the_page_the_folders_and_the_search(folder, capsys, monkeypatch):
     from lib.errors import WorkError
     from lib.storage import tables
@@ -331,6 +332,11 @@ def test_a_changed_file_is_noticed_by_a_stopped_run_the_page_the_folders_and_the
     assert predictImages.main([search[0], "elsewhere.jpg", *search[2:]]) == 0
     elsewhere = [line for line in capsys.readouterr().out.splitlines() if not line.startswith("scans/00.jpg")]
     assert found.out.splitlines()[:2] == elsewhere[:2]
+    nearest = found.out.splitlines()[1].split("\t")[0]
+    replace(nearest, 102)
+    assert predictImages.main(search) == 0
+    told = f"1 image listed changed since e.npz was made, such as {nearest}; run the prediction again"
+    assert told in capsys.readouterr().err
 
 
 def test_a_table_without_fingerprints_is_continued_and_says_so(folder, capsys):

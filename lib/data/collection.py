@@ -21,6 +21,10 @@ from lib.system.words import counted
 log = logging.getLogger(__name__)
 
 
+# What people take for each other, or type for each other: Cyrillic and Greek letters, dashes, quotes, hybrids' crosses.
+_LOOK_LIKE = str.maketrans("аеорсухіјѕһԁοναι×‐‑–—−_’‘", "aeopcyxijshdovaix----- ''")
+
+
 class Item(NamedTuple):
     """A labelled image file.
 
@@ -99,9 +103,9 @@ def _of_one_spelling(items):
             log.info(f"spellings of one category, {name}: {', '.join(map(ascii, sorted(several)))}.")
     similar = {}
     for name in sorted(spellings):
-        other = similar.setdefault(unicodedata.normalize("NFKC", name).casefold(), name)
+        other = similar.setdefault(unicodedata.normalize("NFKC", name).casefold().translate(_LOOK_LIKE), name)
         if other != name:
-            log.info(f"two categories that differ in little: {other} and {name}.")
+            log.info(f"two categories that differ in little: {other!a} and {name!a}.")
     return [item._replace(category=canonical(item.category)) for item in items]
 
 

@@ -11,7 +11,8 @@ from lib.models.published import find_model
 from lib.prediction.model import open_model
 from lib.storage.files import checksum
 from lib.storage.fingerprints import has_changed
-from lib.storage.names import escape_name
+from lib.storage.names import escape_name, unescape_name
+from lib.system.words import counted
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +38,7 @@ def similar_images(settings):
     if changed:
         log.info(f"{name} changed since it was put into {settings.embeddings}, so it is read again.")
     elif len(place):
-        return nearest(stored, stored.embeddings[place[0]], count, without=name)
+        return _tell_changed(nearest(stored, stored.embeddings[place[0]], count, without=name), stored, settings)
     path = find_model(settings.model, settings.models)
     if checksum(path) != stored.settings.get("model_sha256"):
         raise UsageError(
@@ -51,4 +52,15 @@ def similar_images(settings):
         pixels = read_image(settings.similar, model.size, exact, settings.max_pixels)
     except ImageError as error:
         raise UsageError(f"{settings.similar}: {error}.", "similar") from None
-    return nearest(stored, model.compute(pixels[None])[1][0], count, without=name)
+    found = nearest(stored, model.compute(pixels[None])[1][0], count, without=name)
+    return _tell_changed(found, stored, settings)
+
+
+def _tell_changed(found, stored, settings):
+    """Say which of the images found are others than those that the features are of; returns them as they are."""
+    places = {name: number for number, name in enumerate(stored.names())}
+    changed = [name for name, _ in found if has_changed(unescape_name(name), stored.fingerprint(places[name]))]
+    if changed:
+        those = f"{counted(len(changed), 'image')} listed changed since {settings.embeddings} was made"
+        log.info(f"{those}, such as {changed[0]}; run the prediction again with {option('embeddings')}.")
+    return found

@@ -110,7 +110,19 @@ def test_categories_that_differ_in_little_stay_two_and_are_named(tmp_path, caplo
     make(tmp_path, "Fern/a.jpg", "fern/b.jpg", "Moss/c.jpg")
     items, _ = items_of_folder(str(tmp_path))
     assert [item.category for item in items] == ["Fern", "Moss", "fern"]
-    assert caplog.messages == ["two categories that differ in little: Fern and fern."]
+    assert caplog.messages == ["two categories that differ in little: 'Fern' and 'fern'."]
+
+
+PAIRS = [("Salix x rubra", "Salix × rubra"), ("Fern", "F\u0435rn"), ("a-b", "a–b"), ("a b", "a_b")]
+
+
+@pytest.mark.parametrize("names", PAIRS)
+def test_names_that_people_take_for_each_other_are_told(tmp_path, caplog, names):
+    caplog.set_level("INFO")
+    make(tmp_path, *(f"{name}/a.jpg" for name in names))
+    items, _ = items_of_folder(str(tmp_path))
+    assert {item.category for item in items} == {*names}
+    assert caplog.messages == [f"two categories that differ in little: {names[0]!a} and {names[1]!a}."]
 
 
 def test_given_categories_are_found_in_any_spelling(tmp_path):
