@@ -40,6 +40,8 @@ def options():
     add("--convert", type=existing_file, help=other, **file)
     decisions = "what a person decided, a TSV: FILE CATEGORY; it wins over the model's answers"
     add("--corrections", type=existing_file, help=decisions, **file)
+    more = "add the columns of this table, such as downloadImages.py's index.tsv, to the rows with the same FILE"
+    add("--join", type=existing_file, help=more, **file)
     add("--overwrite", action="store_true", help="start over instead of continuing the existing table")
     add("--strict", action="store_true", help="exit with status 1 if any file can't be read as an image")
     add_viewing_options(made.add_argument_group("viewing and searching"), file)

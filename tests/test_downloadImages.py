@@ -5,13 +5,15 @@ import os
 import random
 import signal
 import subprocess
+import sys
 import time
 
 import archives
+import documents
 import pandas
 import pytest
 import web
-from conftest import script
+from conftest import ROOT, script
 from PIL import Image
 
 import downloadImages
@@ -373,3 +375,40 @@ def test_an_input_without_images_is_one_line(options, content, words, here, caps
     said = capsys.readouterr().err
     assert words in said and said.count("\n") == 1
     assert tree() == {}
+
+
+@pytest.mark.once
+def test_the_five_commands_lead_from_the_archive_to_the_table(here, shared):
+    """As they stand in the documentation: the world's servers are played by a proxy."""
+    with open(shared / "images" / "SOURCES.tsv", encoding="utf-8") as file:
+        names = [line.split("\t")[0] for line in file][1:]
+    pictures = [(shared / "images" / name).read_bytes() for name in names]
+    parts = ("licenses/by/4.0", "licenses/by-nc/4.0", "licenses/by-nd/4.0", "publicdomain/zero/1.0")
+    licences = [*(f"http://creativecommons.org/{part}/legalcode" for part in parts), ""]
+    occurrences, media, files = [], [], {}
+    for number in range(500):
+        files[f"{number}.jpg"] = pictures[number % len(pictures)]
+        occurrences.append([str(4_000_000_000 + number), "CC_BY_4_0", f"Holder {number % 9}", f"K{number:09d}"])
+        url = f"http://herbarium-{number % 7}.example/media/{number}.jpg"
+        media.append([occurrences[-1][0], "StillImage", "image/jpeg", url, f"Sheet {number}", licences[number % 5], ""])
+    archives.gbif("0001234-250101000000000.zip", occurrences, media)
+    setup, activate, *commands = documents.commands("docs/downloadImages.md", "From the click to the table")
+    assert (setup, activate, len(commands)) == ("make setup", ". .venv/bin/activate", 3)  # which the tests have done
+    for name in ("downloadImages.py", "predictImages.py"):
+        os.symlink(ROOT / name, name)
+    with web.Server(files) as server:
+        environment = dict(os.environ, http_proxy=server.url(""), HERBARIOGRAPH_MODELS=str(shared / "models"))
+        environment["PATH"] = os.path.dirname(sys.executable) + os.pathsep + environment["PATH"]
+        for command in commands:
+            done = subprocess.run(["bash", "-c", command], env=environment, capture_output=True, text=True)
+            assert done.returncode == 0, (command, done.stderr)
+            if "trial" in command:
+                assert sum(int(line.split("\t")[1]) for line in done.stdout.splitlines()[1:]) == 100
+    assert "300 of 300 images have a row in images/index.tsv." in done.stderr
+    found = pandas.read_csv("predictions.tsv", sep="\t", dtype=str, keep_default_na=False)
+    assert len(found) == 300 and set(found["LICENCE"]) == {"CC BY 4.0", "CC BY-NC 4.0", "CC0 1.0"}
+    for row in found.itertuples():
+        number = int(row.GBIFID) - 4_000_000_000
+        assert (f"K{number:09d}", f"Holder {number % 9}") == (row.CATALOGNUMBER, row.RIGHTSHOLDER)
+        assert checksum(row.FILE) == hashlib.sha256(files[f"{number}.jpg"]).hexdigest() == row.SHA256
+    assert os.path.getsize("predictions.html") > 100_000

@@ -23,9 +23,13 @@ import predictImages
 from lib.data import images
 from lib.data.categories import LABELS
 from lib.prediction import predict as prediction
+from lib.storage.formats import read_rows
 
 MODEL = str(FIXTURES / "keras" / "reference-2.13.keras")
 FIVE = "CATEGORY\tINDEX\tLABEL\n" + "".join(f"{name}\t{index}\t{name}\n" for index, name in enumerate("ABCDE"))
+
+
+JOIN = ("-d", "scans", "-o", "t.tsv", "-m", "model.keras", "--join")
 
 
 def draw(path, seed, width=120, height=90):
@@ -202,6 +206,61 @@ def test_a_finished_table_is_written_again_only_if_there_is_something_new(folder
     draw("scans/zz.jpg", 99)
     assert run("--embeddings", "e.npz") == 0
     assert all(os.stat(name).st_mtime_ns > moment for name, moment in before.items())
+
+
+@pytest.mark.parametrize("ending", ["tsv", "xlsx"])
+def test_a_join_can_come_go_and_change(folder, capsys, ending):
+    """Without an image being read again; and the table is as if it had been joined from the start."""
+
+    def rows(path):
+        header, *found = [values for _, values in read_rows(path)]
+        return [dict(zip(header, values)) for values in found]
+
+    output, again = f"p.{ending}", f"q.{ending}"
+    (folder / "export.csv").write_bytes("\ufefffile;Number;MODEL\r\n00.jpg;007;x\r\nelsewhere.jpg;8;y\r\n".encode())
+    assert run("-o", output) == 0
+    plain = (folder / output).read_bytes()
+    assert run("-o", output, "--join", "export.csv") == 0
+    assert capsys.readouterr().err.splitlines()[-2:] == [
+        "1 of 70 images have a row in export.csv.",
+        "70 images categorised, no errors.",
+    ]
+    found = rows(output)
+    assert list(found[0])[-3:] == ["PROBABILITY", "Number", "MODEL_JOINED"]
+    assert {row["FILE"]: row["Number"] for row in found if row["Number"]} == {"scans/00.jpg": "007"}
+    assert run("-o", again, "--join", "export.csv") == 0
+    assert rows(again) == found
+    found_first = found
+    # A row more, and another join.
+    draw("scans/zz.jpg", 99)
+    (folder / "export.csv").write_text("FILE,Licence\nscans/zz.jpg,CC0\n./scans/00.jpg,CC BY\n")
+    assert run("-o", output, "--join", "export.csv") == 0
+    assert "70 of 71 images are already done." in capsys.readouterr().err
+    found = {row["FILE"]: row["Licence"] for row in rows(output)}
+    assert len(found) == 71 and (found["scans/zz.jpg"], found["scans/00.jpg"]) == ("CC0", "CC BY")
+    moment = os.stat(output).st_mtime_ns
+    assert run("-o", output) == run("-o", output, "--join", "export.csv") == 0
+    assert os.stat(output).st_mtime_ns == moment
+    os.unlink("scans/zz.jpg")
+    assert predictImages.main(["--convert", again, "-o", f"c.{ending}", "--join", "export.csv"]) == 0
+    assert list(rows(f"c.{ending}")[0]) == ["MODEL", "FILE", "PREDICTION", "PROBABILITY", "Licence"]
+    draw("scans/zzz.jpg", 98)
+    assert run("-o", again) == 0
+    assert rows(again)[:70] == found_first and set(rows(again)[70].values()) >= {"scans/zzz.jpg", ""}
+    # A person's decision comes before what is joined, and changes nothing of it.
+    (folder / "c.tsv").write_text("FILE\tCATEGORY\nscans/00.jpg\tE\n")
+    assert run("-o", again, "--corrections", "c.tsv") == 0
+    decided = rows(again)
+    assert list(decided[0])[4:] == ["SOURCE", "Number", "MODEL_JOINED"]
+    assert [row["Number"] for row in decided] == [row["Number"] for row in found_first] + [""]
+    assert [row["FILE"] for row in decided if row["SOURCE"] == "person"] == ["scans/00.jpg"]
+    assert run("-o", again, "--join", "export.csv") == 0
+    assert list(rows(again)[0])[4:] == ["SOURCE", "Licence"]
+    assert [row["SOURCE"] for row in rows(again)] == [row["SOURCE"] for row in decided]
+    if ending == "tsv":
+        os.unlink(again)
+        assert run("-o", again) == 0
+        assert (folder / again).read_bytes().startswith(plain)
 
 
 def test_a_table_in_another_order_is_continued(folder):
@@ -580,6 +639,15 @@ def test_options_that_do_not_go_together(folder, environment, arguments, words):
             "--sort: can't be combined with --similar",
         ),
         (["-d", "scans", "--report", "t.html"], "required: -o/--output"),
+        (
+            ["-d", "scans", "-o", "t.tsv", "-m", "model.keras", "--join", "model.keras"],
+            "--join: model.keras can't be read as a table",
+        ),
+        (
+            ["-d", "scans", "-o", "t.tsv", "-m", "model.keras", "--join", "categories.tsv"],
+            "--join: categories.tsv needs a column FILE",
+        ),
+        (["--report-from", "model.keras", "--report", "r.html", "--join", "model.keras"], "--join: it needs -d/--data"),
         (["--convert", "categories.tsv"], "--convert: give -o/--output FILE"),
         (["--convert", "categories.tsv", "-d", "scans", "-o", "t.tsv"], "-d/--data: can't be combined with --convert"),
     ],

@@ -113,7 +113,8 @@ def items_of_table(path):
     """The images that a table lists: columns `FILE CATEGORY` and perhaps `GROUP`, `SPLIT` and `ROLE`.
 
     The audited ones, by their ROLE, are for the test. Of a table of predictions with a person's decisions, `FILE
-    PREDICTION SOURCE`, the rows with decisions are taken.
+    PREDICTION SOURCE`, the rows with decisions are taken; of one to which a CATEGORY was joined, those that have one.
+    Images of one occurrence (`GBIFID`) are a group where there is no GROUP.
 
     Returns:
         `Item`s sorted by path.
@@ -127,14 +128,19 @@ def items_of_table(path):
             header, rows = _decided_rows(path, header, rows)
         if "FILE" not in header or "CATEGORY" not in header:
             raise UsageError(f"{path} needs a header with the columns FILE and CATEGORY, separated by tabs.")
-        items = {}
+        items, predicted = {}, "PREDICTION" in header
         for line, values in rows:
-            item = _item_of_row(dict(zip(header, values)), f"{path} line {line}")
+            row = dict(zip(header, values))
+            if predicted and not row.get("CATEGORY"):
+                continue
+            item = _item_of_row(row, f"{path} line {line}")
             if item.path in items:
                 raise UsageError(f"{path} line {line} repeats the FILE {item.path}.")
             items[item.path] = item
         if not items:
             raise UsageError(f"{path} lists no files.")
+        if len(items) < len(rows):
+            log.info(f"{path}: {len(rows) - len(items):,} of {len(rows):,} images have no CATEGORY and are left out.")
     return _sorted(_of_one_spelling(items.values()))
 
 
@@ -164,9 +170,8 @@ def _item_of_row(row, named):
     if audited and split not in ("", "test"):
         raise UsageError(f"{named} is audited, so that its SPLIT can only be test.")
     split = "test" if audited else split
-    return Item(
-        name, category, name, canonical(row.get("GROUP", "")), SPLITS.index(split) if split else UNUSED, audited
-    )
+    group = canonical(row.get("GROUP") or row.get("GBIFID", ""))
+    return Item(name, category, name, group, SPLITS.index(split) if split else UNUSED, audited)
 
 
 def _sorted(items):

@@ -23,9 +23,11 @@ from lib.prediction.decisions import find_decisions, report_decisions
 from lib.prediction.model import labels_of, open_model
 from lib.prediction.teaching import can_be_taught
 from lib.storage import tables
+from lib.storage.decisions import SOURCE
 from lib.storage.files import checksum
 from lib.storage.fingerprints import Fingerprint, check_fingerprints, difference, fingerprint
 from lib.storage.formats import check_rows
+from lib.storage.joins import Join
 from lib.storage.journal import look_up, with_facts
 from lib.storage.names import escape_name
 from lib.system.parallel import STEP, cores, in_order, reading_threads
@@ -117,7 +119,9 @@ def _table(settings, model_sha256, labels, listed):
     about.update(labels=list(labels), exact=settings.exact, top=top, probabilities=settings.probabilities)
     if settings.shard is not None:
         about.update(shard=str(settings.shard), listed=listed)
-    return tables.Table(settings.output, columns_of(labels, top, settings.probabilities), about)
+    columns = columns_of(labels, top, settings.probabilities)
+    join = Join(settings.join, [*columns, SOURCE], settings.data) if settings.join else None
+    return tables.Table(settings.output, columns, about, join)
 
 
 _NO_NUMBER = "the model's logits are NaN or infinite"

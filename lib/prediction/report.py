@@ -252,7 +252,7 @@ def _facts(table, model, settings, versions):
     if model or settings.get("model"):
         facts.append(("Model", model or str(settings["model"])))
     for name, value in settings.items():
-        if name not in ("model", "labels"):
+        if name not in ("model", "labels", "joined"):
             text = {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
             facts.append((_WORDS.get(name, name), text))
     if versions:

@@ -39,6 +39,7 @@ class Settings:
         shard: the part of the images to predict; None for all.
         merge: a table to write and those of all parts, to be merged instead of predicting.
         convert: a table to write in the format of `output`, instead of predicting.
+        join: a table with a column `FILE`, whose other columns the table gets, too.
         exact: the published pipeline's pixels, see `lib.data.images.read_image`.
         max_pixels: the largest picture that is decoded.
         batch: at most how many images are in memory at once.
@@ -70,6 +71,7 @@ class Settings:
     shard: Optional[Shard] = None
     merge: Optional[Tuple[str, ...]] = None
     convert: Optional[str] = None
+    join: Optional[str] = None
     exact: bool = False
     max_pixels: int = 500_000_000
     batch: int = 1024
@@ -107,19 +109,15 @@ def check(settings):
         _refuse(settings, option("convert"), *others)
         if not settings.output:
             raise UsageError(f"give {option('output')} FILE, the table to write.", "convert")
+    if settings.join and not settings.predicts and not settings.convert:
+        raise UsageError(f"it needs {option('data')}, or {option('convert')} for a table that is there.", "join")
     if settings.merge:
         others = ("data", "list_file", "output", "embeddings", "similar", "report_from", "shard")
         _refuse(settings, option("merge"), *others)
         if len(settings.merge) < 2:
             raise UsageError("give the table to write and then the parts' tables.", "merge")
     if settings.shard:
-        for name in ("report", "sort", "corrections"):
-            if getattr(settings, name):
-                whole = f"use it with {option('merge')}, which makes the whole table"
-                used = "used" if name == "corrections" else "made"
-                raise UsageError(f"can't be {used} for a part; {whole}.", name)
-        if not getattr(settings, source):
-            raise UsageError(f"it needs {option('data')} or {option('list_file')}.", "shard")
+        _check_part(settings, source)
     if settings.report_from:
         _refuse(settings, option("report_from"), source, "output", "similar")
         if settings.embeddings and not settings.report:
@@ -146,6 +144,16 @@ def check(settings):
         check_apart([], settings.sort, settings.data)  # now rather than after hours
     if settings.report and settings.report in (settings.output, settings.report_from, *(settings.merge or ())):
         raise UsageError(f"{settings.report} is the table itself; choose another FILE.", "report")
+
+
+def _check_part(settings, source):
+    for name in ("report", "sort", "corrections"):
+        if getattr(settings, name):
+            whole = f"use it with {option('merge')}, which makes the whole table"
+            used = "used" if name == "corrections" else "made"
+            raise UsageError(f"can't be {used} for a part; {whole}.", name)
+    if not getattr(settings, source):
+        raise UsageError(f"it needs {option('data')} or {option('list_file')}.", "shard")
 
 
 def _refuse(settings, reason, *others):

@@ -2,7 +2,8 @@
 
 Until all rows are there they are in a `Journal`, `PATH.partial`, under their files' paths; then `PATH` appears whole,
 sorted by these paths byte by byte, and beside it `PATH.settings.json` and the files' fingerprints. The journal has the
-model's answers; a person's decisions are put in their place when the table is written.
+model's answers; a person's decisions are put in their place, and the columns of other tables added to them, when the
+table is written.
 """
 
 import codecs
@@ -10,13 +11,14 @@ import contextlib
 import csv
 import logging
 import os
-from typing import Any, Mapping, NamedTuple, Sequence
+from typing import Any, Mapping, NamedTuple, Optional, Sequence
 
 from lib.errors import UsageError, WorkError, option
 from lib.storage.decisions import MODEL, PERSON, SOURCE, add_source, decide, split_source
 from lib.storage.files import whole_file
 from lib.storage.fingerprints import fingerprints_path, read_fingerprints, write_fingerprints
 from lib.storage.formats import format_line, header_line, number_or_text, open_table, parse_line, read_rows, table_kind
+from lib.storage.joins import Join, KeptColumns
 from lib.storage.journal import Journal, compare_settings, look_up, settings_of_journal
 from lib.storage.names import escape_name, path_order, unescape_name
 from lib.storage.untrusted import check_text, json_text, parse_json
@@ -25,6 +27,7 @@ log = logging.getLogger(__name__)
 
 _ERRORS_HEADER = "FILE\tERROR\n"
 _KIND = "predictions"  # of the journal
+_JOINED = "joined"  # the setting that records a join
 
 
 def check_errors_table(path, setting="output"):
@@ -169,6 +172,18 @@ def decisions_in(path):
     return {row[file]: row[answer] for row in rows if row[source] == PERSON}
 
 
+def joined_columns(settings):
+    """The names of the columns that were joined to a table of such settings, see `settings_of`."""
+    joined = settings.get(_JOINED)
+    names = joined.get("columns") if isinstance(joined, dict) else None
+    return names if isinstance(names, list) else []
+
+
+def with_join(settings, join):
+    """Settings to record, with what a `Join` depends on; None for none."""
+    return {**{key: settings[key] for key in settings if key != _JOINED}, **({_JOINED: join.about} if join else {})}
+
+
 class Table(NamedTuple):
     """A table to be written.
 
@@ -176,11 +191,13 @@ class Table(NamedTuple):
         path: the file; its ending sets the format.
         columns: their names, among them `FILE`.
         settings: what the rows depend on, a dictionary that JSON can hold.
+        join: a `lib.storage.joins.Join`, whose columns follow in the file; None for those that are there, if any.
     """
 
     path: str
     columns: Sequence[str]
     settings: Mapping[str, Any]
+    join: Optional[Join] = None
 
     def line(self, values):
         """A row as bytes: one line.
@@ -213,14 +230,17 @@ class Table(NamedTuple):
         if not recorded:
             beside = os.path.basename(self.path) + ".settings.json"
             raise UsageError(f"{self.path} has no valid {beside} beside it, {advice}")
-        compare_settings(recorded, self.settings, self.path)
+        joined = joined_columns(recorded)
+        compare_settings(with_join(recorded, None), with_join(self.settings, None), self.path)
         kind, answers, with_source = table_kind(self.path), answers_of(self.path), [*self.columns, SOURCE]
         try:
             lines = read_lines(self.path)
             header = _without_mark(next(lines))
-            columns = parse_line(kind, header) if header else None
+            columns = _without_end(parse_line(kind, header), joined) if header else None
             for path, line in lines:
-                columns = columns or list(parse_line(kind, line))
+                columns = columns or _without_end(list(parse_line(kind, line)), joined)
+                if joined:
+                    line = format_line(kind, columns, _values(kind, line)[: len(columns)])
                 if columns == with_source:
                     line = self._answer_of_model(kind, line, answers)
                 elif columns != list(self.columns):
@@ -284,14 +304,15 @@ def write_table(table, rows, versions, decided=None):
     """Write a table and its settings from its journal, and remove the journal.
 
     Args:
-        table, rows: see `open_rows`; a finished table without new rows and decisions stays as it is.
+        table, rows: see `open_rows`; a finished table without new rows, decisions and join stays as it is.
         versions: of the packages that computed the rows, a dictionary for people to read.
         decided: what a person decided, name -> category; None for a table without the column `SOURCE`.
     """
     if rows.former is not None:
-        if decided is None or decisions_in(table.path) == _decided_rows(rows.former, decided):
+        recorded, versions = settings_of(table.path)
+        decisions_are_there = decided is None or decisions_in(table.path) == _decided_rows(rows.former, decided)
+        if decisions_are_there and (table.join is None or recorded == with_join(recorded, table.join)):
             return
-        versions = settings_of(table.path)[1]
     with rows.resumable():
         if rows.former is None:
             write_fingerprints(table.path, rows.facts())
@@ -319,26 +340,49 @@ def write_rows(table, entries, versions, decided=None):
     """
     columns, kind, answers = list(table.columns), table_kind(table.path), {}
     wanted = {path_order(name): (name, category) for name, category in (decided or {}).items()}
-    with open_table(table.path, columns if decided is None else [*columns, SOURCE]) as add:
-        for path, _, line in entries:
+    written = columns if decided is None else [*columns, SOURCE]
+    recorded = settings_of(table.path)[0]
+    kept = joined_columns(recorded) and os.path.isfile(table.path)
+    join = table.join or (KeptColumns(table.path, recorded[_JOINED]) if kept else None)
+    count, path = 0, b""
+    with open_table(table.path, [*written, *(join.columns if join else ())]) as add:
+        for count, (path, _, line) in enumerate(entries, start=1):  # noqa: B007 - for the message
             if path in wanted:
                 name, category = wanted[path]
-                values = parse_line(kind, line)
-                values = list(values.values() if kind in ("jsonl", "xlsx") else values)
+                values = _values(kind, line)
                 changed = decide(columns, values, category)
                 if changed != values:
                     answers[name] = values
                 line = add_source(kind, format_line(kind, columns, changed), PERSON)
             elif decided is not None:
                 line = add_source(kind, line, MODEL)
+            if join:
+                line = format_line(kind, [*written, *join.columns], [*_values(kind, line), *join.values(path)])
             add(line)
-    write_settings(table.path, table.settings, versions, answers)
+    write_settings(table.path, with_join(table.settings, join), versions, answers)
+    if table.join:
+        log.info(join.in_words(count, os.fsdecode(path)))
+
+
+def _values(kind, line):
+    """The values of a line, without the names that JSON repeats."""
+    values = parse_line(kind, line)
+    return list(values.values()) if isinstance(values, dict) else values
+
+
+def _without_end(columns, end):
+    """Columns without those at their end. ValueError if it is another one."""
+    if end and columns[-len(end) :] != end:
+        raise ValueError("the columns differ")
+    return columns[: len(columns) - len(end)]
 
 
 def decide_table(path, decided):
     """Put a person's decisions, name -> category, into a finished table, instead of those that it has."""
-    columns = [name for name in next(read_table(path), ()) if name != SOURCE]
     settings, versions = settings_of(path)
+    joined = joined_columns(settings)
+    columns = next(read_table(path), [])
+    columns = [name for name in columns[: len(columns) - len(joined)] if name != SOURCE]
     table = Table(path, columns, settings)
     if columns and decisions_in(path) != _decided_rows(table, decided):
         write_rows(table, table.entries(), versions, decided)

@@ -44,6 +44,17 @@ def test_a_table_of_anything_else_is_refused(content, words, tmp_path):
     assert error.value.setting == "table"
 
 
+def test_a_joined_table_of_predictions_needs_no_category_for_each_image(tmp_path, caplog):
+    """And the images of one occurrence stay together."""
+    caplog.set_level("INFO")
+    path = tmp_path / "t.tsv"
+    rows = ("a.jpg\tx\t7\tFern\t", "b.jpg\ty\t7\tFern\tg", "c.jpg\tx\t\tMoss\t", "d.jpg\tx\t8\t\t")
+    path.write_text("\n".join(["FILE\tPREDICTION\tGBIFID\tCATEGORY\tGROUP", *rows]))
+    found = [(item.name, item.category, item.group) for item in items_of_table(str(path))]
+    assert found == [("a.jpg", "Fern", "7"), ("b.jpg", "Fern", "g"), ("c.jpg", "Moss", "")]
+    assert caplog.messages == [f"{path}: 1 of 4 images have no CATEGORY and are left out."]
+
+
 def test_what_is_in_no_category_is_listed_with_the_reason(tmp_path):
     for name in ("b/x/2.jpg", "a/1.png", "0.jpg", "a/notes.txt"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
