@@ -356,6 +356,28 @@ def test_the_page_of_labelled_records(window, tmp_path):
     assert window.complaints() == []
 
 
+def test_licence_and_holder_stand_under_each_picture(window, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    lines = ["FILE\tPREDICTION\tPROBABILITY\tLICENCE\tRIGHTSHOLDER"]
+    rights = (("CC BY 4.0", "<b onclick=x>Kew</b>\u202e"), ("", "Jena"), ("", ""))
+    for number, about in enumerate(rights):
+        Image.new("RGB", (60, 40), (80 * number, 0, 0)).save(f"{number}.png")
+        lines.append("\t".join((f"{number}.png", LABELS[0], f"0.{5 + number}000", *about)))
+    (tmp_path / "t.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    report_table(Settings(report_from="t.tsv", report="t.html"))
+    window.look(1280, 900)
+    window.open(tmp_path / "t.html")
+    wanted = ["CC BY 4.0 · <b onclick=x>Kew</b>‹U+202E›", "Jena", ""]
+    window.wait(lambda: len(window.all(".card")) == 3)
+    found = sorted(window.all(".card"), key=lambda card: int(card.get_attribute("aria-posinset")))
+    assert [card.find_element("css selector", ".rights").text for card in found] == wanted
+    heights = [window.run("return arguments[0].getBoundingClientRect().bottom", card) for card in found]
+    assert max(heights) - min(heights) < 2
+    found[0].click()
+    press(window, "z")
+    assert window.wait(lambda: window.text("#zoomed-rights")) == wanted[0]
+
+
 def test_a_page_of_twenty_thousand_images_is_small_and_can_be_filtered(window, tmp_path):
     labels = [category.label for category in CATEGORIES]
     rng = np.random.default_rng(0)

@@ -221,10 +221,7 @@ def test_a_join_can_come_go_and_change(folder, capsys, ending):
     assert run("-o", output) == 0
     plain = (folder / output).read_bytes()
     assert run("-o", output, "--join", "export.csv") == 0
-    assert capsys.readouterr().err.splitlines()[-2:] == [
-        "1 of 70 images have a row in export.csv.",
-        "70 images categorised, no errors.",
-    ]
+    assert "1 of 70 images have a row in export.csv." in capsys.readouterr().err.splitlines()
     found = rows(output)
     assert list(found[0])[-3:] == ["PROBABILITY", "Number", "MODEL_JOINED"]
     assert {row["FILE"]: row["Number"] for row in found if row["Number"]} == {"scans/00.jpg": "007"}

@@ -44,6 +44,7 @@ class Card(NamedTuple):
         link: the address that the picture links to, see `link_to`; empty for no link.
         true: its true category; empty if unknown.
         larger: the bytes of a larger JPEG; None if there is none.
+        rights: its licence and the holder of the rights in it; empty if unknown.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Card(NamedTuple):
     link: str = ""
     true: str = ""
     larger: Optional[bytes] = None
+    rights: str = ""
 
 
 class Group(NamedTuple):
@@ -180,6 +182,7 @@ def _data_of(subject, groups, cards, teaching):
         "secondProbabilities": [card.second_probability for card in cards],
         "links": [card.link for card in cards],
         "problems": {place: shown(card.problem) for place, card in enumerate(cards) if card.picture is None},
+        "rights": {place: shown(card.rights) for place, card in enumerate(cards) if card.rights},
         "audited": [places[name] for name in teaching.audited if name in places] if teaching else [],
         "modelCategories": len(teaching.kernel) if teaching else 0,
         "command": dict(teaching.command) if teaching else None,

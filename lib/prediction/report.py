@@ -23,15 +23,19 @@ from lib.system.words import counted
 log = logging.getLogger(__name__)
 
 
+_RIGHTS = ("LICENCE", "RIGHTSHOLDER")  # columns, as downloadImages.py writes them
+
+
 class Predicted(NamedTuple):
-    """A row of a table: the image's escaped name, its category and probability, and the runner-up's; None or empty
-    where the table has no such column."""
+    """A row of a table: the image's escaped name, its category and probability, the runner-up's, and its licence and
+    the holder of its rights; None or empty where the table has no such column."""
 
     name: str
     category: str
     probability: Optional[float]
     second: str
     second_probability: Optional[float]
+    rights: str = ""
 
 
 def read_predictions(path, labels=()):
@@ -76,7 +80,8 @@ def read_predictions(path, labels=()):
             chance, second = max(others, key=lambda other: other[0])
         else:
             second, chance = "", None
-        found[name] = Predicted(name, category, _number(path, row, places.get("PROBABILITY")), second, chance)
+        rights = " · ".join(filter(None, (row[places[column]] for column in _RIGHTS if column in places)))
+        found[name] = Predicted(name, category, _number(path, row, places.get("PROBABILITY")), second, chance, rights)
         if "MODEL" in places:
             models.add(row[places["MODEL"]])
     return list(found.values()), ", ".join(sorted(models)) or None
@@ -226,10 +231,12 @@ def _cards(rows, audited, settings):
     names = [row.name for row in rows]
     larger = order[: larger_count(len(order))]
     for row, pictures in zip(rows, make_thumbnails(names, read, settings.processors, larger)):
+        *about, rights = row
         if isinstance(pictures, ImageError):
-            yield Card(*row, problem=str(pictures))
+            yield Card(*about, problem=str(pictures), rights=rights)
         else:
-            yield Card(*row, pictures.small, link=link_to(row.name, settings.report), larger=pictures.larger)
+            link = link_to(row.name, settings.report)
+            yield Card(*about, pictures.small, link=link, larger=pictures.larger, rights=rights)
 
 
 # The names of the settings recorded beside a table, for people.

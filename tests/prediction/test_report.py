@@ -40,16 +40,20 @@ def test_a_table_with_everything(here):
         ("n", "b.jpg", "Text", "1.0000", "Live", "0.0000"),
     )
     rows, model = read_predictions(path)
-    assert rows == [("a.jpg", "Live", 0.5, "Text", 0.25), ("b.jpg", "Text", 1.0, "Live", 0.0)] and model == "m, n"
+    assert (
+        rows == [("a.jpg", "Live", 0.5, "Text", 0.25, ""), ("b.jpg", "Text", 1.0, "Live", 0.0, "")] and model == "m, n"
+    )
 
 
 def test_the_published_pipelines_table_and_less(here):
     path = write(here / "t.tsv", ("MODEL", "FILE", "PREDICTION"), ("m", "a.jpg", "Live"))
-    assert read_predictions(path) == ([("a.jpg", "Live", None, "", None)], "m")
+    assert read_predictions(path) == ([("a.jpg", "Live", None, "", None, "")], "m")
     (here / "t.csv").write_text('PREDICTION,FILE\r\nLive,"a,""b"".jpg"\r\n')
-    assert read_predictions("t.csv") == ([('a,"b".jpg', "Live", None, "", None)], None)
+    assert read_predictions("t.csv") == ([('a,"b".jpg', "Live", None, "", None, "")], None)
     (here / "empty.jsonl").write_text("")
     assert read_predictions("empty.jsonl") == ([], None)
+    (here / "joined.csv").write_text("FILE,PREDICTION,RIGHTSHOLDER,LICENCE\na.jpg,Live,Kew,CC0\nb.jpg,Live,Jena,\n")
+    assert [row.rights for row in read_predictions("joined.csv")[0]] == ["CC0 · Kew", "Jena"]
 
 
 def test_the_runner_up_is_found_among_all_probabilities(here):
@@ -59,7 +63,7 @@ def test_the_runner_up_is_found_among_all_probabilities(here):
         table = Table(name, columns, {})
         (here / name).write_bytes(table.header() + b"".join(map(table.line, rows)))
         found, _ = read_predictions(name, ["A", "B", "C"])
-        assert found == [("a.jpg", "A", 0.5, "C", 0.4), ("b.jpg", "C", 0.6, "A", 0.3)]
+        assert found == [("a.jpg", "A", 0.5, "C", 0.4, ""), ("b.jpg", "C", 0.6, "A", 0.3, "")]
         assert read_predictions(name)[0][0].second == ""  # whose columns these are is not known
 
 

@@ -149,6 +149,7 @@ function zoom(image) {
   byId("zoomed-picture").src = largestPicture(image);
   byId("zoomed-picture").alt = baseName(image);
   byId("zoomed-name").textContent = shownName(image);
+  byId("zoomed-rights").textContent = rightsOf(image);
   const link = byId("zoomed-link");
   link.hidden = !data.links[image];
   link.href = data.links[image] || "#";

@@ -51,6 +51,7 @@ function drawQuestion() {
   picture.alt = baseName(image);
   byId("ask-name").textContent = baseName(image);
   byId("ask-folder").textContent = folderOf(image);
+  byId("ask-rights").textContent = rightsOf(image);
   drawChoices();
 }
 

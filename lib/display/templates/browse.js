@@ -3,7 +3,7 @@
 const grid = byId("grid");
 const view = { group: "category", sort: "low", show: "all", name: "", size: "m" };
 const SIDES = { s: 88, m: 128, l: 208 }; // of a card's picture in pixels
-const CAPTION = 22, GAP = 6;
+const CAPTION = hasRights ? 38 : 22, GAP = 6;
 const sections = new Map(); // category, or -1 for all -> what is drawn
 let order = []; // the images as they stand, through all sections
 let alike = null; // the image that others are compared with, and its likeness to each
@@ -126,8 +126,9 @@ function makeCard(image) {
   if (image in data.problems) frame.append(element("span", { className: "problem" }, `No thumbnail: ${data.problems[image]}`));
   else frame.append(element("img", { src: smallPicture(image), alt: "", draggable: false }));
   const caption = element("span", { className: "caption" }, element("b"), " ", element("bdi"));
-  const card = element("div", { role: "option", id: `card-${image}`, className: "card", title: shownName(image) },
+  const card = element("div", { role: "option", id: `card-${image}`, className: "card", title: [shownName(image), rightsOf(image)].filter(Boolean).join("\n") },
     frame, element("span", { className: "meter" }, element("i")), caption);
+  if (hasRights) card.append(element("span", { className: "rights" }, element("bdi", {}, rightsOf(image))));
   card.dataset.image = image;
   return card;
 }

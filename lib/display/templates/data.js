@@ -23,6 +23,9 @@ const percent = (share) => (Number.isNaN(share) ? "–" : `${Math.round(100 * sh
 const shownName = (image) => data.shownNames[image] ?? data.names[image];
 const baseName = (image) => shownName(image).slice(shownName(image).lastIndexOf("/") + 1);
 
+const hasRights = Object.keys(data.rights).length > 0;
+const rightsOf = (image) => data.rights[image] ?? "";
+
 function folderOf(image) {
   const name = shownName(image), folder = name.slice(0, name.lastIndexOf("/") + 1);
   return folder.startsWith(data.prefix) ? folder.slice(data.prefix.length) : folder;
