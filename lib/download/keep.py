@@ -10,7 +10,8 @@ from lib.data.images import FORMATS, ImageError, read_image, read_thumbnail
 
 _ENDINGS = {"JPEG": "jpg", "MPO": "jpg", "TIFF": "tif", "JPEG2000": "jp2", "DIB": "bmp", "HEIF": "heic"}
 _QUALITY = 92  # of a JPEG that is kept instead of a larger picture
-_START = 512
+_END_MARKS = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND"}
+_START, _END = 512, 4096  # bytes
 
 
 class Kept(NamedTuple):
@@ -39,8 +40,8 @@ def keep(arrived, fetched, name, directory, longest=None):
         OSError: it can't be written.
     """
     kind, side = _identify(arrived, fetched.kind)
-    if not fetched.counted:
-        read_image(arrived, 8)  # to its end, since nobody said where that is
+    if not fetched.counted or not _has_end(arrived, kind):
+        read_image(arrived, 8)  # to its end
     sha256, size, ending = fetched.sha256, fetched.size, _ENDINGS.get(kind, kind.lower())
     if longest is not None and side > longest:
         picture = Image.fromarray(read_thumbnail(arrived, longest))
@@ -55,6 +56,13 @@ def keep(arrived, fetched, name, directory, longest=None):
         os.fsync(file.fileno())
     os.replace(arrived, path)
     return Kept(place, sha256, size)
+
+
+def _has_end(path, kind):
+    """Whether an image file ends as its format wants; true for a format without a mark for that."""
+    with open(path, "rb") as file:
+        file.seek(max(0, os.path.getsize(path) - _END))
+        return _END_MARKS.get(kind, b"") in file.read()
 
 
 def _identify(path, kind):
