@@ -4,18 +4,23 @@
     python3.11 tests/make_keras_fixtures.py tests/fixtures/keras       all versions, in throw-away environments
     python tests/make_keras_fixtures.py --here DIRECTORY               only the Keras of this environment
 
-Two models, with the same weights in every version:
+Three models, with the same weights in every version:
 
 * `reference` holds what the published pipeline's models hold: a random crop, additions and multiplications written
   as operators, a LayerScale that nobody registered, Gaussian noise, L2 penalties;
 * `nested` holds what other people's Keras models hold: a model in a model, a Sequential, a layer used twice, batch
-  normalisation, attention, layers with several inputs.
+  normalisation, attention, layers with several inputs;
+* `foreign` holds what no other Keras takes as it is: `preprocess_input` and other arithmetic with constants, slices,
+  layers of `keras.applications` alone, names that the other major version refuses, an activation that it computes
+  otherwise, an input by name, a softmax at the end.
 
-Keras 2.13 also writes `expected.npz`: the logits of both models on `smooth_images(height, width)` at four sizes, and
-their L2 penalty with every layer frozen. Whatever Keras wrote a file, and whatever Keras reads it, has to agree.
+Keras 2.13 also writes `expected.npz`: what the models give for `smooth_images(height, width)` at four sizes, and their
+L2 penalty with every layer frozen. Whatever Keras wrote a file, and whatever Keras reads it, has to agree. Keras 3.15
+writes `expected-foreign-3.npz`, since `hard_sigmoid` is another function there.
 """
 
 import argparse
+import importlib
 import os
 import subprocess
 import sys
@@ -141,6 +146,34 @@ def nested_model(keras):
     return keras.Model(inputs, layers.Dense(5, name="logits")(x), name="nested")
 
 
+def foreign_model(keras):
+    import tensorflow as tf
+
+    layers, version = keras.layers, tuple(map(int, keras.__version__.split(".")[:2]))
+    keras_2 = version < (3,)
+    applications = "keras.applications" if version == (2, 12) else "keras.src.applications"
+    convnext, inception, utils = (
+        importlib.import_module(f"{applications}.{name}")
+        for name in ("convnext", "inception_resnet_v2", "imagenet_utils")
+    )
+    inputs = keras.Input((None, None, 3), name="image")
+    if version < (3, 3):  # none of these can save the ellipsis in its own preprocess_input
+        reversed_channels = inputs[:, :, :, ::-1] - np.array([103.939, 116.779, 123.68], "float32")
+    else:
+        reversed_channels = utils.preprocess_input(inputs, mode="caffe")
+    seen = [utils.preprocess_input(inputs, mode="tf"), utils.preprocess_input(inputs, mode="torch")]
+    seen += [reversed_channels * (1 / 58), (255.0 - inputs) / 255, -inputs[:, :, :, :1] / 127.5]
+    x = layers.Concatenate()(seen)
+    x = layers.Conv2D(WIDTH, 3, strides=4, activation="hard_sigmoid", name="block/a" if keras_2 else "block a")(x)
+    y = convnext.LayerScale(0.5, WIDTH, name="scale")(x)
+    y = convnext.StochasticDepth(0.3, name="depth")(y)
+    x = inception.CustomScaleLayer(0.2, name="residual")([x + y, y])
+    x = layers.BatchNormalization(name="block/b" if keras_2 else "größe")(x)
+    x = (tf.nn.relu if keras_2 else keras.ops.relu)(x)
+    x = layers.Dense(5, name="logits")(layers.GlobalAveragePooling2D(name="pool")(x))
+    return keras.Model({"image": inputs}, keras.activations.softmax(x), name="foreign")
+
+
 def set_weights(model):
     """Give every weight a value that depends on its place in the model alone."""
     rng = np.random.RandomState(7)
@@ -172,7 +205,7 @@ def compress(path):
 
 
 def write_here(directory):
-    """Write both models with this environment's Keras; Keras 2.13 writes what is expected of them, too."""
+    """Write the models with this environment's Keras, and what is expected of them with Keras 2.13 and 3.15."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
     import keras
@@ -181,7 +214,8 @@ def write_here(directory):
     version = ".".join(keras.__version__.split(".")[:2])
     multiply = tf.math.multiply if version.startswith("2.") else lambda a, b: a * b
     expected = {}
-    for name, model in (("reference", reference_model(keras, multiply)), ("nested", nested_model(keras))):
+    models = {"reference": reference_model(keras, multiply), "nested": nested_model(keras)}
+    for name, model in {**models, "foreign": foreign_model(keras)}.items():
         set_weights(model)
         path = directory / f"{name}-{version}.keras"
         if version == "2.12":  # which by itself writes HDF5 under the ending .keras
@@ -191,12 +225,16 @@ def write_here(directory):
             model.save(str(path))
         compress(path)
         for height, width in SIZES:
-            logits = model(tf.constant(smooth_images(height, width)), training=False)
-            expected[f"{name}-{height}x{width}"] = np.asarray(logits)
+            images = tf.constant(smooth_images(height, width))
+            outputs = model({"image": images} if name == "foreign" else images, training=False)
+            expected[f"{name}-{height}x{width}"] = np.asarray(outputs)
         model.trainable = False
         expected[name + "-penalty"] = np.float32(sum(np.asarray(loss) for loss in model.losses))
     if version == "2.13":
         np.savez(str(directory / "expected.npz"), **expected)
+    if version == "3.15":
+        foreign = {name: value for name, value in expected.items() if name.startswith("foreign")}
+        np.savez(str(directory / "expected-foreign-3.npz"), **foreign)
     print("wrote Keras", keras.__version__)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from lib.errors import UsageError, WorkError, concerning
 from lib.measures.recipes import per_class
-from lib.measures.softmax import softmax
+from lib.measures.softmax import probabilities_of
 from lib.measures.uncertainty import Comparison, Interval, calibration, compare, confusion_matrix, intervals
 from lib.system.devices import select_device
 from lib.system.parallel import cores
@@ -22,12 +22,14 @@ class Answers(NamedTuple):
         labels: int64 `(images,)`: the true categories.
         logits: float32 `(images, categories)`.
         penalty: the sum of the regularization penalties of the model's layers.
+        activation: the model's `output_activation`.
     """
 
     images: Any
     labels: np.ndarray
     logits: np.ndarray
     penalty: float
+    activation: Optional[str] = None
 
     @property
     def chosen(self):
@@ -37,7 +39,7 @@ class Answers(NamedTuple):
     @property
     def probabilities(self):
         """float64 `(images, categories)`."""
-        return softmax(self.logits)
+        return probabilities_of(self.logits, self.activation)
 
 
 class Evaluation(NamedTuple):
@@ -148,7 +150,8 @@ def _answer(model, images, path, setting, step, threads):
     if len(wrong):
         example = f"NaN or infinite logits, such as {images.records.name(wrong[0])}"
         raise WorkError(f"{path} answers {len(wrong):,} of {len(images):,} images with {example}.", setting)
-    return Answers(images, images.records.category.astype("int64"), logits, float(penalties(model)))
+    labels = images.records.category.astype("int64")
+    return Answers(images, labels, logits, float(penalties(model)), model.output_activation)
 
 
 def measure(answers, labels, weights=None):

@@ -23,6 +23,9 @@ _KERAS = (
 )
 _FOLDABLE = {RandomCrop, LayerScale, *(getattr(keras.layers, name) for name in _KERAS)}
 
+# Layers with weights that mix no channels.
+_RESCALING = (keras.layers.BatchNormalization, keras.layers.LayerNormalization, keras.layers.Normalization, LayerScale)
+
 
 class _Scaled(NamedTuple):
     """Stands for `tensor * scale + shift`."""
@@ -80,7 +83,8 @@ def try_out(model, named, shape, training=False):
 def compile_features(model, shape, named="the model"):
     """Compile a model that gives the pooled features, too, from which its logits follow.
 
-    They are the output of the layer `output_layerNormalization`; of a model without it, the input of its last layer.
+    They are the output of the layer `output_layerNormalization`; of a model without it, what the last layer that mixes
+    them into logits is given.
 
     Args:
         model, shape, named: see `compile_logits`.
@@ -93,15 +97,32 @@ def compile_features(model, shape, named="the model"):
         NoFeaturesError: the model has none that are one vector per image.
         UsageError: see `compile_logits`.
     """
-    of_features = [layer for layer in model.layers if layer.name == FEATURES]
-    try:
-        features = of_features[0].output if of_features else model.layers[-1].input
-    except (AttributeError, ValueError):
-        features = None
-    if len(getattr(features, "shape", ())) != 2:
+    features = _features(model)
+    if features is None:
         raise NoFeaturesError
 
     return _compile(model, shape, [model.output, features], _array, named)
+
+
+def _features(model):
+    """The symbolic tensor of a model's features; None if it has none."""
+    for layer in model.layers:
+        if layer.name == FEATURES:
+            return layer.output if len(layer.output.shape) == 2 else None
+    tensor = model.output
+    while True:  # from the output backwards, through layers that only rearrange, rescale or drop
+        layer, node = tensor._keras_history[:2]  # Keras has no public way from a tensor to where it is from
+        sources = tf.nest.flatten(layer._inbound_nodes[node].input_tensors)
+        if len(sources) != 1:
+            return None
+        (tensor,) = sources
+        if isinstance(layer, keras.Model):
+            inner = _features(layer)
+            return inner if inner is None else keras.Model(layer.input, inner)(tensor)
+        if isinstance(layer, keras.layers.Conv2D) and tuple(tensor.shape[1:3]) == (1, 1):
+            return keras.layers.Flatten()(tensor)
+        if layer.weights and not isinstance(layer, _RESCALING):
+            return tensor if len(tensor.shape) == 2 else None
 
 
 def _compile(model, shape, wanted, read, named):
@@ -134,7 +155,8 @@ def _apply_folded(model, pixels, wanted, read):
             return [model(pixels, training=False)]
         return keras.Model(model.input, wanted)(pixels, training=False)
 
-    if not all(type(layer) in _FOLDABLE for layer in model.layers):
+    # Keras 3 has the operations of a model, such as slices, beside its layers.
+    if not all(type(layer) in _FOLDABLE for layer in getattr(model, "operations", model.layers)):
         return by_keras()
     try:
         flow = [(layer, layer.input, layer.output) for layer in model.layers[1:]]

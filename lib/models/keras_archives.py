@@ -36,6 +36,7 @@ class Content(NamedTuple):
         named: whether these lie under the layers' names, as Keras 2.12 writes HDF5; else under those of their classes.
         size: bytes of the HDF5.
         image_size: the side in pixels of the images that the model is for; None if the file doesn't say.
+        written_by: the version of the Keras that wrote the file; empty if the file doesn't say.
     """
 
     description: dict
@@ -43,6 +44,7 @@ class Content(NamedTuple):
     named: bool
     size: int
     image_size: Optional[int]
+    written_by: str
 
 
 @contextlib.contextmanager
@@ -64,7 +66,9 @@ def open_archive(path):
             description = parse_json(hdf5.attrs["model_config"])
         size = metadata.get("image_size")
         size = size if type(size) is int and 0 < size <= 8192 else None
-        yield Content(description, group(hdf5, "model_weights") if named else hdf5, named, len(content), size)
+        version = str(hdf5.attrs.get("keras_version", "") if named else metadata.get("keras_version", ""))
+        arrays = group(hdf5, "model_weights") if named else hdf5
+        yield Content(description, arrays, named, len(content), size, version)
 
 
 def read_description(path):

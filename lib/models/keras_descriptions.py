@@ -82,6 +82,20 @@ def layer_name(entry):
     return entry.get("name", entry["config"].get("name"))
 
 
+def operation_of(entry):
+    """The operation between tensors that an entry of a file's layers is, such as `truediv`; None for a layer.
+
+    Keras 2 calls it as TensorFlow does (`math.truediv`), Keras 3 by a class of its own (`TrueDivide`).
+    """
+    if entry["class_name"] in ("TFOpLambda", "SlicingOpLambda"):
+        written = entry["config"]["function"]
+    elif (entry.get("module") or "").startswith("keras.src.ops"):
+        written = entry["class_name"]
+    else:
+        return None
+    return written.split(".")[-1].lower().replace("_", "")
+
+
 def read_calls(config, build):
     """The calls in a model's graph, each after those whose results it takes.
 
@@ -123,7 +137,7 @@ def read_calls(config, build):
 
 def read_call(node, build):
     """The arguments of one call of a layer in a file's graph: positional and named."""
-    if isinstance(node, dict):  # Keras 3
+    if isinstance(node, dict) and "args" in node:  # Keras 3
         # `training` is recorded as it was when the model was made; each call sets its own.
         given = {key: item for key, item in node["kwargs"].items() if key != "training" and item is not None}
         return [_argument(item, build) for item in node["args"]], _argument(given, build)
@@ -151,7 +165,9 @@ def _old_reference(item):
 
 
 def read_ends(ends):
-    """The inputs or outputs of a model, `[name, 0, 0]` or a list of such, as a list of `Reference`s."""
+    """The inputs or outputs of a model, `[name, 0, 0]`, a list of such or a dictionary by name, as `Reference`s."""
+    if isinstance(ends, dict):
+        ends = list(ends.values())
     return [Reference(*ends)] if isinstance(ends[0], str) else [Reference(*end) for end in ends]
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from lib.errors import UsageError
 from lib.models import keras_archives, keras_descriptions, keras_graphs
+from lib.models.keras_endings import without_activation
 from lib.storage.files import whole_file
 from lib.storage.untrusted import RefusedError, one_line, refusing
 
@@ -34,7 +35,8 @@ def load_model(path, categories=None, precision="float32"):
     Returns:
         A functional Keras model, not compiled. For the project's models: float32 `(batch, height, width, bands)`,
         0-255, to logits `(batch, categories)`. Its attribute `image_size` is the side in pixels of the images that it
-        was made for, None if the file doesn't say.
+        was made for, None if the file doesn't say. Its attribute `output_activation` is `softmax` or `sigmoid` if that
+        is what the file's model ends in, which the model itself does without, else None.
 
     Raises:
         UsageError: no such file, not a Keras file, cut short, holding other things than plain layers (a Lambda, a
@@ -60,13 +62,13 @@ class Opened(NamedTuple):
 def open_model(path, categories=None, precision="float32"):
     """The same as `load_model`, as an `Opened`."""
     with refusing(path, ".keras file"), keras_archives.open_archive(path) as content:
-        description = content.description
+        description, activation = without_activation(content.description)
         if precision != "float32":
             description = keras_graphs.with_precision(description, precision)
         most = max(keras_archives.SHRINKING * content.size, keras_archives.SMALL_BYTES) // 4
-        model, parts = keras_graphs.build_model(description, most)
-        model.image_size = content.image_size
-        opened = Opened(model, parts, keras_graphs.outline(description))
+        model, parts = keras_graphs.build_model(description, most, content.written_by or keras.__version__)
+        model.image_size, model.output_activation = content.image_size, activation
+        opened = Opened(model, parts, keras_graphs.outline(content.description))
         _restore(opened, content)
     check_outputs(model, categories, path)
     return opened
@@ -109,12 +111,14 @@ def save_model(model, path):
     The file appears whole or not at all. The same model gives the same bytes.
 
     Args:
-        model: a functional or sequential Keras model; its attribute `image_size`, if it has one, is recorded.
+        model: a functional or sequential Keras model; its attribute `image_size`, if it has one, is recorded, and its
+            `output_activation` is added at the end.
         path: where to write; should end in `.keras`.
 
     Raises:
         OSError: the folder is missing or can't be written to, or the disk is full; a former file is as it was.
     """
+    model = _with_activation(model)
     description = keras_graphs.plain_description(keras.saving.serialize_keras_object(model))
     metadata = {"keras_version": keras.__version__}
     if getattr(model, "image_size", None) is not None:
@@ -135,25 +139,38 @@ def save_model(model, path):
                 shutil.copyfileobj(source, target, 1 << 20)
 
 
+def _with_activation(model):
+    """A model with its `output_activation` at the end, if it has one."""
+    activation = getattr(model, "output_activation", None)
+    if activation is None:
+        return model
+    names = {layer.name for layer in model.layers}
+    name = next(name for name in (activation, f"output_{activation}", f"final_{activation}") if name not in names)
+    outputs = keras.layers.Activation(activation, name=name)(model.output)
+    ending = type(model)(model.input, outputs, name=model.name, trainable=model.trainable)
+    ending.image_size = getattr(model, "image_size", None)
+    return ending
+
+
 def _restore(opened, content):
     if content.named:
-        _restore_named(opened.model, content.arrays)
+        _restore_named(opened.parts, content.arrays)
     else:
         _restore_parts(opened.parts, content.arrays)
     if not all(np.isfinite(weight.numpy()).all() for weight in opened.model.weights):  # one at a time, to save memory
         raise RefusedError("has infinite or NaN weights")
 
 
-def _restore_named(model, arrays):
-    """Give a model the weights of an HDF5 file, where each layer's lie under its name in their order."""
-    for layer in model.layers:
-        if not _count(layer):
+def _restore_named(parts, arrays):
+    """Give layers the weights of an HDF5 file, where each layer's lie under its name in their order."""
+    for part in parts:
+        if not _count(part.layer):
             continue
-        stored = keras_archives.group(arrays, layer.name)
+        stored = keras_archives.group(arrays, part.name)
         names = [name.decode() if isinstance(name, bytes) else name for name in stored.attrs["weight_names"]]
-        weights = list(layer.trainable_weights) + list(layer.non_trainable_weights)
+        weights = list(part.layer.trainable_weights) + list(part.layer.non_trainable_weights)
         if len(names) != len(weights):
-            raise ValueError(f"it holds {len(names)} weights for the layer {layer.name!r}")
+            raise ValueError(f"it holds {len(names)} weights for the layer {part.name!r}")
         for weight, name in zip(weights, names):
             weight.assign(keras_archives.array(stored, name, math.prod(weight.shape)))
 
@@ -200,7 +217,9 @@ def _restore_layer(layer, stored):
         elif isinstance(held, keras.layers.Layer):
             restored += _restore_layer(held, part)
         elif isinstance(held, (list, tuple)):
-            _restore_in_order([keras_graphs.Part(type(item).__name__, item, None) for item in held], part)
+            _restore_in_order(
+                [keras_graphs.Part(type(item).__name__, item.name, item, None, item) for item in held], part
+            )
             restored += sum(map(_count, held))
         else:
             raise ValueError(f"it holds weights for a part {name!r} that {layer.name!r} does not have")

@@ -8,9 +8,10 @@ look up any class that a file names.
 import contextvars
 import functools
 import inspect
+import itertools
 import math
 import re
-from typing import Any, List, NamedTuple, Optional
+from typing import Any, Callable, List, NamedTuple, Optional
 
 import keras
 import numpy as np
@@ -21,10 +22,12 @@ from lib.models.keras_descriptions import (
     functional_config,
     is_of_keras,
     layer_name,
+    operation_of,
     read_calls,
     read_ends,
     replace_references,
 )
+from lib.models.keras_operations import KERAS_2, build_application_layer, build_operation, replaced_activation
 from lib.models.layers import LayerScale, RandomCrop
 from lib.storage.untrusted import RefusedError, one_line
 
@@ -50,16 +53,28 @@ RENAMED = {("LeakyReLU", "alpha"): "negative_slope", ("LeakyReLU", "negative_slo
 # The dtypes of arrays in a description.
 NUMBERS = ("float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "bool")
 
+# Activations that Keras 2.13 takes, though it does not have them under `keras.activations`, or that are replaced there.
+FUNCTIONS = ("silu", "relu6", "leaky_relu", "log_softmax", "hard_silu", "hard_swish")
+
 
 class Part(NamedTuple):
-    """A layer of a rebuilt model: its class in the file, the live layer, the parts of a model in a model."""
+    """A layer of a rebuilt model.
+
+    Attributes:
+        class_name, name: its class and name in the file.
+        layer: the live layer, which may have another name; None for an operation, which has no weights.
+        parts: those of a model in a model, else None.
+        apply: called with what the layer is called with in the file's graph.
+    """
 
     class_name: str
+    name: str
     layer: Any
     parts: Optional[List["Part"]]
+    apply: Callable
 
 
-if keras.__version__.startswith("2."):
+if KERAS_2:
     PlainModel = keras.Model
 else:
 
@@ -74,6 +89,9 @@ else:
 
 # How many more numbers the weights of the model being built may have.
 _budget = contextvars.ContextVar("budget", default=math.inf)
+
+# The version of the Keras that wrote the model being built.
+_written_by = contextvars.ContextVar("written_by", default=keras.__version__)
 
 _TOO_MANY = "describes far more weights than it holds"
 
@@ -103,12 +121,13 @@ class FromFile(keras.initializers.Initializer):
         return {"described": self.described}
 
 
-def build_model(description, most):
+def build_model(description, most, written_by=keras.__version__):
     """Build the model that a file describes, its weights still zeros.
 
     Args:
         description: the content of `config.json` (or of an HDF5 file's `model_config`), parsed.
         most: the number of numbers that its weights may have: a few bytes can describe a model that no memory holds.
+        written_by: the version of the Keras that wrote it: a few names mean something else in each.
 
     Returns:
         A functional Keras model and the list of its `Part`s in the file's order.
@@ -116,7 +135,7 @@ def build_model(description, most):
     Raises:
         RefusedError: it holds something other than plain layers, or settings unknown to the running Keras.
     """
-    former = _budget.set(most)
+    former, _ = _budget.set(most), _written_by.set(written_by)
     try:
         return _build(description, PlainModel)
     except Exception as error:  # a description that no Keras wrote makes the running one raise anything
@@ -201,29 +220,45 @@ def with_precision(description, policy):
 def _build(description, model_class):
     """Build a Functional or Sequential model: the model and its parts."""
     config = functional_config(description)
-    parts, tensors = {}, {}
+    parts, tensors, taken = {}, {}, set()
     for entry in config["layers"]:
         name = layer_name(entry)
+        entry = dict(entry, config=dict(entry["config"], name=_usable_name(name, taken)))
         if entry["class_name"] == "InputLayer":
             tensors[Reference(name, 0, 0)] = _checked(_input(entry["config"]))
         else:
             parts[name] = _part(entry, name)
     for call in read_calls(config, functools.partial(_value, name=None)):
-        layer = parts[call.layer].layer
+        part = parts[call.layer]
         arguments, options = replace_references(call[2:], tensors.__getitem__)
-        if isinstance(layer, keras.layers.Normalization):  # whose weights have no initializer to be set
-            _spend(math.prod(arguments[0].shape[axis] or 1 for axis in layer.axis))
-        results = layer(*arguments, **options)
+        if isinstance(part.layer, keras.layers.Normalization):  # whose weights have no initializer to be set
+            _spend(math.prod(arguments[0].shape[axis] or 1 for axis in part.layer.axis))
+        if part.parts is not None and isinstance(arguments[0], dict) and len(arguments[0]) == 1:
+            arguments = list(arguments[0].values())  # a model that takes its one input by name
+        results = part.apply(*arguments, **options)
         for position, tensor in enumerate(results if isinstance(results, (list, tuple)) else [results]):
             tensors[Reference(call.layer, call.node, position)] = _checked(tensor)
     ends = [
         [tensors[end] for end in references]
         for references in map(read_ends, (config["input_layers"], config["output_layers"]))
     ]
-    model = model_class(*(end[0] if len(end) == 1 else end for end in ends), name=config.get("name"))
+    name = config.get("name") and _usable_name(config["name"], set())
+    model = model_class(*(end[0] if len(end) == 1 else end for end in ends), name=name)
     if config.get("trainable") is False:
         model.trainable = False
     return model, list(parts.values())
+
+
+def _usable_name(name, taken):
+    """A layer's name, or a similar one that TensorFlow takes and that is not `taken`, to which it is added."""
+    usable = name
+    if isinstance(name, str):
+        usable = re.sub(r"[^A-Za-z0-9_.\\/>-]" if KERAS_2 else r"[^A-Za-z0-9_.\\>-]", "_", name)
+        usable = usable if re.match(r"[A-Za-z0-9.]", usable) else "layer" + usable
+    numbered = itertools.chain([usable], (f"{usable}_{number}" for number in itertools.count(1)))
+    usable = next(each for each in numbered if each not in taken)
+    taken.add(usable)
+    return usable
 
 
 def _checked(tensor):
@@ -239,19 +274,27 @@ def _input(config):
 
 
 def _part(entry, name):
-    """The live layer for one entry of a model's layers."""
+    """The `Part` for one entry of a model's layers; its name in the file may not be that of the layer."""
     kind, config = entry["class_name"], entry["config"]
     if kind in MODELS:
         model, parts = _build(entry, keras.Model)
-        return Part(kind, model, parts)
-    if kind == "TFOpLambda" or (entry.get("module") or "").startswith("keras.src.ops"):
-        return Part(kind, _operation(config.get("function", kind), name), None)
+        return Part(kind, name, model, parts, model)
+    if operation_of(entry) is not None:
+        return Part(kind, name, None, None, build_operation(entry, config["name"]))
+    replaced = build_application_layer(entry, config["name"]) if is_of_keras(entry) else None
+    if replaced is not None:
+        return Part(kind, name, None, None, replaced)
     layer_class = _layer_class(entry)
-    options = _options(layer_class, config, name)
+    options, activate = _options(layer_class, config, name), None
+    if isinstance(options.get("activation"), str):
+        activate = replaced_activation(options["activation"], _written_by.get(), config["name"])
+    if activate is not None:
+        options["activation"] = "linear"
     try:
-        return Part(kind, layer_class(**options), None)
+        layer = layer_class(**options)
     except (TypeError, ValueError) as error:
-        raise RefusedError(f"has a layer {name!r} that this Keras can't build: {error}") from error
+        raise RefusedError(f"has a layer {name!r} that this Keras can't build: {one_line(error)}") from error
+    return Part(kind, name, layer, None, layer if activate is None else lambda *given: activate(layer(*given)))
 
 
 def _layer_class(entry):
@@ -275,6 +318,8 @@ def _options(built_class, config, name):
         accepted |= {"name", "trainable", "dtype"}
         known = [key for key in inspect.signature(built_class.__init__).parameters if key.endswith("_initializer")]
         options = {key: FromFile(config.get(key)) for key in known}
+    if built_class is LayerScale and "init_values" in config:  # that of `keras.applications`
+        config = dict(config, epsilon=config["init_values"], init_values=None, projection_dim=None)
     for key, value in config.items():
         if key in options:
             _value(value, name)  # refuses what is not Keras's
@@ -311,6 +356,10 @@ def _value(value, name):
     kind = value.get("class_name")
     if kind is None:
         return {key: _value(item, name) for key, item in value.items()}
+    if kind == "__ellipsis__":
+        return Ellipsis
+    if kind == "__slice__":
+        return slice(*map(value["config"].get, ("start", "stop", "step")))
     if kind == "__tuple__":
         return tuple(_value(item, name) for item in value["items"])
     if kind in ("__numpy__", "__tensor__"):
@@ -319,7 +368,7 @@ def _value(value, name):
         return np.array(value["config"]["value"], dtype=value["config"]["dtype"])
     config = value["config"]
     if kind == "function":
-        if isinstance(config, str) and callable(getattr(keras.activations, config, None)):
+        if isinstance(config, str) and (config in FUNCTIONS or callable(getattr(keras.activations, config, None))):
             return config
     elif is_of_keras(value):
         for namespace in (keras.initializers, keras.regularizers, keras.constraints):
@@ -329,24 +378,3 @@ def _value(value, name):
         if hasattr(keras.layers, kind):
             return _part(value, config.get("name")).layer
     raise RefusedError(f"has a layer {name!r} that uses {kind}, which is not a plain part of Keras")
-
-
-def _operation(operation, name):
-    """A callable that does with layers what an operator between tensors did."""
-    layers = {"add": keras.layers.Add, "multiply": keras.layers.Multiply, "subtract": keras.layers.Subtract}
-    kind = re.sub(r"^(__operators__|math)\.", "", operation).lower()  # `math.add` of Keras 2, `Add` of Keras 3
-    if kind not in layers:
-        raise RefusedError(f"holds the operation {name!r} ({operation}), which no plain layer stands for")
-
-    def apply(x, y, **options):
-        if any(value is not None for value in options.values()):
-            raise RefusedError(f"holds the operation {name!r} with unknown settings")
-        if keras.backend.is_keras_tensor(x) and keras.backend.is_keras_tensor(y):
-            return layers[kind](name=name)([x, y])
-        tensor, number = (x, y) if keras.backend.is_keras_tensor(x) else (y, x)
-        if np.ndim(number) or (kind == "subtract" and tensor is y):
-            raise RefusedError(f"holds the operation {name!r} with a constant that no plain layer stands for")
-        scale, offset = {"add": (1, number), "subtract": (1, -number), "multiply": (number, 0)}[kind]
-        return keras.layers.Rescaling(scale, offset=offset, name=name)(tensor)
-
-    return apply

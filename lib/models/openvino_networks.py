@@ -22,6 +22,7 @@ from lib.models.keras_descriptions import (
     read_ends,
     references_in,
 )
+from lib.models.keras_endings import without_activation
 from lib.storage.untrusted import RefusedError, one_line, refusing
 from lib.system.devices import as_if_missing
 
@@ -41,6 +42,7 @@ class Network(NamedTuple):
         weights: layer's name -> float32 arrays, in Keras's order.
         input_shape: batch, height, width and bands; None where any number will do.
         image_size: see `keras_archives.Content`.
+        output_activation: what the file's model ends in, which the network does without: `softmax`, `sigmoid` or None.
     """
 
     path: str
@@ -50,6 +52,7 @@ class Network(NamedTuple):
     weights: dict
     input_shape: Tuple[Optional[int], ...]
     image_size: Optional[int]
+    output_activation: Optional[str]
 
 
 def read_network(path):
@@ -63,7 +66,8 @@ def read_network(path):
         UsageError: no such file, not a Keras file, cut short, or with weights that are not finite.
     """
     with refusing(path, ".keras file"), keras_archives.open_archive(path) as content:
-        config = functional_config(content.description)
+        description, activation = without_activation(content.description)
+        config = functional_config(description)
         entries = {layer_name(entry): entry for entry in config["layers"]}
         unknown = [f"{name!r} ({reason})" for name, reason in _unknown_layers(entries)]
         if unknown:
@@ -80,7 +84,8 @@ def read_network(path):
         settings = layers[ends[0][0].layer][1]
         shape = tuple(settings.get("batch_shape") or settings["batch_input_shape"])
         ends = ends[0][0], ends[1][0]
-        return Network(str(path), layers, calls, ends, _read_weights(content), shape, content.image_size)
+        weights = _read_weights(content)
+        return Network(str(path), layers, calls, ends, weights, shape, content.image_size, activation)
 
 
 def _unknown_layers(entries):
@@ -96,6 +101,8 @@ def _unknown_layers(entries):
             value = _plain(settings.get(key))
             if value is not None and value not in values:
                 yield name, f"{kind} with {key}={value}"
+        if kind == "Rescaling" and not all(isinstance(settings[key], (int, float)) for key in ("scale", "offset")):
+            yield name, f"{kind} by a number for each channel"
 
 
 def _plain(value):

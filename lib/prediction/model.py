@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from lib.data.categories import LABELS, read_labels
 from lib.data.outputs import neutral_labels, unknown_outputs
 from lib.errors import UsageError, concerning, option
+from lib.measures.softmax import probabilities_of
 from lib.models.published import MODELS, PUBLISHED_SIZE, is_published
 from lib.system.devices import import_tensorflow, installed, may_have_gpu, select_device
 from lib.system.parallel import cores
@@ -28,9 +29,9 @@ class Model(NamedTuple):
 
     Attributes:
         size: height and width of its images in pixels.
-        compute: a function from float32 pixels `(step, size, size, 3)`, 0-255, red, green and blue, to float32 logits
-            `(step, outputs)` and the features `(step, width)` that they follow from, None if these are not wanted.
-            Several threads may call it at once.
+        compute: a function from float32 pixels `(step, size, size, 3)`, 0-255, red, green and blue, to float64
+            probabilities `(step, outputs)` and the float32 features `(step, width)` that they follow from, None if
+            these are not wanted. Several threads may call it at once.
         engine: which of `ENGINES` computes.
     """
 
@@ -152,7 +153,12 @@ def _open_openvino(network, settings, step, pooled):
     size = _size_of(network.path, network.input_shape, network.image_size)
     # One core for each batch: several side by side are faster than one on all, and their numbers are always the same.
     compiled = compile_network(network, size, step, cores(settings.processors), pooled)
-    return Model(size, compiled.compute, "openvino"), compiled.outputs
+
+    def compute(pixels):
+        logits, features = compiled.compute(pixels)
+        return probabilities_of(logits, network.output_activation), features
+
+    return Model(size, compute, "openvino"), compiled.outputs
 
 
 def _open_tensorflow(path, settings, step, pooled):
@@ -172,7 +178,8 @@ def _open_tensorflow(path, settings, step, pooled):
     def compute(pixels):
         with concerning("model"):
             found = apply(tf.constant(pixels))
-        return tuple(part.numpy() for part in found) if pooled else (found.numpy(), None)
+        logits, features = (part.numpy() for part in found) if pooled else (found.numpy(), None)
+        return probabilities_of(logits, model.output_activation), features
 
     return Model(size, compute, "tensorflow"), model.output_shape[-1]
 

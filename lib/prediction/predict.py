@@ -17,7 +17,6 @@ from lib.data.embeddings import open_features, write_features
 from lib.data.images import ImageError, limit_memory, read_image
 from lib.data.listing import find_images
 from lib.errors import UsageError, concerning
-from lib.measures.softmax import softmax
 from lib.models.published import find_model
 from lib.prediction.decisions import find_decisions, report_decisions
 from lib.prediction.model import labels_of, open_model
@@ -265,8 +264,8 @@ def _answers(listing, lacks, model, settings):
         if all(one.problem or one.lack & _BOTH == one.same for one in answers):
             return answers
         with computing:
-            logits, features = model.compute(pixels)
-        probabilities, places = softmax(logits), [(listing.first + number) % step for number, _, _ in batch]
+            probabilities, features = model.compute(pixels)
+        places = [(listing.first + number) % step for number, _, _ in batch]
         return [
             one._replace(
                 problem=one.problem or (None if np.isfinite(probabilities[place]).all() else _NO_NUMBER),

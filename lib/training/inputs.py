@@ -1,5 +1,6 @@
 """The inputs of a training: the model and the records, opened and checked against each other."""
 
+import logging
 from typing import Any, NamedTuple
 
 from lib.data.records import check_bands, load_images, open_records, tell_left_out
@@ -10,6 +11,8 @@ from lib.models.published import PUBLISHED_SIZE, is_published
 from lib.models.transfer import freeze_before
 
 DEFAULT_SIZE = 64  # of models whose files don't say theirs
+
+log = logging.getLogger(__name__)
 
 
 class Trainee(NamedTuple):
@@ -67,6 +70,10 @@ def open_trainee(settings, model, size, strategy):
     with concerning(size):  # the template, since this changes moving means
         try_out(template, path, (side, side, bands), training=True)
     template.image_size = side
+    if template.output_activation is not None:
+        ending = f"{path} ends in a {template.output_activation}"
+        log.info(f"{ending}: the logits before it are trained, and are what the trained model gives.")
+        template.output_activation = None
     train_from = getattr(settings, "train_from", None)
     for each in trainee[:2] if train_from is not None else ():
         freeze_before(each, train_from)

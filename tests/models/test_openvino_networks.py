@@ -133,7 +133,7 @@ LAYERS = keras.layers
         ([LAYERS.Conv2D(3, 1, activation="tanh", name="c"), LAYERS.GlobalAveragePooling2D()], ["'c'", "tanh"]),
         ([LAYERS.Conv2D(3, 1, groups=3, name="c"), LAYERS.GlobalAveragePooling2D()], ["'c'", "groups"]),
         ([LAYERS.DepthwiseConv2D(1, depth_multiplier=2, name="c"), LAYERS.GlobalAveragePooling2D()], ["multiplier"]),
-        ([LAYERS.GlobalAveragePooling2D(), LAYERS.Dense(2, "softmax", name="d")], ["'d'", "softmax"]),
+        ([LAYERS.GlobalAveragePooling2D(), LAYERS.Dense(3, "softmax", name="d"), LAYERS.Dense(2)], ["'d'", "softmax"]),
     ],
 )
 def test_other_layers_are_named(layers, named, tmp_path):
@@ -169,3 +169,11 @@ def test_what_cannot_be_applied_is_said_in_one_sentence(tmp_path):
         compute(path, smooth_images(16, 16))
     with pytest.raises(UsageError, match=r"^\S+a\.keras can't be applied to images of 2 x 2 pixels \(.*\)\.$"):
         compute(path, smooth_images(2, 2))
+
+
+def test_a_rescaling_of_each_channel_is_left_to_tensorflow(tmp_path):
+    inputs = keras.Input((8, 8, 3))
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.Rescaling([0.1, 0.2, 0.3], offset=1.0, name="r")(inputs))
+    save_model(keras.Model(inputs, keras.layers.Dense(2)(x)), tmp_path / "a.keras")
+    with pytest.raises(UnknownLayersError, match=r"'r' \(Rescaling by a number for each channel\)"):
+        read_network(tmp_path / "a.keras")
