@@ -2,6 +2,7 @@
 #
 #   make demo                                          the whole chain in small, on drawn pictures (DEMO=FOLDER for another place)
 #   make predict DATA=images OUTPUT=predictions.tsv    categorise a folder of images; sets up what that needs, without TensorFlow
+#   make own DATA=collection OWN=own                   a model of your own, from a folder with a subfolder for each category
 #   make test                                          the tests, in the environment that the toolkit runs in (TESTS=tests/data for a part)
 #   make test-all                                      the tests on each supported Python that the machine has
 #   make axe                                           what some tests of the pages need from npm
@@ -12,6 +13,7 @@ PYTHON ?= python3
 VENV ?= .venv
 OPTIONS ?=
 DEMO ?= demo
+OWN ?= own
 TESTS ?=
 BENCHMARKS ?= predict shards records fractals train distill soup scale
 BENCH_ROWS ?= bench-rows.tmp
@@ -20,7 +22,8 @@ BENCH_ROWS ?= bench-rows.tmp
 override DATA := $(value DATA)
 override OUTPUT := $(value OUTPUT)
 override DEMO := $(value DEMO)
-export DATA OUTPUT DEMO PYTHON VENV
+override OWN := $(value OWN)
+export DATA OUTPUT DEMO OWN PYTHON VENV
 
 MADE = $(VENV)/.made
 PREDICT_READY = $(VENV)/.ready-predict
@@ -29,7 +32,7 @@ TEST_READY = $(VENV)/.ready-test
 LINT_READY = .venv-lint/.ready
 AXE = tests/npm/node_modules/axe-core/axe.min.js
 
-.PHONY: help setup demo predict names-are-given test test-all axe lint bench clean
+.PHONY: help setup demo predict own names-are-given test test-all axe lint bench clean
 .DELETE_ON_ERROR:
 
 help:
@@ -42,6 +45,10 @@ demo: $(READY)
 
 predict: names-are-given $(PREDICT_READY)
 	@"$$VENV"/bin/python predictImages.py -d "$$DATA" -o "$$OUTPUT" $(OPTIONS)
+
+own: $(READY)
+	@test -n "$$DATA" || { echo "make own: give DATA=FOLDER, which has a subfolder for each category" >&2; exit 2; }
+	@PATH="$$(cd "$$VENV" && pwd)/bin:$$PATH" bash own.sh "$$DATA"
 
 names-are-given:
 	@test -n "$$DATA" && test -n "$$OUTPUT" || { echo "make predict: give DATA=FOLDER and OUTPUT=FILE.tsv" >&2; exit 2; }

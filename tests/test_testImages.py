@@ -142,7 +142,7 @@ def test_the_models_card_gets_the_test(folder, tmp_path):
     arguments = ["-a", "3", "-m", model, "-t", "test.tfr", "--card"]
     done = run(folder, *arguments)
     assert done.returncode == 2 and "-m/--model" in done.stderr and "is in no run's directory" in done.stderr
-    recorded = {"name": "Ferns | mosses", "command": ["./trainImagesC.py", "-m", "a b.keras"], "inputs": {"a": "0f"}}
+    recorded = {"name": "Ferns | mosses", "command": ["trainImagesC.py", "-m", "a b.keras"], "inputs": {"a": "0f"}}
     recorded.update(settings={"categories": 3}, versions={"Keras": "3"}, image_size=16)
     (tmp_path / "training-settings.json").write_text(json.dumps(recorded))
     (tmp_path / "categories.tsv").write_text("INDEX\tLABEL\n0\tFern\n1\tMoss\n2\tPalm_tree\n")

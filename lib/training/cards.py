@@ -185,7 +185,7 @@ def _making(recorded):
             f"{training:,} images for training, {validation:,} for validation. Where they come from: *fill in*.\n\n"
         )
     versions = ", ".join(f"{name} {version}" for name, version in recorded["versions"].items())
-    command = " ".join(map(shlex.quote, recorded["command"]))
+    command = "./" + " ".join(map(shlex.quote, recorded["command"]))
     return (
         f"## How it was made\n\n{records}```bash\n{command}\n```\n\nfrom\n\n"
         + "\n".join(lines)

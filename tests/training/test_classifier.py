@@ -440,7 +440,7 @@ def test_a_state_of_something_else_is_told_and_the_right_one_is_gone_on_with(fil
         run(settings(files, tmp_path))
     path.write_bytes(content)
     _, _, said = run(settings(files, tmp_path))
-    assert said[-2].startswith("Resuming after 3 of at most 3") and not path.exists()
+    assert said[-3].startswith("Resuming after 3 of at most 3") and not path.exists()
 
 
 class StopError(Exception):
