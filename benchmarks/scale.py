@@ -27,6 +27,7 @@ from benchmarks.train import CLASSES, make_model
 from lib.data.categories import LABELS
 from lib.data.record_format import make_record
 from lib.prediction.predict import columns_of
+from lib.storage.fingerprints import fingerprint
 from lib.storage.tables import Table, open_rows, settings_begun_with
 from tools.sample import draw as draw_sample
 
@@ -85,12 +86,13 @@ def commits(output):
 def fill_journal(folder, output, count):
     """Put rows for all but LEFT files into the journal of a run that was killed."""
     settings = settings_begun_with(output)
-    table = Table(output, columns_of(settings["labels"]), settings)
+    table, parent = Table(output, columns_of(settings["labels"]), settings), os.path.dirname(folder)
+    known = [fingerprint(os.path.join(parent, f"{number}.jpg")) for number in range(DIFFERENT)]
 
     def entries():
         for number in range(count - LEFT):
             name = os.path.join(folder, f"{number // IN_A_FOLDER:05d}", f"{number:07d}.jpg")
-            yield name.encode(), None, table.line([settings["model"], name, "Ordinary", 0.5])
+            yield name.encode(), known[number % DIFFERENT], table.line([settings["model"], name, "Ordinary", 0.5])
 
     with open_rows(table) as rows:
         rows.extend(entries())

@@ -1,6 +1,5 @@
 """Categorising images: from files to a table of categories and probabilities."""
 
-import array
 import concurrent.futures
 import contextlib
 import dataclasses
@@ -9,25 +8,25 @@ import logging
 import os
 import threading
 from importlib import metadata
-from typing import Mapping, NamedTuple, Optional, Sequence
 
 import numpy as np
 
 from lib.data.embeddings import open_features, write_features
-from lib.data.images import ImageError, limit_memory, read_image
+from lib.data.images import limit_memory
 from lib.data.listing import find_images
 from lib.errors import UsageError, concerning
 from lib.models.published import find_model
 from lib.prediction.decisions import find_decisions, report_decisions
 from lib.prediction.model import labels_of, open_model
 from lib.prediction.teaching import can_be_taught
+from lib.prediction.unanswered import BITS, BOTH, FEATURES, FORMER, ROW, Answer, find_lacks, read
 from lib.storage import tables
 from lib.storage.decisions import SOURCE
 from lib.storage.files import checksum
-from lib.storage.fingerprints import Fingerprint, check_fingerprints, difference, fingerprint
+from lib.storage.fingerprints import check_fingerprints
 from lib.storage.formats import check_rows
 from lib.storage.joins import Join
-from lib.storage.journal import look_up, with_facts
+from lib.storage.journal import look_up
 from lib.storage.names import escape_name
 from lib.system.parallel import STEP, cores, in_order, reading_threads
 from lib.system.progress import progress
@@ -37,10 +36,6 @@ log = logging.getLogger(__name__)
 
 # The settings that features depend on.
 _OF_FEATURES = ("model", "model_sha256", "data", "list_file", "exact", "shard", "listed")
-
-_ROW, _FEATURES = _BITS = 1, 2  # what an image lacks, as bits
-_BOTH = _ROW | _FEATURES
-_FORMER = 2  # places by which the bits are shifted
 
 
 def predict(settings):
@@ -69,20 +64,20 @@ def predict(settings):
         check_rows(settings.output, len(listing.paths))
     decided = find_decisions(settings)
     with contextlib.ExitStack() as stack:
-        journals = {_ROW: stack.enter_context(tables.open_rows(table, settings.overwrite))}
+        journals = {ROW: stack.enter_context(tables.open_rows(table, settings.overwrite))}
         of_features = {key: table.settings[key] for key in _OF_FEATURES if key in table.settings}
         if settings.embeddings:
             features = open_features(settings.embeddings, of_features, settings.overwrite)
-            journals[_FEATURES] = stack.enter_context(features)
-        lacks = _lacks(listing.paths, journals)
+            journals[FEATURES] = stack.enter_context(features)
+        lacks = find_lacks(listing.paths, journals)
         if lacks.done():
             log.info(f"{lacks.done():,} of {counted(len(lacks.bits), 'image')} are already done.")
         if any(lacks.bits):
             model = open_model(path, settings, min(STEP, settings.batch), bool(settings.embeddings), labels, source)
             errors.update(_add_answers(listing, lacks, model, settings, table, journals))
         if settings.embeddings:
-            write_features(settings.embeddings, of_features, features, journals[_ROW].keys())
-        tables.write_table(table, journals[_ROW], _versions(), decided)
+            write_features(settings.embeddings, of_features, features, journals[ROW].keys())
+        tables.write_table(table, journals[ROW], _versions(), decided)
     tables.write_errors_table(settings.output + ".errors.tsv", errors)
     images = len(lacks.bits) - sum(known for _, known in look_up(sorted(errors), listing.paths))
     if decided is not None:
@@ -126,62 +121,6 @@ def _table(settings, model_sha256, labels, listed):
 _NO_NUMBER = "the model's logits are NaN or infinite"
 
 
-class _Lacks(NamedTuple):
-    """What the images lack.
-
-    Attributes:
-        bits: a byte for each image: `_ROW` and `_FEATURES`; shifted by `_FORMER`, whether there are such of a file that
-            has changed.
-        checksums: bit -> for each image the checksum of the file that its row or features are of, if only the file's
-            time differs; empty where that is so for no image.
-    """
-
-    bits: bytearray
-    checksums: Mapping[int, Sequence[int]]
-
-    def done(self):
-        """How many images lack nothing."""
-        return self.bits.count(0)
-
-
-def _lacks(paths, journals):
-    """What the images lack in the journals, as `_Lacks`; files are looked at, but not opened."""
-    lacks = _Lacks(bytearray(len(paths)), {bit: array.array("q") for bit in journals})
-    for bit, journal in journals.items():
-        for number, (path, known, recorded) in enumerate(with_facts(paths, journal.facts())):
-            crc = difference(path, recorded) if known else None
-            if crc is not None:
-                crcs = lacks.checksums[bit]
-                crcs.extend([-1] * (len(paths) - len(crcs)))
-                crcs[number] = crc
-                lacks.bits[number] |= bit << _FORMER
-            if not known or crc is not None:
-                lacks.bits[number] |= bit
-    return lacks
-
-
-class _Answer(NamedTuple):
-    """An image's answer.
-
-    Attributes:
-        path: as bytes.
-        lack: the bits of what it lacked.
-        same: those of what is of the file's content after all.
-        file: the file's fingerprint.
-        problem: the reason why there is no answer; None for none.
-        probabilities: float64 `(categories,)`.
-        features: float32 `(width,)` or None.
-    """
-
-    path: bytes
-    lack: int
-    same: int = 0
-    file: Optional[Fingerprint] = None
-    problem: Optional[str] = None
-    probabilities: Optional[np.ndarray] = None
-    features: Optional[np.ndarray] = None
-
-
 def _add_answers(listing, lacks, model, settings, table, journals):
     """Categorise the images that lack something, and add rows and features to the journals.
 
@@ -193,12 +132,12 @@ def _add_answers(listing, lacks, model, settings, table, journals):
     with contextlib.closing(answers), progress(len(lacks.bits) - lacks.done(), "images") as advance:
         for batch in answers:
             for answer in batch:
-                wanted = answer.lack & ~answer.same & _BOTH
-                changed += bool(wanted & answer.lack >> _FORMER)
-                if answer.problem and wanted & _ROW:
+                wanted = answer.lack & ~answer.same & BOTH
+                changed += bool(wanted & answer.lack >> FORMER)
+                if answer.problem and wanted & ROW:
                     errors[answer.path] = answer.problem
-                lost += bool(answer.problem and wanted == _FEATURES)
-            for bit in (_FEATURES, _ROW):
+                lost += bool(answer.problem and wanted == FEATURES)
+            for bit in (FEATURES, ROW):
                 if bit in journals:
                     _add(journals[bit], bit, batch, table)
             advance(len(batch))
@@ -219,10 +158,10 @@ def _add(journal, bit, batch, table):
     for answer in batch:
         if answer.same & bit:
             same.append((answer.path, answer.file))
-        elif answer.problem and answer.lack & bit << _FORMER:
+        elif answer.problem and answer.lack & bit << FORMER:
             gone.append(answer.path)  # rather than keep another picture's answer
         elif answer.lack & bit and not answer.problem:
-            content = answer.features.tobytes() if bit == _FEATURES else _line(table, answer.path, answer.probabilities)
+            content = answer.features.tobytes() if bit == FEATURES else _line(table, answer.path, answer.probabilities)
             entries.append((answer.path, answer.file, content))
     if entries:
         journal.extend(entries)
@@ -237,12 +176,12 @@ def _answers(listing, lacks, model, settings):
 
     Args:
         listing: a `Listing`.
-        lacks: of `_lacks`.
+        lacks: of `find_lacks`.
         model: of `open_model`.
         settings: `Settings`.
 
     Yields:
-        Lists of `_Answer`s, one for each batch, of the images that lack something, in order.
+        Lists of `Answer`s, one for each batch, of the images that lack something, in order.
     """
     size = model.size
     step, threads, stopped = min(STEP, settings.batch), reading_threads(settings.processors), threading.Event()
@@ -258,10 +197,10 @@ def _answers(listing, lacks, model, settings):
         for number, path, lack in batch:
             if stopped.is_set():
                 raise concurrent.futures.CancelledError
-            crcs = {bit: lacks.checksums[bit][number] for bit in _BITS if lack & bit << _FORMER}
+            crcs = {bit: lacks.checksums[bit][number] for bit in BITS if lack & bit << FORMER}
             place = (listing.first + number) % step
-            answers.append(_read(_Answer(path, lack), crcs, pixels[place], settings))
-        if all(one.problem or one.lack & _BOTH == one.same for one in answers):
+            answers.append(read(Answer(path, lack), crcs, pixels[place], settings))
+        if all(one.problem or one.lack & BOTH == one.same for one in answers):
             return answers
         with computing:
             probabilities, features = model.compute(pixels)
@@ -279,32 +218,6 @@ def _answers(listing, lacks, model, settings):
     with contextlib.closing(in_order(answer, batches, threads, ahead, stopped)) as answered:
         for _, answers in answered:
             yield answers
-
-
-def _read(answer, crcs, pixels, settings):
-    """Read an image, if it is not as it was: its pixels into `pixels`; returns its answer with what is known then.
-
-    Args:
-        answer: its `_Answer`.
-        crcs: bit of what it lacks -> the checksum of the content that its row or features are of.
-        pixels: float32 `(size, size, 3)`, to be written to.
-        settings: `Settings`.
-    """
-    try:
-        file, before = None, os.stat(answer.path) if os.path.exists(answer.path) else None
-        if crcs:
-            file = fingerprint(answer.path, before)
-            same = sum(bit for bit, crc in crcs.items() if 0 <= crc == file.crc32c)
-            answer = answer._replace(file=file, same=same)
-            if answer.lack & _BOTH == same:
-                return answer
-        path = os.fsdecode(answer.path)
-        pixels[:] = read_image(path, len(pixels), settings.exact, settings.max_pixels)
-        return answer._replace(file=file or fingerprint(answer.path, before))
-    except ImageError as error:
-        return answer._replace(problem=str(error))
-    except OSError as error:
-        return answer._replace(problem=f"can't be read: {error.strerror}")
 
 
 def _line(table, path, probabilities):
