@@ -88,7 +88,30 @@ def _pictures(folder):
                 file, kind
             )
             found.append(file.getvalue())
-    return found
+    return found + _unusual_pictures(folder, pixels)
+
+
+def _unusual_pictures(folder, pixels):
+    import tifffile
+
+    sys.path.insert(0, str(ROOT / "tests" / "data"))
+    from test_raw_files import write_dng
+
+    found, deep = (
+        [path.read_bytes() for path in sorted((_FIXTURES / "pictures").iterdir())],
+        pixels.astype("uint16") * 257,
+    )
+    for samples, options in (
+        (deep, {"compression": "lzw", "predictor": True, "rowsperstrip": 7}),
+        (deep.transpose(2, 0, 1).copy(), {"planarconfig": "separate", "byteorder": ">", "compression": "packbits"}),
+        (pixels.astype("float32"), {"bigtiff": True, "byteorder": ">", "tile": (16, 32)}),
+        (np.dstack([pixels, pixels[..., :2]]), {"photometric": "separated", "compression": "deflate"}),
+        (deep, {"compression": "jpeg2000"}),
+        (pixels.transpose(2, 0, 1).copy(), {"planarconfig": "separate", "compression": "jpeg"}),
+    ):
+        tifffile.imwrite(folder / "a.tif", samples, metadata=None, **{"photometric": "rgb", **options})
+        found.append((folder / "a.tif").read_bytes())
+    return [*found, write_dng(folder / "a.dng").read_bytes()]
 
 
 def _use_picture(path):

@@ -1,6 +1,7 @@
 """Files that decoders refuse: mended if only their metadata are broken, else told in a user's words what they are."""
 
 import itertools
+import re
 import struct
 import zlib
 
@@ -126,7 +127,7 @@ def missing_part(file):
         elif name in ("HEIC", "AVIF", "JPEG 2000"):
             length = _length_of_boxes(content)
         return None if length is None else max(0, 1 - len(content) / length)
-    except (IndexError, struct.error, zlib.error, ValueError, ZeroDivisionError):
+    except (LookupError, struct.error, zlib.error, ValueError, ZeroDivisionError):
         return None
 
 
@@ -146,6 +147,19 @@ def mended(file):
     except (IndexError, struct.error):
         pass
     return None
+
+
+def check_boxes(file):
+    """Raise ImageError if a HEIC or AVIF has a name in it that is no text, by which libheif's binding would crash."""
+    file.seek(0)
+    content = file.read()
+    for place in re.finditer(b"infe[\2\3]", content[: content.find(b"mdat")]):
+        (length,) = struct.unpack(">I", content[place.start() - 4 : place.start()])
+        names = content[place.end() + (7 if place[0].endswith(b"\2") else 9) : place.start() - 4 + length]
+        try:
+            names.decode()
+        except UnicodeDecodeError:
+            raise ImageError("damaged: a name in it is no text") from None
 
 
 def _mended_jpeg(content):
@@ -297,13 +311,13 @@ def _length_of_bmp(content):
 
 
 def _length_of_boxes(content):
-    """The bytes that a file of boxes (HEIC, AVIF, JP2) should have; None if its last box doesn't say so."""
-    position = 0
+    """The bytes that a file of boxes (HEIC, AVIF, JP2) should have; None if it ends before that of the pixels."""
+    position, kind = 0, b""
     while position < len(content):
-        (length,) = struct.unpack(">I", content[position : position + 4])
+        length, kind = struct.unpack(">I4s", content[position : position + 8])
         if length == 1:
             (length,) = struct.unpack(">Q", content[position + 8 : position + 16])
         if length < 8:
             return None
         position += length
-    return position
+    return position if kind in (b"mdat", b"jp2c") else None

@@ -7,6 +7,7 @@ import contextlib
 import ctypes
 import functools
 import io
+import logging
 import os
 import stat
 import threading
@@ -17,14 +18,15 @@ import simplejpeg
 from PIL import Image, PngImagePlugin
 
 from lib.data.colours import MOST_BYTES, to_rgb
-from lib.data.damage import ImageError, cut_short, mended, missing_part, what_it_is
-from lib.data.tiffs import Tiff, check_directory, is_ordinary, is_tiff, missing_part_of_tiff
+from lib.data.damage import ImageError, check_boxes, cut_short, mended, missing_part, what_it_is
+from lib.data.raw_files import is_raw, read_preview
+from lib.data.tiffs import Tiff, check_directory, first_tags, is_ordinary, is_tiff, missing_part_of_tiff
 from lib.system.memory import MAX_PIXELS
-from lib.system.parallel import cores
+from lib.system.parallel import cores, imported
 
 # Pillow's names of the formats that are read. An MPO is opened as the JPEG that it begins with. Pillow's other formats
 # are left out: no scans have them, and some of them run other programs.
-FORMATS = ("JPEG", "PNG", "BMP", "DIB", "GIF", "TIFF", "WEBP", "JPEG2000")
+FORMATS = ("JPEG", "PNG", "BMP", "DIB", "GIF", "TIFF", "WEBP", "JPEG2000", "HEIF", "AVIF")
 
 # A JPEG is shrunk in its decoder as long as its shorter side has at least this many pixels: on labelled scans the
 # shrunken picture is categorised as well as the whole one, and a scan of 24 megapixels takes a third less time.
@@ -42,8 +44,9 @@ Image.MAX_IMAGE_PIXELS = None
 # Pillow refuses a PNG with a longer text; a profile counts as one.
 PngImagePlugin.MAX_TEXT_CHUNK = MOST_BYTES
 
-# Warnings of Pillow and messages that libtiff writes to the terminal are about files, but without their names.
+# Warnings and errors that Pillow and libtiff write to the terminal are about files, but without their names.
 warnings.filterwarnings("ignore", module=r"PIL\.")
+logging.getLogger("PIL").setLevel(logging.CRITICAL + 1)
 with contextlib.suppress(AttributeError, OSError):  # a Pillow without libtiff, or that holds its own
     _libraries = ctypes.CDLL(Image.core.__file__)
     for _set_handler in (_libraries.TIFFSetErrorHandler, _libraries.TIFFSetWarningHandler):
@@ -170,6 +173,8 @@ def _read(path, max_pixels, work):
             return work(*_identify(file, max_pixels))
         except (ImageError, MemoryError):
             raise
+        except ImportError as error:
+            raise ImageError(f"of a kind for which the package {error.name} is needed") from None
         except Exception as error:
             if isinstance(error, OSError) and error.errno:  # the system's own, not Pillow's
                 raise
@@ -221,18 +226,28 @@ def _identify(file, max_pixels):
         ImageError: the picture is too large, or would take for ever.
         Exception: whatever Pillow and tifffile raise.
     """
-    tiff = is_tiff(file.read(4))
+    start = file.read(16)
+    tiff = is_tiff(start)
     if tiff:
         check_directory(file)
+    if start[4:8] == b"ftyp":
+        _open_boxes()
+        check_boxes(file)
     file.seek(0)
     try:
         image = Image.open(file, formats=FORMATS)
     except Exception:
-        if not tiff:
-            raise
         image = None
-    if image is None or (image.format == "TIFF" and not is_ordinary(image.tag_v2)):
+        if not (tiff or is_raw(start)):
+            raise
+    tags = {} if not tiff else image.tag_v2 if image else first_tags(file)
+    preview = read_preview(file) if is_raw(start, tags) else None
+    if preview is not None:
+        file, image = preview
+    elif tiff and (image is None or not is_ordinary(tags)):
         image = Tiff(file, max_pixels)
+    elif image is None:
+        raise ImageError("a camera's raw file of a kind that can't be read")
     if image.width * image.height > max_pixels:
         raise ImageError(f"{image.width} x {image.height} pixels are more than the {max_pixels} allowed")
     if image.format in ("JPEG", "MPO") and image.info.get("progressive"):
@@ -244,13 +259,23 @@ def _identify(file, max_pixels):
     return file, image
 
 
+def _open_boxes():
+    """Let Pillow open HEIC and, where it can't by itself, AVIF."""
+    heif = imported("pi_heif")
+    if "HEIF" not in Image.OPEN:
+        # Files are read in parallel, and of each the main picture only.
+        heif.register_heif_opener(decode_threads=1, thumbnails=False, depth_images=False, aux_images=False)
+    if "AVIF" not in Image.OPEN:
+        imported("pillow_avif")
+
+
 def _reason(file):
     """Why a file can't be read that no decoder takes."""
     file.seek(0)
     tiff = is_tiff(file.read(4))
     name, other = what_it_is(file)
     if name is None:
-        kinds = "JPEG, PNG, BMP, GIF, TIFF, WebP or JPEG 2000"
+        kinds = "JPEG, PNG, BMP, GIF, TIFF, WebP, JPEG 2000, HEIC, AVIF or a camera's raw file"
         return f"not an image, but {other}" if other else f"not an image that can be read ({kinds})"
     missing = missing_part_of_tiff(file) if tiff else missing_part(file)
     return f"damaged: its picture ({name}) can't be decoded" if missing == 0 else cut_short(missing)
@@ -295,7 +320,7 @@ def _decoding_bytes(image):
     if image.format in ("JPEG", "MPO"):
         # A progressive JPEG is held whole as coefficients of 2 bytes, whatever it is shrunk to.
         return 4 * pixels // _shrinking(image) ** 2 + (6 * pixels if image.info.get("progressive") else 0)
-    return (4 if image.format in ("PNG", "BMP", "DIB") else 8) * pixels
+    return {"PNG": 4, "BMP": 4, "DIB": 4, "HEIF": 12, "AVIF": 12}.get(image.format, 8) * pixels
 
 
 def _decode_jpeg(file, image):

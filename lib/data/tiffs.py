@@ -5,14 +5,15 @@ noise, 32 bits without a sign as if they had one. `is_ordinary` says which kinds
 """
 
 import io
+import itertools
 import logging
 import struct
-import threading
 
 import numpy as np
 from PIL import Image
 
 from lib.data.damage import ImageError, cut_short, jpeg_segments
+from lib.system.parallel import imported
 
 _WIDTH, _BITS, _COMPRESSION, _PHOTOMETRIC, _FILL_ORDER = 256, 258, 259, 262, 266
 _SAMPLES, _PLANAR, _COLOUR_MAP, _INK_SET, _EXTRA_SAMPLES, _SAMPLE_FORMAT = 277, 284, 320, 332, 338, 339
@@ -24,8 +25,10 @@ _MODES.update({_LAB: "LAB", _ICC_LAB: "LAB"})
 _BANDS = {"L": 1, "P": 1, "RGB": 3, "YCbCr": 3, "LAB": 3, "CMYK": 4}
 _PREMULTIPLIED, _ALPHA = 1, 2  # kinds of extra samples
 
-# None, LZW, Deflate (twice), PackBits, LZMA and Zstandard give bytes: as many as are asked for.
-_BYTE_CODECS = (1, 5, 8, 32946, 32773, 34925, 50000)
+# None, LZW, Deflate (twice), PackBits, LZMA and Zstandard give bytes: as many as are asked for. All but the last are
+# left to libtiff: on damaged files, the imagecodecs of Python 3.8 can crash.
+_ZSTANDARD = 50000  # which not every Pillow has
+_BYTE_CODECS = (1, 5, 8, 32946, 32773, 34925, _ZSTANDARD)
 # JPEG, JPEG 2000 (three times) and WebP give pictures, as large as these say.
 _JPEG = 7
 _PICTURE_CODECS = {_JPEG: "JPEG", 33003: "JPEG2000", 33005: "JPEG2000", 34712: "JPEG2000", 50001: "WEBP"}
@@ -37,8 +40,6 @@ _NO_FRAMES = (0xC4, 0xC8, 0xCC)  # of a JPEG's markers among those of frames
 _MOST_TAGS = 4096  # tifffile takes no more
 _VALUE_BYTES = {3: 2, 4: 4, 5: 8, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}  # by type; others have 1
 _NEEDED = {*range(254, 267), *range(273, 285), 292, 317, 320, *range(322, 326), 332, 338, 339, 347, 529, 530, 531, 532}
-
-_importing = threading.Lock()
 
 
 def is_tiff(start):
@@ -65,6 +66,11 @@ def check_directory(file):
         length = values * _VALUE_BYTES.get(kind, 1)
         if tag in _NEEDED and length > (8 if big else 4) and offset + length > size:
             raise ImageError(cut_short())
+
+
+def first_tags(file):
+    """What a TIFF says about its first picture: tag -> value."""
+    return {tag.code: tag.value for tag in _first_page(file).tags}
 
 
 def is_ordinary(tags):
@@ -106,8 +112,7 @@ class Tiff:
     """
 
     def __init__(self, file, max_pixels):
-        file.seek(0)
-        self._page = page = _tifffile().TiffFile(file).pages[0]
+        self._page = page = _first_page(file)
         self.width, self.height = page.imagewidth, page.imagelength
         self.orientation, self.format = page.tags.valueof(_ORIENTATION, 1), "TIFF"
         self.info = {"icc_profile": page.tags.valueof(_ICC_PROFILE)}
@@ -124,12 +129,10 @@ class Tiff:
 
     def load(self):
         """Decode the picture, whose memory the object keeps."""
-        _check_segments(self._page)
-        if _is_subsampled(self._page):
-            self._samples = _subsampled(self._page)
-            return
-        samples = self._page.asarray(squeeze=False, maxworkers=1)[:, 0]
-        samples = samples[0] if len(samples) == 1 else np.moveaxis(samples[..., 0], 0, 2)
+        missing = _missing(self._page)
+        if missing > 0:
+            raise ImageError(cut_short(missing))
+        samples = _subsampled(self._page) if _is_subsampled(self._page) else _decoded(self._page)
         self._samples = samples.view("uint8") if samples.dtype == bool else samples
 
     def pick(self, rows, columns):
@@ -202,8 +205,7 @@ def missing_part_of_tiff(file):
     """The share of a TIFF's pixels that lie behind the end of its file, 0-1; None if that can't be told."""
     try:
         check_directory(file)
-        file.seek(0)
-        return _missing(_tifffile().TiffFile(file).pages[0])
+        return _missing(_first_page(file))
     except Exception:  # as in `Tiff`
         return None
 
@@ -216,17 +218,46 @@ def _missing(page):
     return 1 - inside / number
 
 
-def _check_segments(page):
-    """Raise ImageError if a strip or tile is missing or larger than the page says it is."""
-    missing = _missing(page)
-    if missing > 0:
-        raise ImageError(cut_short(missing))
-    if page.compression in _PICTURE_CODECS:
-        most = (page.tilewidth, page.tilelength) if page.is_tiled else (page.imagewidth, page.rowsperstrip)
-        for data, _ in page.parent.filehandle.read_segments(page.dataoffsets, page.databytecounts, flat=True):
-            width, height = _size(data, _PICTURE_CODECS[page.compression])
+def _decoded(page):
+    """The samples of a page's strips or tiles: `(height, width, samples)`."""
+    whole, known = np.empty(page.shaped, page.dtype), {}
+    most = (page.tilewidth, page.tilelength) if page.is_tiled else (page.imagewidth, page.rowsperstrip)
+    compression, fill_order = page.compression, page.fillorder
+    if compression == _JPEG:
+        known = {"jpegtables": page.jpegtables, "jpegheader": page.jpegheader}
+    elif compression != _ZSTANDARD and compression in _BYTE_CODECS:  # the rest, such as predictors, is tifffile's
+        page.compression, page.fillorder = 1, 1
+    places = page.parent.filehandle.read_segments(page.dataoffsets, page.databytecounts, flat=True)
+    for data, index in itertools.islice(places, int(np.prod(page.chunked))):
+        if compression in _PICTURE_CODECS:
+            width, height = _size(data, _PICTURE_CODECS[compression])
             if width > most[0] or height > most[1]:
                 raise ImageError("damaged: a part of the picture is larger than the whole")
+        elif compression != _ZSTANDARD and (compression, fill_order) != (1, 1):
+            bands = 1 if page.planarconfig == 2 else page.samplesperpixel
+            rows = most[1] if page.is_tiled else min(most[1], page.imagelength - index * most[1] % _rows_of_plane(page))
+            data = _unpacked(data, -(-most[0] * bands * page.bitspersample // 8), rows, compression, fill_order)
+        part, (plane, layer, top, left, _), _ = page.decode(data, index, **known)
+        part = part[:1, : page.imagelength - top, : page.imagewidth - left]
+        whole[plane, layer, top : top + part.shape[1], left : left + part.shape[2]] = part[0]
+    whole = whole[:, 0]
+    return whole[0] if len(whole) == 1 else np.moveaxis(whole[..., 0], 0, 2)
+
+
+def _rows_of_plane(page):
+    """The rows of the strips of one plane, the last of which may be shorter than its place."""
+    return -(-page.imagelength // page.rowsperstrip) * page.rowsperstrip
+
+
+def _unpacked(data, width, height, compression, fill_order):
+    """Decompress the bytes of a strip or tile by Pillow's libtiff, for which they are a grey picture."""
+    tags = {256: width, 257: height, 258: 8, 259: compression, 262: 1, 266: fill_order, 273: 8, 277: 1, 278: height}
+    tags[279] = len(data)
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in sorted(tags.items()))
+    head = struct.pack("<2sHI", b"II", 42, 8 + len(data) + len(data) % 2)
+    content = head + data + bytes(len(data) % 2) + struct.pack("<H", len(tags)) + entries + bytes(4)
+    with Image.open(io.BytesIO(content), formats=("TIFF",)) as image:
+        return image.tobytes()
 
 
 def _size(data, kind):
@@ -292,9 +323,8 @@ def _named(page):
     return ("photometric", page.photometric), ("compression", page.compression)
 
 
-def _tifffile():
-    """The module, whose import takes a tenth of a second, once it is needed."""
-    with _importing:
-        import tifffile
+def _first_page(file):
+    file.seek(0)
+    tifffile = imported("tifffile")  # takes a tenth of a second
     logging.getLogger("tifffile").setLevel(logging.CRITICAL + 1)  # its messages lack the file's name
-    return tifffile
+    return tifffile.TiffFile(file).pages[0]

@@ -3,16 +3,20 @@
 import collections
 import concurrent.futures
 import contextlib
+import importlib
 import itertools
 import multiprocessing
 import os
 import signal
+import threading
 
 from lib.errors import WorkError, option
 from lib.system.processes import deferred_signals, follow_parent
 
 # Images in each call of a model on a CPU, where several such calls run side by side: with more, caches overflow.
 STEP = 32
+
+_importing = threading.Lock()
 
 
 def cores(processors=None):
@@ -27,10 +31,17 @@ def reading_threads(processors=None):
     return threads + 2 if threads == cores() else threads  # some always wait for Python's lock
 
 
+def imported(name):
+    """Import a module that is seldom needed, in one thread after the other."""
+    with _importing:
+        return importlib.import_module(name)
+
+
 def in_order(work, items, threads, ahead, stopped=None, processes=False):
     """Call `work` with each item on several threads, or in several processes.
 
-    With threads, all that the work imports has to be imported before: threads that import modules at once can deadlock.
+    With threads, all that the work imports has to be imported before, or by `imported`: threads that import modules at
+    once can deadlock.
     When the caller stops, by an error or an interruption, no further work begins.
 
     Args:

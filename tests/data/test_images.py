@@ -9,10 +9,12 @@ import zlib
 
 import numpy as np
 import pytest
+from make_heic_fixtures import FOLDER as HEIC
+from make_heic_fixtures import pixels as pixels_of_heic
 from PIL import Image, ImageDraw
 
 from lib.data import images
-from lib.data.images import ImageError, read_image
+from lib.data.images import ImageError, read_image, read_thumbnail
 from lib.data.listing import is_image_name
 
 FORMATS = {
@@ -69,6 +71,37 @@ def test_every_format_is_read_by_content_whatever_its_name(tmp_path, ending):
     misnamed.write_bytes(path.read_bytes())
     for name in (path, misnamed):
         np.testing.assert_allclose(read_image(name, 24), expected, atol=1e-3)
+
+
+def test_heic_is_read_turned_on_white_and_never_in_half(tmp_path):
+    expected = bilinear(pixels_of_heic(), 32)
+    for name in ("plain", "turned", "half-transparent"):
+        found = read_image(HEIC / f"{name}.heic", 32)
+        stored = np.rot90(pixels_of_heic(), 3) if name == "turned" else pixels_of_heic()
+        expected = bilinear(stored, 32)
+        if name == "half-transparent":
+            expected[:, :16] = 255
+        away = np.abs(found - expected)
+        away[:, 15:17] = 0  # where transparency begins
+        assert away.max() < 8, name
+        assert read_thumbnail(HEIC / f"{name}.heic", 96).shape == ((96, 64, 3) if name == "turned" else (64, 96, 3))
+    np.testing.assert_array_equal(read_image(HEIC / "plain.heic", 32, exact=True), read_image(HEIC / "plain.heic", 32))
+    content = (HEIC / "plain.heic").read_bytes()
+    for part in np.linspace(0.02, 0.99, 12):
+        (tmp_path / "a.heic").write_bytes(content[: int(part * len(content))])
+        with pytest.raises(ImageError, match="^cut short"):
+            read_image(tmp_path / "a.heic", 32)
+    with pytest.raises(ImageError, match="96 x 64 pixels are more"):
+        read_image(HEIC / "plain.heic", 32, max_pixels=6000)
+
+
+def test_avif_is_read(tmp_path):
+    images._open_boxes()  # which lets an old Pillow write it, too
+    path = saved(tmp_path, picture(), "a.avif", quality=95)
+    assert np.abs(read_image(path, 24) - bilinear(np.asarray(picture()), 24)).mean() < 4
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ImageError, match="^cut short"):
+        read_image(path, 24)
 
 
 def test_an_ordinary_jpeg_has_the_pixels_that_pillow_gives(tmp_path, monkeypatch):
