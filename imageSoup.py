@@ -4,7 +4,7 @@
 Example: ./imageSoup.py -a 17 -b 256 -m runs/0123-intermediate -d a-train.tfr -v a-validation.tfr -o runs -T 60
 
 Models are ranked by their macro F1 on -v. Starting from the best, each is added if the mean including it is at least as
-good on -d. Run the same command again to resume.
+good on -d, or on -v with --decide validation. Run the same command again to resume.
 """
 
 import sys
@@ -22,7 +22,7 @@ from lib.cli.types import (
     record_files,
     whole_number,
 )
-from lib.soup.settings import Settings
+from lib.soup.settings import DECIDERS, Settings
 
 
 def options():
@@ -61,6 +61,8 @@ def add_recipe(group):
     tile = "minimum percentile of the models' scores, instead of -t"
     add("-T", "--tile", dest="percentile", type=whole_number(1, 99), metavar="PERCENTILE", help=tile)
     add("--method", choices=("greedy", "uniform"), help="uniform uses all models (%(default)s)")
+    decide = "records that decide which models are added: those of -d (data), or of -v (validation) (%(default)s)"
+    add("--decide", choices=DECIDERS, help=decide)
     add("--metric", choices=("f1", "accuracy", "auc"), help="metric to compare (%(default)s)")
     add("--strict", action="store_true", help="add a model only if it improves the mean, not if it is merely no worse")
     add("--rescore", action="store_true", help="measure the models even if training recorded their scores")

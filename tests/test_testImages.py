@@ -184,7 +184,7 @@ def test_bad_records_that_are_left_out_are_recorded(folder, tmp_path, capsys):
     assert words in capsys.readouterr().err.splitlines()[-1]
     assert testImages.main([*call, "--skip-bad"]) == 0
     written = capsys.readouterr()
-    assert f"Left out 1 bad records, such as {damaged}, record 5, has a damaged length" in written.err
+    assert f"Left out 1 bad record, such as {damaged}, record 5, has a damaged length" in written.err
     assert re.fullmatch(r"(Test [\w ]+: [\d.]+%?\n){4}", written.out)
     found = json.loads((tmp_path / "found.json").read_text())
     assert found["images"] == 5 and len(found["left_out"]) == 1 and words in found["left_out"][0]

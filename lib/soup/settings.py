@@ -8,6 +8,8 @@ from lib.system.shard import Shard
 # Settings that a soup does not depend on.
 _EXECUTION = ("output", "fresh", "shard", "batch", "cpu", "gpu", "processors", "name", "command")
 
+DECIDERS = ("data", "validation")
+
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
@@ -24,6 +26,7 @@ class Settings:
         threshold: the score that a model must reach.
         percentile: the same as a percentile of the models' scores; None for `threshold`.
         method: `greedy` or `uniform`.
+        decide: which records decide which models are added, one of `DECIDERS`.
         metric: `f1`, `accuracy` or `auc`.
         strict: whether a model is added only if it improves the mean, not if it is merely no worse.
         rescore: whether the scores that training recorded are not used.
@@ -48,6 +51,7 @@ class Settings:
     threshold: float = 0.98
     percentile: Optional[int] = None
     method: str = "greedy"
+    decide: str = "data"
     metric: str = "f1"
     strict: bool = False
     rescore: bool = False
@@ -63,6 +67,11 @@ class Settings:
     processors: Optional[int] = None
     name: Optional[str] = None
     command: Tuple[str, ...] = ()
+
+    @property
+    def deciding(self):
+        """The setting that names the records that decide."""
+        return {"data": "data", "validation": "validate"}[self.decide]
 
     def recipe(self):
         """The settings that the soup depends on: name -> value."""

@@ -54,7 +54,7 @@ def make_soup(settings):
         return None
     else:
         with reserved(run, settings.fresh):
-            candidates = open_candidates(settings, found, ("data", "validate"))
+            candidates = open_candidates(settings, found, sorted({"validate", settings.deciding}))
             with _journal(run) as journal, _enough_memory():
                 write_beside_model(run.model, categories)
                 lines = _make(settings, candidates, inputs, run, journal)
@@ -124,15 +124,37 @@ def _make(settings, candidates, inputs, run, journal):
     scores = _score(settings, candidates, inputs, journal, candidates.paths)
     decisions = _mix(settings, candidates, journal, scores, _good_enough(settings, scores))
     ingredients = [path for path, decision in decisions.items() if decision["taken"]]
-    lines = [f"MODEL\t{settings.metric.upper()}"]
-    lines += [f"{escape_name(path)}\t{score:.4f}" for path, score in scores.items()]
-    lines.append(f"soup of {len(ingredients)}\t{candidates.score('validate'):.4f}")
+    lines = _result(settings, scores, ingredients, candidates.score("validate"))
+    _tell_saturation(settings, list(decisions.values()))
     _write_settings(settings, candidates, inputs, run, ingredients, lines)
     _write_decisions(settings, decisions, run)
     _draw(settings.metric, list(decisions.values()), run)
     save_model(candidates.opened.model, run.model)
     write_card(run.model)
     return tuple(lines)
+
+
+def _result(settings, scores, ingredients, soup):
+    """The lines of the result. The first one says so if the soup is worse than its best ingredient."""
+    metric, best = settings.metric.upper(), max(ingredients, key=scores.get)
+    lines = [f"MODEL\t{metric}"]
+    lines += [f"{escape_name(path)}\t{score:.4f}" for path, score in scores.items()]
+    lines.append(f"soup of {len(ingredients)}\t{soup:.4f}")
+    if round(soup, 4) < round(scores[best], 4):
+        against = f"{metric} {soup:.4f} against {scores[best]:.4f} on the records that rank"
+        lines.insert(0, f"The soup is worse than its best ingredient, {escape_name(best)}: {against}.")
+        if settings.deciding != "validate" or settings.method != "greedy":
+            log.info(f"{option('decide')} validation makes a soup that is no worse on {option('validate')}.")
+    return lines
+
+
+def _tell_saturation(settings, decisions):
+    """Say so if the records that decide did not tell the means apart, as those do that the models learnt by heart."""
+    means = {decision["with"] for decision in decisions}
+    if settings.method == "greedy" and len(decisions) > 2 and len(means) == 1:
+        told = f"{option(settings.deciding)} decided nothing: every mean of models scores {means.pop():.4f} there"
+        cure = f"; {option('decide')} validation decides by {option('validate')}" if settings.decide == "data" else ""
+        log.info(f"{told}{cure}.")
 
 
 def _take_over_parts(run, journal):
@@ -254,7 +276,7 @@ def _mix(settings, candidates, journal, scores, chosen):
             if settings.method == "greedy":
                 if count:
                     _assign(candidates, ((one + other) / (count + 1) for one, other in zip(total, weights)))
-                together = candidates.score("data")
+                together = candidates.score(settings.deciding)
             taken = together is None or not count or together > best or (together == best and not settings.strict)
             decision = {"score": scores[path], "with": together, "taken": taken}
             journal.add(name.encode(), b"", decision)

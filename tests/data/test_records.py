@@ -77,7 +77,7 @@ def test_a_jpeg_that_cannot_be_decoded_is_named_and_can_be_skipped(tmp_path, cap
     with caplog.at_level(logging.INFO, "lib"):
         (sentence,) = tell_left_out([images])
     assert "a.tfr, record 1, holds a JPEG" in sentence
-    assert caplog.messages == [f"Left out 1 bad records, such as {sentence}."]
+    assert caplog.messages == [f"Left out 1 bad record, such as {sentence}."]
 
 
 def test_images_of_which_none_can_be_decoded_are_an_error_with_the_reason(tmp_path):

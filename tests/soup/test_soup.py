@@ -134,6 +134,31 @@ def test_a_tie_is_added_unless_strict(folder, tmp_path):
         assert [row["TAKEN"] for row in log_of(path)] == taken
 
 
+def test_a_soup_that_is_worse_than_its_best_ingredient_says_so_first(folder, tmp_path):
+    (tmp_path / "models").mkdir()
+    first_always = np.eye(3)
+    first_always[:, 0] = 50
+    for name, kernel in (("a", np.eye(3)), ("b", first_always), ("c", first_always)):
+        write_linear(kernel, tmp_path / "models" / f"{name}.keras")
+    write_records(tmp_path / "one.tfr", 20, 1, classes=1)  # on which all models are right
+    changes = {"models": str(tmp_path / "models"), "data": (str(tmp_path / "one.tfr"),), "threshold": 0.01}
+    settings = settings_of(folder, percentile=None, **changes)
+    path, lines, said = make(tmp_path, settings)
+    told = (
+        r"The soup is worse than its best ingredient, \S+/a\.keras: F1 0\.\d{4} against 1\.0000 on the records that .*"
+    )
+    assert re.fullmatch(told, lines[0])
+    assert lines[1] == "MODEL\tF1" and lines[-1].startswith("soup of 3\t0.")
+    assert "⟦decide⟧ validation makes a soup that is no worse on ⟦validate⟧." in said
+    assert any(line.startswith("⟦data⟧ decided nothing: every mean of models scores 0.3333 there;") for line in said)
+    with open(os.path.join(os.path.dirname(path), "soup-settings.json")) as file:
+        assert json.load(file)["result"] == list(lines)
+    path, lines, said = make(tmp_path, settings, decide="validation")
+    assert lines[0] == "MODEL\tF1" and lines[-1] == "soup of 1\t1.0000"
+    assert [row["TAKEN"] for row in log_of(path)] == ["yes", "no", "no"] and "decided nothing" not in " ".join(said)
+    assert make(tmp_path, settings, method="uniform")[1][0].startswith("The soup is worse than its best ingredient")
+
+
 def test_crops_and_normalisation(folder, tmp_path):
     settings = settings_of(folder, method="uniform", metric="auc")
     plain, same, changed, cropped = (
@@ -287,7 +312,7 @@ def trained(folder, tmp_path):
 
 
 def scores_of(lines):
-    return [line.split("\t")[1] for line in lines[1:-1]]
+    return [line.split("\t")[1] for line in lines if ".keras\t" in line]
 
 
 def test_recorded_scores_are_found_whatever_the_folder_is_called(folder, trained, tmp_path, monkeypatch):
@@ -392,7 +417,7 @@ def test_models_that_vanish_once_they_are_scored(folder, trained, tmp_path, monk
     with monkeypatch.context() as patch, pytest.raises(WorkError, match="can still be read"):
         patch.setattr(keras_files, "load_weights", vanished)
         make(tmp_path, settings)
-    assert len(make(tmp_path, settings)[1]) == 5
+    assert len(scores_of(make(tmp_path, settings)[1])) == 3
 
 
 def test_models_scored_in_parts_make_the_same_soup(folder, tmp_path):
@@ -429,7 +454,7 @@ def test_bad_records_that_are_left_out_are_recorded(folder, tmp_path):
     damaged, words = write_damaged_records(tmp_path / "a.tfr"), "a.tfr, record 5, has a damaged length"
     settings = settings_of(folder, validate=(damaged,), skip_bad=True)
     path, _, messages = make(tmp_path, settings)
-    assert any(line.startswith("Left out 1 bad records") and words in line for line in messages)
+    assert any(line.startswith("Left out 1 bad record") and words in line for line in messages)
     with open(os.path.join(os.path.dirname(path), "soup-settings.json")) as file:
         (sentence,) = json.load(file)["left_out"]
     assert words in sentence

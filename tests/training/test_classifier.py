@@ -410,7 +410,7 @@ def test_records_that_do_not_fit(files, tmp_path):
     with pytest.raises(WorkError, match="record 49, is cut short"):
         run(settings(files, tmp_path, train=damaged))
     _, _, said = run(settings(files, tmp_path, train=damaged, epochs=1, skip_bad=True))
-    assert any(message.startswith("Left out 1 bad records") for message in said)
+    assert any(message.startswith("Left out 1 bad record") for message in said)
 
 
 def test_a_state_of_something_else_is_told_and_the_right_one_is_gone_on_with(files, tmp_path, monkeypatch):
