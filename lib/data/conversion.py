@@ -104,7 +104,7 @@ def convert(settings):
         readable = _with_images(items, facts, errors)
         categories, index_of = number_categories(readable, given, categories_table)
         images = Readable.of(readable, facts, index_of, [category.name for category in categories])
-        splits, order, alike = _divide(images, _without_test(per_class, readable), settings)
+        splits, order, alike = _divide(images, _without_test(per_class, readable), settings, journal)
         files = write_records(prefix, images, splits, order, journal, settings.shards)
         if not os.path.exists(categories_table):
             write_categories(categories_table, categories)
@@ -159,13 +159,18 @@ def _with_images(items, facts, errors):
     return readable
 
 
-def _divide(images, per_class, settings):
+def _divide(images, per_class, settings, journal):
     """The split of each image, all indices in the order of the records, and the groups of near-duplicates."""
     from lib.data.duplicates import group_alike, join_equal
+    from lib.data.record_format import decode
     from lib.data.splits import SPLITS, UNUSED, divide, shuffled
 
     checksums, hashes = zip(*((facts.sha256, facts.dhash) for facts in images.facts))
-    alike = group_alike(checksums, hashes, settings.duplicates)
+
+    def look(index):
+        return decode(journal.content(os.fsencode(images.items[index].path)))
+
+    alike = group_alike(checksums, hashes, settings.duplicates, look)
     sizes = [size for size in collections.Counter(alike.tolist()).values() if size > 1]
     if sizes:
         log.info(

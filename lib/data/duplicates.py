@@ -1,15 +1,24 @@
-"""Finding near-duplicate pictures, by hashes that change little when a picture does."""
+"""Finding near-duplicate pictures, by hashes that change little when a picture does, and a second look at pixels."""
 
 import itertools
+import logging
 
 import numpy as np
 from PIL import Image
+
+log = logging.getLogger(__name__)
 
 HASH_BITS = 64
 MOST_BITS = 10  # up to which distance `near_groups` stays fast
 
 # How many parts of a hash have to be equal for two to be compared: more make fewer, but more often, comparisons.
 _EQUAL_PARTS = 3
+
+# The second look: the side of the pictures that are compared, the least correlation of two copies, and how many are
+# compared with each other at most. Among 140 real images, with copies shrunk to 600 to 1,200 pixels and saved at a
+# quality of 60 to 95, that of copies with close hashes was 0.973 or more, that of others 0.961 or less.
+_LOOK_SIDE, _LOOK_ALIKE = 32, 0.97
+_MOST_COMPARED, _AT_ONCE = 20_000, 1000
 
 
 def difference_hash(pixels):
@@ -26,21 +35,64 @@ def difference_hash(pixels):
     return int.from_bytes(np.packbits(grey[:, 1:] > grey[:, :-1]).tobytes(), "big")
 
 
-def group_alike(checksums, hashes, bits):
+def group_alike(checksums, hashes, bits, look=None):
     """Group files of the same picture.
 
     Args:
         checksums: of the files, any values.
         hashes: their pictures' dHashes.
         bits: how many bits these may differ in, 0 to `MOST_BITS`; None to group equal files only.
+        look: from an index to the picture, uint8 `(height, width, 3)`, for a second look at pictures whose hashes
+            differ in more bits, up to `MOST_BITS`: of the same picture if the pixels are, too. None for none.
 
     Returns:
         int64 `(files,)`: the lowest index in each one's group.
     """
     groups = join_equal(np.arange(len(checksums)), checksums)
-    if bits is not None:
-        groups = join_equal(groups, near_groups(np.array(hashes, "uint64"), bits).tolist())
+    if bits is None:
+        return groups
+    hashes = np.array(hashes, "uint64")
+    groups = join_equal(groups, near_groups(hashes, bits).tolist())
+    if look is None or bits >= MOST_BITS:
+        return groups
+    order, close = np.arange(len(hashes)), near_groups(hashes, MOST_BITS)
+    order = order[np.argsort(close, kind="stable")]
+    for members in np.split(order, np.flatnonzero(np.diff(close[order])) + 1):
+        if len(np.unique(groups[members])) > 1:
+            groups = join(groups, _same_pictures(members, hashes, look))
     return groups
+
+
+def _same_pictures(members, hashes, look):
+    """The pairs among pictures with close hashes whose pixels are nearly the same.
+
+    Args:
+        members: int64 `(pictures,)`: their indices.
+        hashes, look: of all pictures; see `group_alike`.
+
+    Returns:
+        int64 `(pairs, 2)`.
+    """
+    if len(members) > _MOST_COMPARED:
+        log.info(f"{len(members):,} images are too many, and too alike, to compare by pixels; hashes decide.")
+        return np.empty((0, 2), "int64")
+    small = np.stack([_to_compare(look(index)) for index in members.tolist()])
+    found = [np.empty((0, 2), "int64")]
+    for start in range(0, len(members), _AT_ONCE):
+        rows, columns = np.nonzero(small[start : start + _AT_ONCE] @ small.T >= _LOOK_ALIKE)
+        rows += start
+        rows, columns = rows[rows < columns], columns[rows < columns]
+        ones, others = members[rows], members[columns]
+        found.append(np.stack([ones, others], axis=1)[_set_bits(hashes[ones] ^ hashes[others]) <= MOST_BITS])
+    return np.concatenate(found)
+
+
+def _to_compare(pixels):
+    """A picture as numbers whose products with another's add up to their correlation: float32 `(1024,)`."""
+    small = Image.fromarray(pixels).convert("L").resize((_LOOK_SIDE, _LOOK_SIDE), Image.BOX)
+    grey = np.asarray(small, "float32").reshape(-1)
+    grey -= grey.mean()
+    return grey / max(np.linalg.norm(grey), 1e-6)
 
 
 def near_groups(hashes, bits):

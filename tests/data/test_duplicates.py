@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from lib.data.duplicates import difference_hash, join, near_groups
+from lib.data import duplicates
+from lib.data.duplicates import difference_hash, group_alike, join, near_groups
 
 
 def brute_force(hashes, bits):
@@ -73,8 +75,6 @@ def test_a_hash_says_where_it_becomes_brighter():
 def test_a_hash_hardly_changes_when_a_picture_is_resized_or_compressed_and_does_when_it_is_another():
     from io import BytesIO
 
-    from PIL import Image
-
     from tools.sample import draw
 
     one, other = (draw(label, np.random.default_rng(1)) for label in ("Ordinary", "Live"))
@@ -84,3 +84,26 @@ def test_a_hash_hardly_changes_when_a_picture_is_resized_or_compressed_and_does_
     hashes = [difference_hash(np.asarray(picture)) for picture in (one, Image.open(file), other)]
     assert bin(hashes[0] ^ hashes[1]).count("1") <= 4
     assert bin(hashes[0] ^ hashes[2]).count("1") > 10
+
+
+def test_a_second_look_joins_copies_whose_hashes_are_close_but_no_others(monkeypatch):
+    rng = np.random.default_rng(1)
+    one, other, third = (
+        np.asarray(Image.fromarray(rng.integers(60, 200, (12, 12, 3)).astype("uint8")).resize((96, 96), Image.BICUBIC))
+        for _ in range(3)
+    )
+    copies = [np.clip(each + rng.normal(0, 6, each.shape), 0, 255).astype("uint8") for each in (one, third)]
+    shown, looked = [one, copies[0], other, third, copies[1], np.full((96, 96, 3), 9, "uint8")], []
+    # Six bits between the first picture and its copy, another picture and a flat one; three between the other two.
+    hashes = [0, 0b111111, 0b111111 << 6, (1 << 64) - 1, (1 << 64) - 8, 0b111111 << 12]
+
+    def look(index):
+        looked.append(index)
+        return shown[index]
+
+    assert group_alike(range(6), hashes, 4).tolist() == [0, 1, 2, 3, 3, 5]
+    assert group_alike(range(6), hashes, 4, look).tolist() == [0, 0, 2, 3, 3, 5]
+    assert sorted(looked) == [0, 1, 2, 5], "what the hashes decide needs no second look"
+    assert group_alike(range(6), hashes, None, look).tolist() == list(range(6))
+    monkeypatch.setattr(duplicates, "_MOST_COMPARED", 3)
+    assert group_alike(range(6), hashes, 4, look).tolist() == [0, 1, 2, 3, 3, 5]
