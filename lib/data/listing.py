@@ -16,12 +16,17 @@ from lib.data.lists import read_names, style_of
 from lib.errors import UsageError, concerning
 from lib.system.shard import WHOLE
 
-# Names that end like this, in any case, are taken for images.
-ENDINGS = frozenset(
-    b".jpg .jpeg .jpe .jfif .mpo .png .bmp .dib .gif .tif .tiff .webp .jp2 .j2k .jpf .jpx .j2c .jpc".split()
+# Names that end like this, in any case, are taken for images: phones', cameras' raw files', and others.
+_OF_PHONES = frozenset(b".heic .heif .hif .avif".split())
+_OF_CAMERAS = frozenset(
+    b".3fr .arw .cr2 .cr3 .crw .dcr .dng .erf .fff .iiq .kdc .mef .mos .mrw .nef .nrw .orf .pef .raf .rw2 .rwl .sr2"
+    b" .srf .srw .x3f".split()
 )
+ENDINGS = _OF_PHONES | _OF_CAMERAS
+ENDINGS |= set(b".jpg .jpeg .jpe .jfif .mpo .png .bmp .dib .gif .tif .tiff .webp .jp2 .j2k .jpf .jpx .j2c .jpc".split())
 
-_KINDS = "JPEG, PNG, BMP, GIF, TIFF, WebP, …"
+_KINDS = "JPEG, PNG, BMP, GIF, TIFF, WebP, HEIC, …"
+_LEAST_BYTES = 100  # of a phone's picture; fewer hold its kind at most, as in placeholders for what is in a cloud
 _MOST_VISITS = 1000  # to one directory, by links
 _IN_A_BLOCK = 1000  # paths
 
@@ -152,7 +157,7 @@ def _entries(folder, start, ancestors, visits, problems, left_out):
                     if not image:
                         problems[entry.path] = f"can't be looked at: {error.strerror}"
                         continue
-                if image:
+                if image and not _is_placeholder(entry):
                     names.append(entry.name)
                 else:
                     left_out.count(entry.name)
@@ -171,6 +176,16 @@ def _entries(folder, start, ancestors, visits, problems, left_out):
                 f"the directory is linked from more than {_MOST_VISITS:,} places, of which the others are left out"
             )
     return iter(sorted([*names, *directories])), directories
+
+
+def _is_placeholder(entry):
+    """Whether a phone's picture, an `os.DirEntry`, is too short to hold one."""
+    if os.path.splitext(entry.name)[1].lower() not in _OF_PHONES:
+        return False
+    try:
+        return entry.stat().st_size < _LEAST_BYTES
+    except OSError:
+        return False
 
 
 def of_folder(paths, problems, shard=None):

@@ -191,3 +191,25 @@ def test_reasons_hold_no_words_of_decoders(read):
                 start = ("damaged: ", "cut short: ", "not an image", "a TIFF of a kind", "no pixel is a number")
                 assert str(error).startswith(start) or str(error).endswith(("allowed", "scans")), error
         assert refused > 5, kind
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_the_pictures_that_were_misread_or_refused(shared, exact):
+    folder = shared / "cases" / "pictures"
+    colours, grey, jpeg = (
+        read_image(folder / f"reference{name}", 96, exact=exact) for name in (".png", "-grey.png", ".jpg")
+    )
+    tried = 0
+    for path in folder.glob("[rw]*-*"):
+        expected, most = (jpeg if path.suffix == ".jpg" else colours), 1e-3
+        if path.name == "wrong-uint32.tif":
+            expected = (grey - 56) * (255 / 199)  # its darkest grey is 56, its brightest 255
+        elif path.name == "wrong-colormap-0-255.tif":
+            most = 3  # its colours are fewer
+        elif path.name == "refused-rgb-float32.tif":
+            most = 10  # it is half as wide
+        elif path.name == "reference-grey.png":
+            continue
+        assert np.abs(read_image(path, 96, exact=exact) - expected).mean() < most, path.name
+        tried += 1
+    assert tried == 12

@@ -6,12 +6,16 @@ import tracemalloc
 import pytest
 
 from lib.data import listing, lists
+from lib.data.left_out import LeftOut
 from lib.data.listing import Paths, find_images, is_image_name, list_images, of_file, of_folder
 from lib.errors import UsageError
 from lib.system.shard import Shard
 
 
-@pytest.mark.parametrize("name", ["a.jpg", "b.JPG", "c.JpEg", "d.tif", "e.TIFF", "f.webp", "g.jp2", "h.gif", "i.PNG"])
+@pytest.mark.parametrize(
+    "name",
+    ["a.jpg", "b.JPG", "c.JpEg", "d.tif", "e.TIFF", "f.webp", "g.jp2", "h.gif", "i.PNG", "j.HEIC", "k.avif", "l.CR2"],
+)
 def test_endings_count_in_any_case(name):
     assert is_image_name(name)
     assert not is_image_name(name + ".txt")
@@ -241,3 +245,13 @@ def test_lists_and_folders_of_cases(shared, monkeypatch):
     paths, problems = list_images("../folders")
     assert len([path for path in paths if "/Fern/" in path or "/Moss/" in path]) == 20 and not problems
     assert not [path for path in paths if "@eaDir" in path or "/." in path[2:]]
+
+
+def test_a_placeholder_for_a_phones_picture_is_left_out(tmp_path):
+    (tmp_path / "a.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    (tmp_path / "b.heic").write_bytes(bytes(100))
+    (tmp_path / "c.jpg").write_bytes(b"short")  # is an error
+    left_out = LeftOut()
+    paths, problems = list_images(tmp_path, left_out)
+    assert [os.path.basename(path) for path in paths] == ["b.heic", "c.jpg"] and not problems
+    assert str(left_out) == "1 .heic"
