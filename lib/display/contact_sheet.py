@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 SIDE = 96  # of each picture in a sheet, in pixels
 
 _MARGIN = 4
-_LINE = 12  # pixels of height for a caption
+_LINE, _LETTERS = 24, 18  # pixels of height for a caption, and of its letters: sheets are often shown smaller
 
 
 def contact_sheet(rows):
@@ -21,7 +21,7 @@ def contact_sheet(rows):
         A Pillow image: under each caption its row of pictures.
     """
     longest = max((len(pictures) for _, pictures in rows), default=0)
-    font = ImageFont.load_default()
+    font = ImageFont.load_default(_LETTERS)
     # In the characters that Pillow's own font has.
     captions = [caption.encode("latin-1", "replace").decode("latin-1") for caption, _ in rows]
     words = max((math.ceil(font.getlength(caption)) for caption in captions), default=0)

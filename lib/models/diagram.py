@@ -1,5 +1,6 @@
-"""A diagram of a model, drawn by Graphviz: each stage is a column, equal blocks are drawn once."""
+"""A diagram of a model, drawn by Graphviz: a table for each stage, and one for the first of its blocks, all alike."""
 
+import html
 import re
 
 import keras
@@ -9,6 +10,7 @@ from lib.errors import WorkError
 from lib.models.convnext import output_shapes
 
 _LAYER = re.compile(r"convNeXt(?P<stage>\d+)_(?:block(?P<block>\d+)_)?")
+_WIDTHS = 270, 170, 100, 80  # of the columns, in points: all tables are as wide
 
 
 def draw_model(model, size, kind):
@@ -27,28 +29,24 @@ def draw_model(model, size, kind):
     """
     sources = {layer.name: _sources(layer) for layer in model.layers}
     places, shapes = _places(sources), output_shapes(model, size)
-    graph = pydot.Dot(graph_type="digraph", fontname="sans-serif", nodesep="0.3", ranksep="0.25", compound=True)
-    graph.set_node_defaults(shape="box", style="filled", fillcolor="white", fontname="sans-serif", fontsize="10")
-    for stage in dict.fromkeys(stage for stage, _ in places.values()):
-        name, blocks = (
-            stage.replace(" ", ""),
-            len({block for other, block in places.values() if other == stage} - {None}),
-        )
-        column = pydot.Cluster(name, label=stage, style="filled", color="gray93", labeljust="l")
-        graph.add_subgraph(column)
-        label = "Block 0" if blocks == 1 else f"Block 0, one of {blocks} alike"
-        # The label is at the bottom, where no arrow crosses it.
-        options = {"style": "filled", "color": "gray85", "labeljust": "l", "labelloc": "b"}
-        first = pydot.Cluster(name + "Block", label=label, **options)
-        if blocks:
-            column.add_subgraph(first)
-        for layer in model.layers:
-            if places[layer.name][0] == stage and not places[layer.name][1]:
-                node = pydot.Node(_quoted(layer.name), label=_quoted(_label(layer, shapes[layer.name])))
-                (column if places[layer.name][1] is None else first).add_node(node)
+    tables = {}  # the layers of each stage outside of blocks, and of its first block
+    for layer in model.layers:
+        stage, block = places[layer.name]
+        if not block:
+            tables.setdefault((stage, block), []).append(layer)
+    graph = pydot.Dot(graph_type="digraph", ranksep="0.2", dpi="80")
+    graph.set_node_defaults(shape="plain", fontname="sans-serif", fontsize="11")
+    rows = {}  # layer's name -> the table that it is in, and its row there
+    for number, ((stage, block), layers) in enumerate(tables.items()):
+        blocks = len({other for where, other in places.values() if where == stage} - {None})
+        title = stage if block is None else f"{stage}, block 0" + (f", one of {blocks} alike" if blocks > 1 else "")
+        graph.add_node(pydot.Node(f"t{number}", label=_table(title, layers, shapes)))
+        rows.update((layer.name, (number, row)) for row, layer in enumerate(layers))
     for target, names in sources.items():
-        for source in names:
-            _add_edge(graph, source, target, places)
+        for source in names if target in rows else ():
+            # The last block's result comes out of the first, which is drawn.
+            source = source if source in rows else re.sub(r"block\d+", "block0", source)
+            _add_edge(graph, rows[source], rows[target], [*tables.values()])
     try:
         return graph.create(format=kind)
     except (AssertionError, OSError) as error:  # the first is how pydot says that `dot` failed
@@ -79,27 +77,40 @@ def _places(sources):
     return places
 
 
-def _add_edge(graph, source, target, places):
-    """Draw the arrow between two layers, except within a block that is not drawn."""
-    (from_stage, from_block), (to_stage, to_block) = places[source], places[target]
-    if from_stage != to_stage:
-        # The last block's result comes out of the first, which is drawn.
-        source = re.sub(r"block\d+", "block0", source) if from_block else source
-        graph.add_edge(pydot.Edge(_quoted(source), _quoted(target), constraint=False))
-    elif not to_block:
-        graph.add_edge(pydot.Edge(_quoted(source), _quoted(target)))
+def _add_edge(graph, source, target, tables):
+    """Draw the arrow between two layers, given by table and row, unless one is the row below the other."""
+    (from_table, from_row), (to_table, to_row) = source, target
+    if (to_table, to_row) == (from_table, from_row + 1):
+        return
+    if to_row == 0 and from_row == len(tables[from_table]) - 1 and to_table == from_table + 1:
+        graph.add_edge(pydot.Edge(f"t{from_table}", f"t{to_table}"))
+    else:  # beside the tables, where it crosses none
+        ends = (f"t{from_table}:r{from_row}:e", f"t{to_table}:r{to_row}:e")
+        graph.add_edge(pydot.Edge(*ends, constraint=False))
 
 
-def _label(layer, shape):
+def _table(title, layers, shapes):
+    """A table of layers, as Graphviz reads it."""
+    lines = [f'<TR><TD COLSPAN="4" ALIGN="LEFT" BGCOLOR="gray85"><B>{html.escape(title)}</B></TD></TR>']
+    for row, layer in enumerate(layers):
+        cells = [html.escape(text) for text in _cells(layer, shapes[layer.name])]
+        ports = [f'PORT="l{row}"', "", "", f'PORT="r{row}"']
+        aligned = ("LEFT", "LEFT", "LEFT", "RIGHT")
+        made = zip(cells, ports, aligned, _WIDTHS)
+        lines.append(
+            "<TR>"
+            + "".join(f'<TD {port} ALIGN="{side}" WIDTH="{width}">{text}</TD>' for text, port, side, width in made)
+            + "</TR>"
+        )
+    return f'<<TABLE BORDER="0" CELLBORDER="1" CELLSPACING="0" CELLPADDING="3">{"".join(lines)}</TABLE>>'
+
+
+def _cells(layer, shape):
+    """A layer's name, its kind, the size of its result, and its parameters."""
     details = [type(layer).__name__]
     if hasattr(layer, "kernel_size"):
-        details.append("{} x {}".format(*layer.kernel_size))
+        details.append("{} × {}".format(*layer.kernel_size))
     if getattr(layer, "activation", keras.activations.linear) is not keras.activations.linear:
         details.append(layer.activation.__name__)
-    sides = " x ".join(str(side) for side in shape)
-    parameters = f", {layer.count_params():,} parameters" if layer.count_params() else ""
-    return "{}\\n{}\\n{}{}".format(layer.name, ", ".join(details), sides, parameters)
-
-
-def _quoted(text):
-    return f'"{text}"'
+    parameters = f"{layer.count_params():,}" if layer.count_params() else ""
+    return layer.name, ", ".join(details), " × ".join(str(side) for side in shape), parameters

@@ -331,21 +331,27 @@ def _write_decisions(settings, decisions, run):
 
 
 def _draw(metric, decisions, run):
-    """Draw `soup.png`: the score with each candidate."""
+    """Draw `soup.png`: the score of each candidate alone and, on other records, that of the mean with it."""
     from lib.display.figures import new_figure, save_figure
 
-    figure, axes = new_figure((9, 5))
+    name = {"f1": "macro F1"}.get(metric, metric)
+    tried = [(number, each) for number, each in enumerate(decisions, start=1) if each["with"] is not None]
+    figure, (above, below) = new_figure((8, 6), 2, 1, sharex=True)
     scores = [decision["score"] for decision in decisions]
-    axes.plot(np.arange(1, len(scores) + 1), scores, color="#999999", label="alone, on the records that rank")
-    shown = [(number, each) for number, each in enumerate(decisions, start=1) if each["with"] is not None]
-    added = {"marker": "o", "color": "#4477aa", "label": "the mean with it, on the records that decide: added"}
-    left_out = {"marker": "x", "color": "#cc6677", "label": "left out"}
-    for taken, style in ((True, added), (False, left_out)):
-        points = [(number, each["with"]) for number, each in shown if each["taken"] == taken]
+    above.plot(np.arange(1, len(scores) + 1), scores, marker=".", color="#555555")
+    above.set(ylabel=name, title="each candidate alone, on the records that rank")
+    for taken, label, style in (
+        (True, "added", {"marker": "o", "color": "#4477aa"}),
+        (False, "left out", {"marker": "x", "color": "#cc6677"}),
+    ):
+        points = [(number, each["with"]) for number, each in tried if each["taken"] == taken]
         if points:
-            axes.plot(*zip(*points), linestyle="", **style)
-    axes.set(xlabel="candidate, the best one first", ylabel={"f1": "macro F1"}.get(metric, metric))
-    axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.grid(alpha=0.3)
-    axes.legend()
+            below.plot(*zip(*points), linestyle="", label=label, **style)
+    below.set(xlabel="candidate, the best one first", ylabel=name)
+    below.set_title("the mean of those added and the candidate, on the records that decide")
+    below.xaxis.get_major_locator().set_params(integer=True)
+    for axes in (above, below):
+        axes.grid(alpha=0.3)
+    if tried:
+        below.legend(loc="lower right")
     save_figure(figure, os.path.join(run.best, "soup.png"))
