@@ -26,7 +26,8 @@ def options():
     """The command line's options."""
     made = parser(__doc__, Settings)
     add, count, file = made.add_argument, whole_number(1), {"type": existing_file, "metavar": "FILE"}
-    add("-m", "--model", required=True, help="the .keras file to evaluate", **file)
+    names = "ConvNeXt-N (downloaded if missing), ConvNeXt-T, or the path of a .keras file"
+    add("-m", "--model", required=True, metavar="MODEL", help=f"what to evaluate: {names}")
     more = {"dest": "categories", "type": whole_number(2), "metavar": "COUNT"}
     add("-a", "--array", required=True, help="number of categories", **more)
     add("-t", "--test", type=record_files, required=True, metavar="FILES", help="records: a file, list or glob")
@@ -35,7 +36,9 @@ def options():
     add("-w", "--weight", help="weight of an image of each category (1)", **weight)
     add("-b", "--batch", type=count, metavar="COUNT", help="maximum number of images at once (%(default)s)")
     add("-i", "--input", action=Ignored, type=count, metavar="PIXELS")
-    add("--compare", help="compare with another .keras file on the same images", **file)
+    add("--compare", metavar="MODEL", help="compare with another model on the same images")
+    where = "where the published models are kept ($HERBARIOGRAPH_MODELS, else ~/.cache/herbariograph)"
+    add("--models", metavar="DIR", help=where)
     add_labels_option(made)
     add_skip_option(made)
     group = made.add_argument_group("files to write")
@@ -60,9 +63,10 @@ def main(argv=None):
 
 def work(settings):
     """Do what the settings say."""
-    from lib.evaluation.evaluate import evaluate
+    from lib.evaluation.evaluate import evaluate, with_files
     from lib.evaluation.files import four_lines, write_files
 
+    settings = with_files(settings)
     found = evaluate(settings)
     print("\n".join(four_lines(found)))
     write_files(settings, found)

@@ -209,3 +209,14 @@ def test_models_that_cannot_be_applied_or_answer_infinities(folder, tmp_path, ca
         assert testImages.main([*call, str(tmp_path / f"{name}.keras")]) == status
         written = capsys.readouterr()
         assert not written.out and re.search(rf"{name}\.keras {words}", written.err.splitlines()[-1])
+
+
+def test_a_published_model_by_its_name(shared, tmp_path, capsys, monkeypatch):
+    records = str(shared / "golden" / "sample-96.tfr")
+    monkeypatch.setenv("HERBARIOGRAPH_MODELS", str(shared / "models"))
+    assert testImages.main(["-c", "-a", "17", "-m", "ConvNeXt-N", "-t", records]) == 0
+    assert capsys.readouterr().out == (shared / "golden" / "evaluation.txt").read_text()
+    for option, name in (("-m/--model", "ConvNeXt-X"), ("--compare", "ConvNeXt-T")):
+        arguments = ["-m", name] if option == "-m/--model" else ["-m", "ConvNeXt-N", "--compare", name]
+        assert testImages.main(["-c", "-a", "17", "-t", records, "--models", str(shared / "models"), *arguments]) == 2
+        assert f"{option}: " in capsys.readouterr().err

@@ -8,6 +8,7 @@ import functools
 import itertools
 import os
 import struct
+import zlib
 from typing import NamedTuple, Optional
 
 import google_crc32c
@@ -91,7 +92,7 @@ def scan(path):
     """Yield the `Scanned` records of a file, up to one that hides where the next begins.
 
     Raises:
-        WorkError: the file can't be read.
+        WorkError: the file can't be read, or is compressed.
     """
     try:
         with open(path, "rb") as file:
@@ -103,6 +104,10 @@ def scan(path):
                 offset = file.tell()
                 length, check = _HEAD.unpack(head.ljust(_HEAD.size, b"\0"))
                 if len(head) == _HEAD.size and check != _checksum(head[:8]):
+                    if number == 0 and _is_compressed(head + file.read(100)):
+                        raise WorkError(
+                            f"{path} is compressed (GZIP or ZLIB); give the file unpacked, as gunzip does it."
+                        )
                     yield Scanned(number, offset, b"", "has a damaged length, so it and all after it can't be read")
                     return
                 if offset + length + _TAIL.size > size:
@@ -113,6 +118,15 @@ def scan(path):
                 yield Scanned(number, offset, content, "has a broken checksum" if broken else None)
     except OSError as error:
         raise WorkError(f"{path} can't be read ({error.strerror}).") from error
+
+
+def _is_compressed(start):
+    """Whether a file with this start is compressed in one of the ways that TensorFlow has for records."""
+    try:
+        zlib.decompressobj(wbits=47).decompress(start)  # finds out itself whether it is gzip or zlib
+    except zlib.error:
+        return False
+    return True
 
 
 def decode(jpeg, bands=3):

@@ -1,10 +1,11 @@
 """Measuring a model on labelled records that it was not trained on."""
 
+import dataclasses
 from typing import Any, NamedTuple, Optional, Tuple
 
 import numpy as np
 
-from lib.errors import UsageError, WorkError, concerning
+from lib.errors import StageError, UsageError, WorkError, concerning
 from lib.measures.recipes import per_class
 from lib.measures.softmax import probabilities_of
 from lib.measures.uncertainty import Comparison, Interval, calibration, compare, confusion_matrix, intervals
@@ -73,11 +74,30 @@ class Evaluation(NamedTuple):
     comparison: Optional[Comparison] = None
 
 
+def with_files(settings):
+    """Settings whose models are files, of which those of published models are fetched where they are missing.
+
+    Raises:
+        UsageError: no such model.
+        WorkError: it can't be fetched.
+    """
+    from lib.models.published import find_model
+
+    found = {}
+    for setting in ("model", "compare") if settings.compare else ("model",):
+        try:
+            found[setting] = find_model(getattr(settings, setting), settings.models)
+        except StageError as error:
+            error.setting = setting
+            raise
+    return dataclasses.replace(settings, **found)
+
+
 def evaluate(settings):
     """Apply a model to all images of records, and measure its answers.
 
     Args:
-        settings: `Settings`.
+        settings: `Settings`, of `with_files`.
 
     Returns:
         An `Evaluation`.

@@ -9,13 +9,14 @@ class Settings:
     """All settings of `testImages.py`.
 
     Attributes:
-        model: the `.keras` file to evaluate.
+        model: the `.keras` file to evaluate, or a published model's name.
         categories: how many there are.
         test: record files.
         number_map: a table that gives categories other numbers.
         class_weights: the weight of an image of each category; None for 1.
         batch: at most how many images a model is given at once.
-        compare: a `.keras` file to compare with.
+        compare: another one to compare with.
+        models: where published models are; None for the default.
         labels: a table of the categories' labels; None for what the model's outputs, else the records' numbers, are.
         skip_bad: whether bad records are left out.
         answers: an `.npz` file to write: predictions, labels, confusion matrix.
@@ -36,6 +37,7 @@ class Settings:
     class_weights: Optional[Dict[int, float]] = None
     batch: int = 64
     compare: Optional[str] = None
+    models: Optional[str] = None
     labels: Optional[str] = None
     skip_bad: bool = False
     answers: Optional[str] = None

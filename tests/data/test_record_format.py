@@ -180,3 +180,13 @@ def test_small_pictures_that_would_take_all_memory_or_time_are_refused():
         decode(slow)
     with pytest.raises(BadRecordError, match=r"can't be decoded \(its header is damaged or cut short\)"):
         decode(b"\xff\xd8")
+
+
+@pytest.mark.parametrize("kind", ["GZIP", "ZLIB"])
+def test_compressed_records_are_named_as_such(kind, tmp_path):
+    path = str(tmp_path / "a.tfr")
+    with tf.io.TFRecordWriter(path, tf.io.TFRecordOptions(compression_type=kind)) as writer:
+        writer.write(make_record(1, jpeg(1))[12:-4])
+    for skip_bad in (False, True):
+        with pytest.raises(WorkError, match=r"a\.tfr is compressed \(GZIP or ZLIB\); give the file unpacked"):
+            open_records((path,), "test", 3, None, skip_bad)
