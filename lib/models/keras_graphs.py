@@ -317,6 +317,12 @@ def _options(built_class, config, name):
     if issubclass(built_class, keras.layers.Layer):
         accepted |= {"name", "trainable", "dtype"}
         known = [key for key in inspect.signature(built_class.__init__).parameters if key.endswith("_initializer")]
+        # TensorFlow has initializers with the same names and settings, one of which Keras 2.13 uses in EfficientNetV2.
+        of_tensorflow = {"module": "tensorflow.python.ops.init_ops_v2"}
+        config = dict(config)
+        for key in known:
+            if isinstance(config.get(key), dict) and of_tensorflow.items() <= config[key].items():
+                config[key] = dict(config[key], module="keras.initializers", registered_name=None)
         options = {key: FromFile(config.get(key)) for key in known}
     if built_class is LayerScale and "init_values" in config:  # that of `keras.applications`
         config = dict(config, epsilon=config["init_values"], init_values=None, projection_dim=None)

@@ -13,7 +13,8 @@ from make_keras_fixtures import SIZES, smooth_images
 from lib.errors import UsageError
 from lib.measures.softmax import probabilities_of
 from lib.models.keras_files import load_model, save_model
-from lib.models.keras_graphs import build_model
+from lib.models.keras_graphs import build_model, plain_description
+from lib.storage.untrusted import RefusedError
 
 KERAS_2 = keras.__version__.startswith("2.")
 layers = keras.layers
@@ -134,6 +135,20 @@ def test_files_of_every_keras_give_what_that_one_gives(name, tmp_path):
         for height, width in SIZES:
             logits = np.asarray(opened(smooth_images(height, width), training=False))
             np.testing.assert_allclose(probabilities_of(logits), expected[f"foreign-{height}x{width}"], atol=1e-5)
+
+
+def test_an_initializer_of_tensorflow_becomes_that_of_keras():
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(3, bias_initializer="zeros")])
+    description = keras.saving.serialize_keras_object(model)
+    theirs = {"module": "tensorflow.python.ops.init_ops_v2", "class_name": "Constant", "config": {"value": 0}}
+    description["config"]["layers"][1]["config"]["bias_initializer"] = {**theirs, "registered_name": "Constant"}
+    built, _ = build_model(description, 1000)
+    written = plain_description(keras.saving.serialize_keras_object(built))["config"]["layers"][1]["config"]
+    assert written["bias_initializer"] == {**theirs, "module": "keras.initializers", "registered_name": None}
+    theirs["module"] = "subprocess"
+    description["config"]["layers"][1]["config"]["bias_initializer"] = dict(theirs, class_name="Popen")
+    with pytest.raises(RefusedError, match="uses Popen"):
+        build_model(description, 1000)
 
 
 def small_convnext():
