@@ -513,19 +513,28 @@ def test_a_page_of_the_run_and_the_same_one_later(folder):
     assert run("--report", "t.html") == 0
     page = (folder / "t.html").read_text()
     assert list(table("t.tsv")[0])[4:] == ["PREDICTION_2", "PROBABILITY_2"]  # for the runners-up
-    assert page.count('<li class="card"') == page.count("<img ") == 70 and "scans/05b.jpg" in page
+    data = data_of(page)
+    assert len(data["names"]) == 70 and data["problems"] == {} and len(data["audited"]) == 17
+    assert data["modelCategories"] == 5 and "scans/05b.jpg" in page
     before = (folder / "t.tsv").read_bytes()
     assert run() == 0 and run("--report", "u.html") == 0  # without --top it goes on as it was begun
     assert (folder / "t.tsv").read_bytes() == before
-    os.unlink("model.keras")
-    os.unlink("u.html")
-    assert predictImages.main(["--report-from", "t.tsv", "--report", "u.html", "--report-images", "4"]) == 0
-    few = (folder / "u.html").read_text()
-    counts = [sum(row["PREDICTION"] == label for row in table("t.tsv")) for label in "ABCDE"]
-    assert few.count('<li class="card"') == sum(min(count, 4) for count in counts)
     assert predictImages.main(["--report-from", "t.tsv", "--report", "u.html"]) == 0
     date = re.compile(r"Made [-0-9]+ [0-9:]+\.")
     assert date.sub("", (folder / "u.html").read_text()) == date.sub("", page)
+    few = ["--report-images", "4", "--audit", "0"]
+    assert predictImages.main(["--report-from", "t.tsv", "--report", "u.html", *few]) == 0
+    counts = [sum(row["PREDICTION"] == label for row in table("t.tsv")) for label in "ABCDE"]
+    assert len(data_of((folder / "u.html").read_text())["names"]) == sum(min(count, 4) for count in counts)
+    os.unlink("model.keras")  # without which there is nothing to learn with
+    assert predictImages.main(["--report-from", "t.tsv", "--report", "u.html"]) == 0
+    data = data_of((folder / "u.html").read_text())
+    assert len(data["names"]) == 70 and data["audited"] == [] and data["command"] is None
+
+
+def data_of(page):
+    """What the script of a page shows."""
+    return json.loads(re.search(r'id="data">(.*?)</script>', page)[1])
 
 
 def test_a_table_that_was_begun_keeps_its_columns(folder, capsys):

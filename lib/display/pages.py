@@ -128,17 +128,21 @@ class Teaching(NamedTuple):
         kernel: float32 `(categories, width + 1)`: the model's logits are the product of its rows and an image's
             features and 1. Its categories are the first of the page's labels.
         command: texts for the command line that applies what was taught, as a shell reads them: `model`, `features`,
-            `table`, and `stem`, the table's name without its ending.
+            and `stem`, the table's name without its ending.
         audited: the names of the images to measure with.
+        probabilities: `(cards, categories)`, of the model without what was taught; -1 where unknown.
+        counts: `(categories,)`: how many images of the whole folder have each as that model's answer.
     """
 
     features: Any
     kernel: Any
     command: Mapping[str, str]
     audited: Sequence[str]
+    probabilities: Any
+    counts: Sequence[int]
 
 
-def write_prediction_page(path, subject, groups, errors, teaching=None, lacking=""):
+def write_prediction_page(path, subject, groups, errors, teaching="", decided=()):
     """Write the page of a folder's predictions.
 
     Args:
@@ -146,14 +150,15 @@ def write_prediction_page(path, subject, groups, errors, teaching=None, lacking=
         subject: its `Subject`.
         groups: a `Group` for each category, also for those without images.
         errors: pairs of a name and the reason why the file could not be read.
-        teaching: `Teaching`; None for a page that can't learn.
-        lacking: the reason why it can't, a clause.
+        teaching: `Teaching`; for a page that can't learn the reason why, a clause.
+        decided: what a person decided: name, category and role.
     """
     cards = [card for group in groups for card in group.cards]
+    teaching, lacking = (None, teaching) if isinstance(teaching, str) else (teaching, "")
     content = {
         "errors": list(errors),
         "most_errors": MOST_ERRORS,
-        "data": _data_of(subject, groups, cards, teaching),
+        "data": {**_data_of(subject, groups, cards, teaching), "decided": list(decided)},
         "small": [card.picture for card in cards],
         "larger": [card.larger for card in cards],
         "teaching": teaching,
@@ -168,16 +173,27 @@ def _data_of(subject, groups, cards, teaching):
     index = {label: place for place, label in enumerate(subject.labels)}
     names = [card.name for card in cards]
     places = {name: place for place, name in enumerate(names)}
+    counts = {group.label: group.count for group in groups}
+    counts = [counts.get(label, 0) for label in subject.labels]
+    answers, chances = [index[card.answer] for card in cards], [card.probability for card in cards]
+    of_table, before = answers, counts
+    if teaching:
+        known = [row if row[0] >= 0 else None for row in teaching.probabilities]
+        answers = [own if row is None else int(row.argmax()) for own, row in zip(answers, known)]
+        chances = [own if row is None else round(float(row.max()), 4) for own, row in zip(chances, known)]
+        before = [*map(int, teaching.counts), *[0] * (len(counts) - len(teaching.counts))]
     return {
         "labels": list(subject.labels),
         "shownLabels": [shown(label) for label in subject.labels],
         "fullNames": [subject.names.get(label, "") for label in subject.labels],
-        "counts": [{group.label: group.count for group in groups}.get(label, 0) for label in subject.labels],
+        "counts": counts,
+        "countsBefore": before,
         "names": names,
         "shownNames": {place: shown(name) for place, name in enumerate(names) if shown(name) != name},
         "prefix": common_folder(names),
-        "answers": [index[card.answer] for card in cards],
-        "probabilities": [card.probability for card in cards],
+        "answers": answers,
+        "answersOfTable": of_table,
+        "probabilities": chances,
         "seconds": [index.get(card.second, -1) for card in cards],
         "secondProbabilities": [card.second_probability for card in cards],
         "links": [card.link for card in cards],

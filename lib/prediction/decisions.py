@@ -2,7 +2,7 @@
 
 import logging
 
-from lib.data.corrections import read_corrections
+from lib.data.corrections import Corrections, read_corrections
 from lib.errors import concerning
 from lib.storage import tables
 from lib.system.words import counted
@@ -23,6 +23,14 @@ def find_decisions(settings):
         with concerning("corrections"):
             return read_corrections(settings.corrections).decided
     return None if settings.overwrite else tables.decisions_in(settings.table)
+
+
+def corrections_of(settings):
+    """What a person decided, `Corrections`: of the file that is given, else of the table, which tells no roles."""
+    if settings.corrections:
+        with concerning("corrections"):
+            return read_corrections(settings.corrections)
+    return Corrections(settings.table, tables.decisions_in(settings.table) or {}, {})
 
 
 def report_decisions(table, decided, images):

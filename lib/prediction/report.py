@@ -7,11 +7,12 @@ import os
 from typing import NamedTuple, Optional
 
 from lib.data.categories import CATEGORIES, LABELS, canonical, read_labels
+from lib.data.corrections import AUDIT, TEACH
 from lib.data.images import ImageError, read_thumbnail
 from lib.data.thumbnails import larger_count, make_thumbnails
 from lib.display.pages import Card, Group, Subject, link_to, write_prediction_page
 from lib.errors import UsageError, option
-from lib.prediction.decisions import find_decisions
+from lib.prediction.decisions import corrections_of, find_decisions
 from lib.prediction.sorting import sort_images
 from lib.prediction.teaching import draw, find_teaching
 from lib.storage.files import checksum
@@ -123,7 +124,8 @@ def report_table(settings):
     table, page = settings.table, settings.report
     labels = labels_of_table(table, settings.labels)
     rows, model = read_predictions(table, labels)
-    decided = find_decisions(settings) or {}
+    corrections = corrections_of(settings)
+    decided = corrections.decided
     answered = {row.category for row in rows if row.name not in decided}
     if settings.labels is None and labels == list(LABELS) and not answered <= set(LABELS):
         labels = []  # those of a model that nothing is recorded of
@@ -132,11 +134,11 @@ def report_table(settings):
     labels = [*labels, *sorted(used - set(labels))]
     if rows and not any(row.second for row in rows):
         log.info(f"{table} has no runners-up; make it with {option('top')} 2 to show them in the page.")
-    audited = draw([row.name for row in rows], settings.audit) if os.path.isfile(settings.features) else []
-    chosen = least_certain(rows, labels, settings.report_images, frozenset(audited), decided)
+    audited = _audited(rows, settings, corrections)
+    chosen = least_certain(rows, labels, settings.report_images, frozenset([*audited, *decided]), decided)
     recorded, versions = settings_of(table)
     shown = [row for label in labels for row in chosen[label]]
-    teaching, lacking = find_teaching(settings, shown, model, labels, audited)
+    teaching, lacking = find_teaching(settings, shown, labels, audited, corrections)
     if lacking:
         log.info(f"The page can't learn from its reader: {lacking}.")
     cards = _cards(shown, audited, settings)
@@ -152,7 +154,7 @@ def report_table(settings):
         identity=f"{os.path.abspath(table)} {checksum(table)}",
     )
     errors = read_errors_table(f"{table}.errors.tsv").items()
-    write_prediction_page(page, subject, groups, errors, teaching, lacking)
+    write_prediction_page(page, subject, groups, errors, teaching or lacking, _listed(corrections))
 
 
 def _tell_changed(table, names):
@@ -162,6 +164,20 @@ def _tell_changed(table, names):
         those = f"{counted(len(changed), 'image')} changed since {table} was made, such as {min(changed)}"
         log.info(f"{those}; run the prediction again.")
     return changed
+
+
+def _audited(rows, settings, corrections):
+    """The names of the images to measure with: those that were used for that, and others that are drawn."""
+    if not os.path.isfile(settings.features):
+        return []
+    names = [row.name for row in rows]
+    known = corrections.audited.keys() & set(names)
+    return [*known, *(name for name in draw(names, settings.audit) if name not in corrections.decided)]
+
+
+def _listed(corrections):
+    parts = ((TEACH, corrections.taught), (AUDIT, corrections.audited))
+    return [(name, category, role) for role, part in parts for name, category in part.items()]
 
 
 def sort_table(settings):

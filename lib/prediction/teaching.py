@@ -9,12 +9,12 @@ import numpy as np
 from lib.data.embeddings import load
 from lib.display.pages import Teaching
 from lib.errors import StageError, UsageError
-from lib.measures.adaptation import measure, scale
+from lib.measures.adaptation import extend, fit, measure, scale
 from lib.measures.softmax import softmax
 from lib.models.output_layer import read_output_layer
 from lib.models.published import find_model
 from lib.storage.names import unescape_name
-from lib.storage.tables import decisions_in, settings_of
+from lib.storage.tables import settings_of
 
 # A table's probabilities have four decimals, and engines differ a little.
 _TOLERANCE = 0.01
@@ -45,43 +45,81 @@ def can_be_taught(path):
         return False
 
 
-def find_teaching(settings, rows, model, labels, audited):
+def find_teaching(settings, rows, labels, audited, corrections):
     """The `Teaching` of a page, or the reason why there is none.
+
+    The page learns from the answers of the model that the features are of. A table of a model that was adapted from
+    that one has to follow from the corrections.
 
     Args:
         settings: `Settings`.
-        rows: the `Predicted` of the images that the page shows, in its order.
-        model: the table's model or models, None if unknown.
+        rows: the `Predicted` of the images that the page shows, in its order; among them all that were decided.
         labels: of the categories, the model's first.
         audited: the names of the images to measure with.
+        corrections: `Corrections`.
 
     Returns:
         A `Teaching` and "", or None and a clause.
     """
     if not os.path.isfile(settings.features):
         return None, f"there is no {settings.features}, the features of its images"
-    recorded = settings_of(settings.table)[0]
-    named = unescape_name(str(recorded.get("model") or model or settings.model))
     try:
         stored = load(settings.features)
-        layer = read_output_layer(find_model(named, settings.models))
         scaling = measure(_chunks(stored.embeddings))
     except (StageError, ValueError):
-        return None, f"{settings.features} or the model {named} can't be read, or don't go together"
-    if layer.kernel.shape[0] != stored.embeddings.shape[1]:
-        return None, f"{settings.features} has other features than the last layer of {named} takes"
+        return None, f"{settings.features} can't be read"
     features = _features_of(stored, [row.name for row in rows])
-    logits = features @ layer.kernel + layer.bias
-    decided = decisions_in(settings.table) or {}
-    answered = [place for place, row in enumerate(rows) if row.name not in decided]
-    if not _fits(logits[answered], [rows[place] for place in answered], list(labels[: logits.shape[1]])):
-        return None, f"the table's answers are not those of {named} for {settings.features}"
+    for named in _models_of(stored, settings):
+        try:
+            layer = read_output_layer(find_model(named, settings.models))
+        except StageError:
+            continue
+        known = layer.kernel.shape[1]
+        if layer.kernel.shape[0] != features.shape[1]:
+            continue
+        logits = features @ layer.kernel + layer.bias
+        adapted = _learn(features, layer, scaling, rows, labels, corrections.taught)
+        if _fits(logits, rows, labels[:known], corrections.decided) or _fits(*adapted, corrections.decided):
+            break
+    else:
+        return None, f"no model is found that gives the table's answers for the features in {settings.features}"
     standard = scale(features, scaling)[:, :-1] * np.sqrt(features.shape[1] + 1)
     kernel = np.vstack([layer.kernel * scaling.deviation[:, None], layer.bias + scaling.mean @ layer.kernel])
-    stem = os.path.splitext(settings.table)[0]
-    command = {"model": named, "features": settings.features, "stem": stem, "table": settings.table}
+    probabilities = np.where(np.isnan(logits), -1, softmax(logits))
+    command = {"model": named, "features": settings.features, "stem": os.path.splitext(settings.table)[0]}
     command = {name: shlex.quote(value) for name, value in command.items()}
-    return Teaching(standard.astype("<f2"), kernel.T.astype("<f4"), command, audited), ""
+    numbers = (standard.astype("<f2"), kernel.T.astype("<f4"))
+    return Teaching(*numbers, command, audited, probabilities, _count(stored, layer)), ""
+
+
+def _models_of(stored, settings):
+    """The models that a page may learn from: that of the features, and the table's, which may be adapted from it."""
+    names = (stored.settings.get("model"), settings_of(settings.table)[0].get("model"), settings.model)
+    return list(dict.fromkeys(unescape_name(name) for name in names if isinstance(name, str)))
+
+
+def _learn(features, layer, scaling, rows, labels, taught):
+    """The logits of a model that learnt from what was taught, the rows, and the labels of its categories."""
+    known = list(labels[: layer.kernel.shape[1]])
+    own = [*known, *(label for label in labels[len(known) :] if label in taught.values())]
+    kernel, bias = extend(*layer, len(own) - len(known))
+    logits, scaled = features @ kernel + bias, scale(features, scaling)
+    places = [
+        place for place, row in enumerate(rows) if taught.get(row.name) in own and np.isfinite(features[place]).all()
+    ]
+    if not places:
+        return logits, rows, own
+    wanted = np.array([own.index(taught[rows[place].name]) for place in places])
+    return logits + scaled @ fit(scaled[places], logits[places], wanted).T, rows, own
+
+
+def _count(stored, layer):
+    """How many images of the whole folder have each answer."""
+    counts = np.zeros(layer.kernel.shape[1], int)
+    for features in _chunks(stored.embeddings):
+        answers = (features @ layer.kernel + layer.bias).argmax(axis=1)
+        counts += np.bincount(answers, minlength=len(counts))
+    return counts
 
 
 def _features_of(stored, names):
@@ -94,17 +132,16 @@ def _features_of(stored, names):
     return found
 
 
-def _fits(logits, rows, labels):
-    """Whether a model's logits, NaN for unknown ones, give the table's answers: it is the table's model."""
-    known = np.flatnonzero(~np.isnan(logits).any(axis=1))
+def _fits(logits, rows, labels, decided):
+    """Whether a model's logits, NaN for unknown ones, give the table's answers but those that a person decided."""
+    places = [place for place, row in enumerate(rows) if row.name not in decided and not np.isnan(logits[place]).any()]
     right = 0
-    for place, chances in zip(known, softmax(logits[known])):
+    for place, chances in zip(places, softmax(logits[places]) if places else ()):
         row = rows[place]
         if row.category in labels:
-            chance = chances[labels.index(row.category)]
             expected = chances.max() if row.probability is None else row.probability
-            right += abs(chance - expected) <= _TOLERANCE
-    return right >= _FITTING * len(known) and (right > 0 or not rows)
+            right += abs(chances[labels.index(row.category)] - expected) <= _TOLERANCE
+    return right >= _FITTING * len(places) and bool(places or decided or not rows)
 
 
 def _chunks(features):

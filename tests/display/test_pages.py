@@ -18,10 +18,10 @@ def write(path, **options):
     cards = [Card("scans/a.jpg", "Live", 0.25, "Text", 0.125, b"picture", link="./scans/a.jpg")]
     cards.append(Card("scans/b.jpg", "Live", None, problem="an empty <file>"))
     groups = [Group("Live", 1234, cards), Group("Text", 0, [])]
-    errors, teaching = options.pop("errors", []), options.pop("teaching", None)
+    errors, teaching, decided = (options.pop(name, ()) for name in ("errors", "teaching", "decided"))
     facts = [("Model", "m"), ("The model's <SHA>", "'\"")]
     subject = Subject("A & B", facts, ("Live", "Text"), moment=MOMENT, **options)
-    write_prediction_page(str(path), subject, groups, errors, teaching, "" if teaching else "there are none")
+    write_prediction_page(str(path), subject, groups, errors, teaching or "there are none", decided)
     return path.read_text()
 
 
@@ -88,8 +88,9 @@ def test_the_texts_of_a_page(tmp_path):
 def test_what_a_page_learns_with(tmp_path):
     features = np.array([[1.5, -2, np.nan], [0.25, 0, 1]], "<f2")
     kernel = np.arange(8, dtype="<f4").reshape(2, 4)
-    command = {"model": "m", "features": "f", "table": "t.tsv", "stem": "t"}
-    text = write(tmp_path / "t.html", teaching=Teaching(features, kernel, command, ["x", "scans/b.jpg"]))
+    command = {"model": "m", "features": "f", "stem": "t"}
+    teaching = Teaching(features, kernel, command, ["x", "scans/b.jpg"], np.array([[-1, -1], [0.25, 0.75]]), [3, 1231])
+    text = write(tmp_path / "t.html", teaching=teaching, decided=[("scans/a.jpg", "Live", "teach")])
 
     def numbers(name, kind):
         return np.frombuffer(base64.b64decode(re.search(f'id="{name}">(.*?)</script>', text)[1]), kind)
@@ -97,6 +98,8 @@ def test_what_a_page_learns_with(tmp_path):
     np.testing.assert_array_equal(numbers("features", "<f2"), features.ravel())
     np.testing.assert_array_equal(numbers("kernel", "<f4"), kernel.ravel())
     data = json.loads(re.search(r'id="data">(.*?)</script>', text)[1])
+    assert (data["answers"], data["probabilities"], data["countsBefore"]) == ([0, 1], [0.25, 0.75], [3, 1231])
+    assert data["answersOfTable"] == [0, 0] and data["decided"] == [["scans/a.jpg", "Live", "teach"]]
     assert data["audited"] == [1] and data["modelCategories"] == 2 and data["command"] == command
     assert 'id="learner">"use strict"' in text and "worker-src blob:" in text
 

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from conftest import FIXTURES
 
+from lib.data.corrections import Corrections
+from lib.measures.adaptation import extend, fit, measure, scale
 from lib.measures.softmax import softmax
 from lib.models.output_layer import read_output_layer
 from lib.prediction.report import Predicted
@@ -14,6 +16,7 @@ from lib.prediction.teaching import can_be_taught, draw, find_teaching
 
 MODEL = FIXTURES / "keras" / "reference-3.10.keras"  # of 8 features and 5 categories
 LABELS = list("ABCDE")
+NOTHING = Corrections("c.tsv", {}, {})
 
 
 def test_the_same_images_are_drawn_each_time_and_nearly_all_again_when_there_are_more():
@@ -48,8 +51,10 @@ class Folder:
         names = np.array(names or self.names)
         np.savez("t.tsv.features.npz", embeddings=features, paths=names, settings=np.array("{}"))
 
-    def find(self, rows=None, labels=LABELS):
-        return find_teaching(Settings(report_from="t.tsv", report="t.html"), rows or self.rows, "m", labels, ["3.jpg"])
+    def find(self, rows=None, labels=LABELS, corrections=NOTHING):
+        return find_teaching(
+            Settings(report_from="t.tsv", report="t.html"), rows or self.rows, labels, ["3.jpg"], corrections
+        )
 
 
 @pytest.fixture
@@ -78,17 +83,40 @@ def test_an_image_without_features_is_no_reason_to_learn_nothing(folder):
 
 def test_features_that_are_not_the_tables(folder):
     folder.write(folder.features[::-1].copy())
-    assert "not those of" in folder.find()[1]
+    assert "no model" in folder.find()[1]
     folder.write(folder.features[:, :7].copy())
-    assert "other features" in folder.find()[1]
+    assert "no model" in folder.find()[1]
     folder.write(np.full((40, 8), np.nan, "float32"))
-    assert "don't go together" in folder.find()[1]
+    assert "can't be read" in folder.find()[1]
     folder.write(folder.features)
-    assert "not those of" in folder.find(labels=LABELS[::-1])[1]
+    assert "no model" in folder.find(labels=LABELS[::-1])[1]
     assert folder.find()[1] == ""
     with open("t.tsv.features.npz", "wb") as file:
         file.write(b"something else")
     assert "can't be read" in folder.find()[1]
+
+
+def test_the_table_of_an_adapted_model_follows_from_the_corrections(folder):
+    taught = {f"{number}.jpg": "New" if number < 5 else LABELS[number % 3] for number in range(20)}
+    corrections = Corrections("c.tsv", taught, {"30.jpg": "A"})
+    labels = [*LABELS, "New"]
+    scaled, layer = scale(folder.features, measure([folder.features])), extend(*folder.layer, 1)
+    logits = folder.features @ layer[0] + layer[1]
+    wanted = np.array([labels.index(label) for label in taught.values()])
+    chances = softmax(logits + scaled @ fit(scaled[:20], logits[:20], wanted).T)
+    decided = corrections.decided
+    rows = [
+        Predicted(
+            name, decided.get(name, labels[row.argmax()]), None if name in decided else round(row.max(), 4), "", None
+        )
+        for name, row in zip(folder.names, chances)
+    ]
+    found, lacking = folder.find(rows, labels, corrections)
+    assert lacking == "" and len(found.kernel) == 5
+    answers = folder.logits.argmax(axis=1)
+    np.testing.assert_array_equal(found.probabilities.argmax(axis=1), answers)  # before anything was taught
+    np.testing.assert_array_equal(found.counts, np.bincount(answers, minlength=5))
+    assert "no model" in folder.find(rows, labels, corrections._replace(taught={}))[1]
 
 
 def test_which_models_can_be_taught(shared):

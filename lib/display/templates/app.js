@@ -59,9 +59,10 @@ function drawAll() {
 // The categories, how many images each has, and how many it had.
 
 function drawSide() {
-  const now = categories.map((_, category) => data.counts[category] ?? 0), before = now.slice();
+  const now = categories.map((_, category) => data.counts[category] ?? 0);
+  const before = categories.map((_, category) => data.countsBefore[category] ?? 0);
   for (let image = 0; image < COUNT; image++) {
-    now[model.answers[image]]--;
+    now[data.answersOfTable[image]]--;
     now[categoryShown(image)]++;
   }
   const most = Math.max(1, ...now, ...before), list = byId("bars");

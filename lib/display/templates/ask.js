@@ -30,7 +30,7 @@ function choicesNow() {
   // In an audit nothing hints at the answer: always all categories, in the order of how many images have them.
   if (ask.role === "teach") return ranked(ask.image).map(([category, chance]) => ({ category, chance }));
   const order = categories.map((_, category) => category);
-  const images = (category) => data.counts[category] ?? 0;
+  const images = (category) => data.countsBefore[category] ?? 0;
   return order.sort((a, b) => images(b) - images(a)).map((category) => ({ category }));
 }
 
@@ -52,6 +52,7 @@ function drawQuestion() {
   byId("ask-name").textContent = baseName(image);
   byId("ask-folder").textContent = folderOf(image);
   byId("ask-rights").textContent = rightsOf(image);
+  if (byId("ask-image").getBoundingClientRect().top < 0) scrollTo(0, 0);
   drawChoices();
 }
 
@@ -61,15 +62,15 @@ function drawChoices() {
   while (list.children.length < choices.length) {
     const number = list.children.length;
     const button = element("button", { type: "button" }, element("kbd"), element("span", { className: "label" }),
-      element("small"), element("span", { className: "chance" }), element("span", { className: "meter" }, element("i")));
+      element("span", { className: "chance" }), element("span", { className: "meter" }, element("i")));
     button.addEventListener("click", () => answerWith(categories[choicesNow()[number].category].label));
     list.append(element("li", {}, button));
   }
   choices.forEach(({ category, chance }, number) => {
-    const [key, label, full, share, meter] = list.children[number].firstChild.children;
+    const [key, label, share, meter] = list.children[number].firstChild.children;
     key.textContent = number < (ask.role === "teach" ? 5 : 9) ? String(number + 1) : "";
     label.textContent = categories[category].shown;
-    full.textContent = ask.role === "teach" ? "" : categories[category].full;
+    list.children[number].firstChild.title = categories[category].full;
     share.textContent = chance === undefined || chance === null ? "" : percent(chance);
     meter.firstChild.style.width = `${100 * (chance || 0)}%`;
   });
@@ -86,7 +87,7 @@ function answerWith(label) {
   decide([[image, label]]);
   if (role === "audit") {
     nextImage();
-    byId("ask-said").textContent = `${shownLabel(label)}. ${nameOfNext()}`;
+    tell(`${shownLabel(label)}.`, nameOfNext());
   }
 }
 
@@ -104,9 +105,14 @@ function askAnswered() {
   nextImage();
   if (previous) {
     const changed = current.answers.reduce((sum, answer, image) => sum + (answer !== previous.answers[image]), 0);
-    byId("ask-said").textContent = `${shownLabel(previous.label)}: ${counted(changed, "answer")} changed. ${nameOfNext()}`;
+    tell(`${shownLabel(previous.label)}: ${counted(changed, "answer")} changed.`, nameOfNext());
     ask.previous = null;
   }
+}
+
+function tell(text, next) {
+  // What comes next is seen; those who don't see it hear it.
+  byId("ask-said").replaceChildren(text, element("span", { className: "heard" }, ` ${next}`));
 }
 
 const shownLabel = (label) => (placeOf.has(label) ? categories[placeOf.get(label)].shown : label);
@@ -121,7 +127,7 @@ function skipImage() {
   if (ask.image < 0 || learning) return;
   ask.skipped[ask.role].add(ask.image);
   nextImage();
-  byId("ask-said").textContent = `Skipped. ${nameOfNext()}`;
+  tell("Skipped.", nameOfNext());
 }
 
 function takeBackAnswer() {

@@ -403,3 +403,7 @@ addEventListener("scroll", () => {
   });
 }, { passive: true });
 new ResizeObserver(layOut).observe(grid);
+new ResizeObserver(([{ target }]) => {
+  const height = getComputedStyle(target).position === "sticky" ? target.offsetHeight : 0;
+  document.documentElement.style.setProperty("--tools", `${height}px`);
+}).observe(byId("tools"));

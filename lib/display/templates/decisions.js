@@ -13,7 +13,7 @@ const taughtCount = () => [...decisions.values()].filter(({ role }) => role === 
 function keepDecisions() {
   try {
     const rows = [...decisions].map(([name, { label, role }]) => [name, label, role]);
-    if (rows.length) localStorage.setItem(place, JSON.stringify(rows));
+    if (rows.length || data.decided.length) localStorage.setItem(place, JSON.stringify(rows));
     else localStorage.removeItem(place);
     stored = true;
   } catch (error) {
@@ -22,11 +22,18 @@ function keepDecisions() {
 }
 
 function recallDecisions() {
+  // Those that this browser keeps, else those that the page was made with.
+  let kept = null;
+  for (const row of data.decided) setDecision(...row);
+  savedText = correctionsTable();
   try {
-    for (const [name, label, role] of JSON.parse(localStorage.getItem(place)) || []) setDecision(name, label, role);
+    kept = JSON.parse(localStorage.getItem(place));
   } catch (error) {
     stored = false;
   }
+  if (!kept) return;
+  decisions.clear();
+  for (const row of kept) setDecision(...row);
 }
 
 function setDecision(name, label, role) {

@@ -11,7 +11,7 @@ function matching(query) {
     const words = wordsOf({ shown, full });
     if (shown.toLowerCase().startsWith(text)) return 0;
     if (words.split(/[^\p{L}\p{N}]+/u).some((word) => word.startsWith(text))) return 1;
-    if (words.includes(text)) return 2;
+    if (text.length > 1 && words.includes(text)) return 2;
     return text.length > 3 && distance(text, label.toLowerCase()) <= 2 ? 3 : 4;
   };
   return categories.map((category) => [rank(category), category]).filter(([value]) => value < 4)
@@ -48,7 +48,8 @@ function makeFinder(root, choose, leave) {
     options.forEach(({ element: one }, place) => one.setAttribute("aria-selected", String(place === active)));
     if (active < 0) return;
     input.setAttribute("aria-activedescendant", options[active].element.id);
-    options[active].element.scrollIntoView({ block: "nearest" });
+    const { offsetTop: top, offsetHeight: height } = options[active].element; // scrollIntoView would move the page, too
+    list.scrollTop = Math.min(top, Math.max(list.scrollTop, top + height - list.clientHeight));
   }
 
   function open() {
@@ -97,7 +98,7 @@ function makeFinder(root, choose, leave) {
   return {
     start(letters) {
       input.value = letters;
-      input.focus();
+      input.focus({ preventScroll: true });
       open();
     },
     clear() {
