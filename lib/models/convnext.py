@@ -49,6 +49,8 @@ def convnext(architecture):
 
 def output_shapes(model, size):
     """The shapes of all layers' outputs for one image of `size` × `size`: layer's name -> shape without the batch."""
+    if None not in model.input_shape[1:]:
+        return {layer.name: tuple(layer.output.shape[1:]) for layer in model.layers}
     outputs = keras.Model(model.inputs, [layer.output for layer in model.layers])
     shapes = outputs.compute_output_shape((1, size, size, model.input_shape[-1]))
     return {layer.name: tuple(shape[1:]) for layer, shape in zip(model.layers, shapes)}

@@ -9,12 +9,12 @@ import pydot
 from lib.errors import WorkError
 from lib.models.convnext import output_shapes
 
-_LAYER = re.compile(r"convNeXt(?P<stage>\d+)_(?:block(?P<block>\d+)_)?")
+_LAYER = re.compile(r"(?:convNeXt(?P<stage>\d+)_(?:block(?P<block>\d+)_)?|block(?P<only>\d+)_)")
 _WIDTHS = 270, 170, 100, 80  # of the columns, in points: all tables are as wide
 
 
 def draw_model(model, size, kind):
-    """Draw a model made by `lib.models.convnext`.
+    """Draw a model made by `lib.models.convnext` or `lib.models.vit`.
 
     Args:
         model: the Keras model.
@@ -39,7 +39,8 @@ def draw_model(model, size, kind):
     rows = {}  # layer's name -> the table that it is in, and its row there
     for number, ((stage, block), layers) in enumerate(tables.items()):
         blocks = len({other for where, other in places.values() if where == stage} - {None})
-        title = stage if block is None else f"{stage}, block 0" + (f", one of {blocks} alike" if blocks > 1 else "")
+        title = stage if block is None else f"{stage}, block 0" if stage else "Block 0"
+        title += f", one of {blocks} alike" if block is not None and blocks > 1 else ""
         graph.add_node(pydot.Node(f"t{number}", label=_table(title, layers, shapes)))
         rows.update((layer.name, (number, row)) for row, layer in enumerate(layers))
     for target, names in sources.items():
@@ -62,12 +63,14 @@ def _sources(layer):
 
 
 def _places(sources):
-    """Each layer's stage and the number of its block, None outside of blocks."""
+    """Each layer's stage, empty if the model has none, and the number of its block, None outside of blocks."""
     places = {}
     stages = 0
     for name, before in sources.items():
         match = _LAYER.match(name)
-        if match:
+        if match and match["only"]:
+            stages, places[name] = 1, ("", int(match["only"]))
+        elif match:
             stages = int(match["stage"]) + 1
             places[name] = f"Stage {match['stage']}", None if match["block"] is None else int(match["block"])
         elif name.startswith("gaussian_noise"):

@@ -1,6 +1,7 @@
 """The vision transformer: the logits that PyTorch computes, from checkpoints that PyTorch wrote."""
 
-import keras
+import shutil
+
 import numpy as np
 import pytest
 from conftest import FIXTURES
@@ -8,7 +9,7 @@ from documents import commands
 from vits import take_arrays
 
 from lib.errors import UsageError, WorkError
-from lib.models import vit
+from lib.models import diagram, vit
 from lib.models.torch_files import read_arrays
 
 VIT = FIXTURES / "vit"
@@ -85,11 +86,20 @@ def test_missing_and_surplus_arrays_are_named():
         vit.design_of(vit.array_shapes(vit.Design(32, 8, 3, 24, 2, 2, 128, 5)))
 
 
-def test_the_pages_picture_is_of_such_a_model(monkeypatch):
+def test_the_pages_picture_is_of_such_a_model(monkeypatch, tmp_path):
     (line,) = (line for line in commands("docs/vitTeacher.md") if " -c '" in line)
     drawn = []
-    monkeypatch.setattr(keras.utils, "plot_model", lambda model, *_, **__: drawn.append(model))
+    monkeypatch.setattr(diagram, "draw_model", lambda model, *_: drawn.append(model) or b"")
+    monkeypatch.chdir(tmp_path)
     exec(line.split("'")[1], {})
     (model,) = drawn
     assert model.input_shape == (None, 224, 224, 3) and model.output_shape == (None, 1000)
     assert "block0_attention" in {layer.name for layer in model.layers}
+
+
+def test_a_block_of_many_is_drawn():
+    if shutil.which("dot") is None:
+        pytest.skip("needs Graphviz's dot")
+    model = vit.build_vit(vit.Design(32, 8, 3, 24, 3, 2, 48, 5))
+    drawn = diagram.draw_model(model, 32, "svg").decode()
+    assert "Block 0, one of 3 alike" in drawn and "block0_attention" in drawn and "block1" not in drawn
