@@ -76,7 +76,7 @@ def test_make_bench_ends_with_the_table(tmp_path):
         f'*) printf \'%b\\n\' "{cells}" >> "${common.ROWS}" ;;\nesac\n'
     )
     python.chmod(0o755)
-    for name in (".ready", ".ready-test"):
+    for name in (".made", ".ready-predict", ".ready", ".ready-test"):
         (tmp_path / name).touch()
     rows = tmp_path / "rows"
     rows.write_text("what an earlier run left\n")
