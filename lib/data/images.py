@@ -97,15 +97,15 @@ def read_image(path, size, exact=False, max_pixels=MAX_PIXELS):
 
     The picture is turned as its EXIF orientation says; a JPEG is shrunk inside the decoder to the smallest of 1/1,
     1/2, 1/4 and 1/8 of its size whose shorter side is at least 512 pixels; 16 bits are scaled to 0-255, transparent
-    pixels lie on white, of an animation or a multi-page file the first picture counts. Then comes bilinear resizing
-    to a square without antialiasing: the published models were trained on such pixels, and antialiasing ruins their
-    answers.
+    pixels lie on white, of an animation or a multi-page file the first picture counts, of a camera's raw file the JPEG
+    in it. Then comes bilinear resizing to a square without antialiasing: the published models were trained on such
+    pixels, and antialiasing ruins their answers. The colour profile is applied to the pixels that resizing picks.
 
     Args:
         path: the file.
         size: height and width of the result in pixels.
-        exact: the published pipeline's pixels instead: TensorFlow's decoder at full size, EXIF orientation and
-            transparency ignored. Pillow reads the formats that TensorFlow doesn't, at full size.
+        exact: the published pipeline's pixels instead: TensorFlow's decoder at full size, EXIF orientation, colour
+            profile and transparency ignored. The formats that TensorFlow doesn't read are read at full size.
         max_pixels: a picture with more pixels than this is refused before it is decoded.
 
     Returns:

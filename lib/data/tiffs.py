@@ -115,7 +115,8 @@ class Tiff:
         self._page = page = _first_page(file)
         self.width, self.height = page.imagewidth, page.imagelength
         self.orientation, self.format = page.tags.valueof(_ORIENTATION, 1), "TIFF"
-        self.info = {"icc_profile": page.tags.valueof(_ICC_PROFILE)}
+        profile = page.tags.valueof(_ICC_PROFILE)
+        self.info = {"icc_profile": profile if isinstance(profile, bytes) else None}
         mode = "RGB" if (page.photometric, page.compression) == (_YCBCR, _JPEG) else _MODES.get(page.photometric)
         bands = page.samplesperpixel
         if not _is_known(page) or mode is None or bands < _BANDS[mode]:

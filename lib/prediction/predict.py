@@ -232,7 +232,8 @@ def _line(table, path, probabilities):
 def _versions():
     """The versions of the packages that an answer depends on, without importing them."""
     found = {}
-    for package in ("openvino", "tensorflow", "tensorflow-cpu", "keras", "numpy", "pillow", "simplejpeg"):
+    readers = ("pillow", "simplejpeg", "tifffile", "imagecodecs", "pi-heif", "rawpy")
+    for package in ("openvino", "tensorflow", "tensorflow-cpu", "keras", "numpy", *readers):
         with contextlib.suppress(metadata.PackageNotFoundError):
             found[package] = metadata.version(package)
     return found

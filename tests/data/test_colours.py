@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from lib.data.colours import to_rgb
 from lib.data.images import read_image, read_thumbnail
 
 
@@ -80,11 +79,37 @@ def test_greys_have_profiles_too(tmp_path):
     np.testing.assert_allclose(read_image(tmp_path / "b.png", 16), grey, atol=3)
 
 
-def test_inks_are_seen_by_their_profile():
-    lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).profile
-    assert lab.xcolor_space == "Lab "
-    inks = np.array([[[0, 0, 0, 0], [0, 0, 0, 255]]], dtype="float32")
-    np.testing.assert_array_equal(to_rgb(inks, "CMYK"), [[[255, 255, 255], [0, 0, 0]]])
+def press():
+    """A profile of four inks: three take a third of the light each, and black takes most."""
+    corners = np.stack(np.meshgrid(*[[0, 1]] * 4, indexing="ij"), axis=-1).reshape(16, 4)
+    lightness = 25 + 230 * (1 - corners[:, 3]) * (1 - 0.3 * corners[:, :3].sum(axis=1))
+    table = np.stack([lightness, 128 + 60 * corners[:, 1], 128 + 60 * corners[:, 2]], axis=1).round().astype("uint8")
+    ramp, identity = bytes(range(256)), struct.pack(">9i", 65536, 0, 0, 0, 65536, 0, 0, 0, 65536)
+    data = b"mft1\0\0\0\0\4\3\2\0" + identity + ramp * 4 + table.tobytes() + ramp * 3
+    found = bytearray(profile(b"CMYK", {b"A2B0": data}))
+    found[12:16], found[20:24] = b"prtr", b"Lab "
+    return bytes(found)
+
+
+def test_inks_are_seen_by_their_profile(tmp_path):
+    import tifffile
+
+    inks = np.zeros((16, 16, 4), "uint8")
+    inks[:8, :8, 1], inks[8:, :8, 2], inks[8:, 8:, 3] = 255, 255, 255  # magenta, paper, yellow, black
+    image = Image.fromarray(inks, "CMYK")
+    image.save(tmp_path / "a.tif", icc_profile=press())
+    image.save(tmp_path / "a.jpg", icc_profile=press(), quality=100, subsampling=0)
+    extra = [(34675, "B", len(press()), press())]
+    tifffile.imwrite(tmp_path / "b.tif", inks * np.uint16(257), photometric="separated", extratags=extra)
+    for name in ("a.tif", "b.tif", "a.jpg"):
+        pixels = read_image(tmp_path / name, 16)
+        magenta, paper, yellow, black = pixels[3, 3], pixels[3, 12], pixels[12, 3], pixels[12, 12]
+        assert paper.min() > 250 and black.max() < 70, name
+        # As they look by the profile, which is much duller than the inks would be by themselves.
+        np.testing.assert_allclose(magenta, [249, 130, 172], atol=25, err_msg=name)
+        np.testing.assert_allclose(yellow, [187, 168, 58], atol=25, err_msg=name)
+        exact = read_image(tmp_path / name, 16, exact=True)
+        np.testing.assert_allclose(exact[3, 3], [255, 0, 255], atol=3, err_msg=name)
 
 
 def test_a_profile_that_does_not_fit_or_is_like_srgb_changes_nothing(tmp_path):
