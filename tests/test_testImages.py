@@ -99,12 +99,14 @@ def check_page(page):
 
 
 @pytest.mark.slow
-def test_weights_count_in_the_matrix_and_the_averages(folder):
-    plain = json.loads(figures(folder))
-    weighted = json.loads(figures(folder, "-w", "{0:2.0,1:1.0,2:0.0}"))
-    matrix = np.array(plain["matrix"]) * [[2], [1], [0]]
-    np.testing.assert_allclose(weighted["matrix"], matrix)
+def test_weights_count_in_the_matrix_and_the_averages_but_not_in_the_four_lines(folder):
+    (plain, lines, silent), (found, same, told) = figures(folder), figures(folder, "-w", "{0:2.0,1:1.0,2:0.0}")
+    assert same == lines and {key: found[key] for key in ("loss", "accuracy", "auc", "f1")}.items() <= plain.items()
+    assert "weighted" not in plain and "With the weights" not in silent
+    matrix, weighted = np.array(plain["matrix"]) * [[2], [1], [0]], found["weighted"]
+    np.testing.assert_allclose(found["matrix"], matrix)
     assert weighted["accuracy"] == pytest.approx(np.trace(matrix) / matrix.sum())
+    assert f"With the weights of -w/--weight, as in the table: loss {weighted['loss']:.4f}, accuracy" in told
     right, total = np.diag(matrix), matrix.sum(axis=0) + matrix.sum(axis=1)
     assert weighted["f1"] == pytest.approx(np.divide(2 * right, total, out=np.zeros(3), where=total > 0).mean())
 
@@ -112,7 +114,7 @@ def test_weights_count_in_the_matrix_and_the_averages(folder):
 def figures(folder, *more):
     done = run(folder, "-a", "3", "-m", "model.keras", "-t", "test.tfr", "--json", "found.json", *more)
     assert done.returncode == 0, done.stderr
-    return (folder / "found.json").read_text()
+    return json.loads((folder / "found.json").read_text()), done.stdout, done.stderr
 
 
 @pytest.mark.slow

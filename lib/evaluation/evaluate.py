@@ -50,8 +50,9 @@ class Evaluation(NamedTuple):
         labels: the categories' names.
         answers: the model's `Answers`.
         weights: float64 `(images,)`: the weight of each image.
-        metrics: `loss accuracy auc f1` to floats.
-        accuracy, f1: their 95 % intervals.
+        metrics: `loss accuracy auc f1` to floats, each image counting as one, as in the published pipeline.
+        weighted: the same with the weights of the images, if categories were given any, else `metrics`.
+        accuracy, f1: their 95 % intervals, weighted like all that follows.
         top3: the share of images whose category is among the three most probable.
         calibration: of `lib.measures.uncertainty.calibration`.
         matrix: `(categories, categories)`: rows are the true categories; weighted if weights were given.
@@ -64,6 +65,7 @@ class Evaluation(NamedTuple):
     answers: Answers
     weights: np.ndarray
     metrics: dict
+    weighted: dict
     accuracy: Interval
     f1: Interval
     top3: float
@@ -197,7 +199,10 @@ def measure(answers, labels, weights=None):
         raise UsageError("at least one category in the records needs a number above 0.", "class_weights")
     one_hot = np.eye(categories, dtype="float32")[true]
     losses = np.asarray(build_loss("ce", label_smoothing=SMOOTHING)(one_hot, answers.logits))
-    counts = metrics.count(one_hot, answers.logits, losses + answers.penalty, of_each)
+    plain, weighted = (
+        metrics.summarise(metrics.count(one_hot, answers.logits, losses + answers.penalty, each))
+        for each in (None, of_each)
+    )
     of_each = of_each.astype("float64")
     top3 = (np.argsort(-answers.logits, axis=1, kind="stable")[:, :3] == true[:, None]).any(axis=1)
     accuracy, f1 = intervals(true, chosen, categories, weights)
@@ -206,7 +211,8 @@ def measure(answers, labels, weights=None):
         labels=tuple(labels),
         answers=answers,
         weights=of_each,
-        metrics=metrics.summarise(counts),
+        metrics=plain,
+        weighted=weighted,
         accuracy=accuracy,
         f1=f1,
         top3=float(np.average(top3, weights=of_each)),

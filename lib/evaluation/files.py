@@ -6,6 +6,7 @@ import os
 import numpy as np
 
 from lib.display.contact_sheet import contact_sheet
+from lib.errors import option
 from lib.evaluation.report import write_report
 from lib.storage.files import whole_file
 from lib.storage.formats import format_line, open_table, table_kind
@@ -82,6 +83,12 @@ def _plain(row):
 def _sentences(settings, evaluation):
     """Yield the measurements beyond the four lines, as sentences."""
     (low, high), f1, comparison = evaluation.accuracy, evaluation.f1, evaluation.comparison
+    if settings.class_weights is not None:
+        each = evaluation.weighted
+        yield (
+            f"With the weights of {option('class_weights')}, as in the table: loss {each['loss']:.4f}, accuracy "
+            f"{each['accuracy']:.2%}, AUCPR {each['auc']:.2%}, macro F1 {each['f1']:.2%}"
+        )
     yield f"95 % intervals: accuracy {low:.2%} to {high:.2%}, macro F1 {f1.low:.2%} to {f1.high:.2%}"
     yield f"top-3 accuracy {evaluation.top3:.2%}, expected calibration error {evaluation.calibration[0]:.4f}"
     if evaluation.absent:
@@ -107,6 +114,7 @@ def _content(settings, evaluation):
         "left_out": list(evaluation.answers.images.records.skipped),
         **({"compared_with": settings.compare} if settings.compare else {}),
         **evaluation.metrics,
+        **({} if settings.class_weights is None else {"weighted": evaluation.weighted}),
         "accuracy_interval": evaluation.accuracy,
         "f1_interval": evaluation.f1,
         "top3_accuracy": evaluation.top3,
@@ -148,7 +156,7 @@ def _curves(evaluation):
     one_hot = np.eye(len(labels), dtype=bool)[true]
     sigmoids, repeated = expit(evaluation.answers.logits.astype("float64")), np.repeat(weights, len(labels))
     precision, recall, _ = precision_recall_curve(one_hot.ravel(), sigmoids.ravel(), sample_weight=repeated)
-    return curves, (recall, precision, evaluation.metrics["auc"])
+    return curves, (recall, precision, evaluation.weighted["auc"])
 
 
 def rows_of_mistakes(evaluation):

@@ -138,7 +138,7 @@ def _index_of(path, records):
 
 def _figures(evaluation):
     """The overall figures as pairs of text."""
-    metrics = evaluation.metrics
+    metrics = evaluation.weighted
 
     def percent(value, interval=None):
         text = f"{100 * value:.2f} %"

@@ -118,9 +118,9 @@ def _features(model):
         (tensor,) = sources
         if isinstance(layer, keras.Model):
             inner = _features(layer)
-            return inner if inner is None else keras.Model(layer.input, inner)(tensor)
+            return inner if inner is None else keras.Model(layer.input, inner, name=f"{layer.name}_features")(tensor)
         if isinstance(layer, keras.layers.Conv2D) and tuple(tensor.shape[1:3]) == (1, 1):
-            return keras.layers.Flatten()(tensor)
+            return keras.layers.Flatten(name=f"{layer.name}_features")(tensor)  # a name that the model has not
         if layer.weights and not isinstance(layer, _RESCALING):
             return tensor if len(tensor.shape) == 2 else None
 

@@ -43,7 +43,7 @@ def test_a_category_that_counts_nothing():
     weights = np.array([1, 2, 0, 1])[given.labels]
     expected = average_precision_score(given.labels == 1, given.probabilities[:, 1], sample_weight=weights)
     assert found.rows[1][5] == pytest.approx(expected)
-    assert found.accuracy.low < found.metrics["accuracy"] < found.accuracy.high
+    assert found.accuracy.low < found.weighted["accuracy"] < found.accuracy.high
     with pytest.raises(UsageError, match="at least one category in the records needs a number above 0") as caught:
         measure(Answers(Grey(), np.full(60, 2), given.logits, 0.0), labels, [1, 1, 0, 1])
     assert caught.value.setting == "class_weights"
@@ -57,7 +57,7 @@ def test_the_smallest_and_the_largest_weights():
 
 def test_one_image():
     found = measure(answers(1, 3, sure=20), ("a", "b", "c"))
-    assert found.metrics["accuracy"] == 1 and found.metrics["f1"] == pytest.approx(1 / 3)
+    assert found.weighted["accuracy"] == 1 and found.weighted["f1"] == pytest.approx(1 / 3)
     assert found.absent == ("b", "c") and len(found.rows) == 1
     assert found.accuracy == (1, 1)
 

@@ -41,7 +41,7 @@ def plain(end):
 
 def as_convolution(x):
     x = layers.Conv2D(5, 1)(layers.Reshape((1, 1, 8))(x))
-    return layers.Activation("softmax")(layers.Reshape((5,))(x))
+    return layers.Activation("softmax")(layers.Flatten(name="flatten")(x))
 
 
 ENDINGS = {
