@@ -78,11 +78,15 @@ def read_network(path):
             if any(value is not None for value in _constants(call[2:])):
                 raise UnknownLayersError(f"{path} has a layer that only TensorFlow computes: {call.layer!r}.")
         ends = [read_ends(config[end]) for end in ("input_layers", "output_layers")]
+        if any(reference.tensor != 0 for reference in references_in([ends, *(call[2:] for call in calls)])):
+            raise RefusedError("describes its model in a way that no Keras does (layers of several outputs)")
         if any(len(end) != 1 for end in ends):
             raise UnknownLayersError(f"{path} has several inputs or outputs, which only TensorFlow computes.")
         layers = {name: (entry["class_name"], entry["config"]) for name, entry in entries.items()}
         settings = layers[ends[0][0].layer][1]
         shape = tuple(settings.get("batch_shape") or settings["batch_input_shape"])
+        if not all(side is None or (type(side) is int and side > 0) for side in shape):
+            raise RefusedError(f"describes its model in a way that no Keras does (images of the shape {shape})")
         ends = ends[0][0], ends[1][0]
         weights = _read_weights(content)
         return Network(str(path), layers, calls, ends, weights, shape, content.image_size, activation)

@@ -3,6 +3,7 @@
 import concurrent.futures
 import json
 import re
+import zipfile
 
 import keras
 import numpy as np
@@ -177,3 +178,39 @@ def test_a_rescaling_of_each_channel_is_left_to_tensorflow(tmp_path):
     save_model(keras.Model(inputs, keras.layers.Dense(2)(x)), tmp_path / "a.keras")
     with pytest.raises(UnknownLayersError, match=r"'r' \(Rescaling by a number for each channel\)"):
         read_network(tmp_path / "a.keras")
+
+
+def edit(path, *changes):
+    """Write a fixture whose description is changed: pairs of the keys of a value in it, and another value."""
+    with zipfile.ZipFile(FIXTURES / "keras" / "reference-2.13.keras") as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    description = json.loads(members["config.json"])
+    for (*keys, last), value in changes:
+        place = description["config"]
+        for key in keys:
+            place = place[key]
+        place[last] = value
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, json.dumps(description) if name == "config.json" else content)
+    return path
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        (("layers", 6, "inbound_nodes", 0, 0, 2), {}),
+        (("layers", 6, "inbound_nodes", 0, 0, 2), 1),
+        (("layers", 6, "inbound_nodes", 0, 0, 0), "nowhere"),
+        (("layers", 0, "config", "batch_input_shape"), [None, {}, {}, 3]),
+        (("layers", 3, "config", "strides"), "x"),
+        (("layers", 3, "config", "filters"), 10**9),
+        (("output_layers",), [["nowhere", 0, 0]]),
+    ],
+)
+def test_a_description_that_no_keras_wrote_is_said_in_one_sentence(change, tmp_path):
+    path = edit(tmp_path / "whole.keras")
+    assert compute(path, smooth_images(32, 32))[0].shape == (2, 5)
+    path = edit(tmp_path / "a.keras", change)
+    with pytest.raises(UsageError, match=r"^\S+a\.keras [^\n]+\.$"):
+        compute(path, smooth_images(32, 32))
