@@ -172,8 +172,10 @@ def compile_network(network, size, step, streams, pooled=False):
     # Unless told, OpenVINO computes in bfloat16 or float16 where the processor has them, and binds its threads to
     # cores, where those of another process may compute, too.
     options.update(INFERENCE_PRECISION_HINT="f32", ENABLE_CPU_PINNING=False)
+    core = openvino.Core()
+    _warm_up(openvino, core)
     try:
-        compiled = openvino.Core().compile_model(graph, "CPU", options)
+        compiled = core.compile_model(graph, "CPU", options)
     except RuntimeError as error:
         raise UsageError(_cant_be_applied(network, size, _reason(error))) from error
     free = queue.LifoQueue()
@@ -183,13 +185,30 @@ def compile_network(network, size, step, streams, pooled=False):
     def compute(pixels):
         request = free.get()
         try:
-            request.infer([pixels], share_inputs=True)
-            found = [request.get_output_tensor(number).data.copy() for number in range(1 + pooled)]
+            found = _infer(request, pixels)
         finally:
             free.put(request)
         return found[0], found[1] if pooled else None
 
     return Compiled(compiled.output(0).shape[1], compute)
+
+
+def _infer(request, pixels):
+    """Copies of what a request's model gives for an array."""
+    request.infer([pixels], share_inputs=True)
+    return [tensor.data.copy() for tensor in request.output_tensors]
+
+
+def _warm_up(openvino, core):
+    """Compute with a tiny model, so that no thread is the first to call OpenVINO.
+
+    Its bindings set up their tables of types at the first call. Two threads that call it at once for the first time can
+    lock up: one waits for the tables with Python's lock, the other for the lock to go on with the tables.
+    """
+    op = _operations()
+    numbers = op.parameter([1], np.float32)
+    tiny = openvino.Model([op.relu(numbers)], [numbers], "tiny")
+    _infer(core.compile_model(tiny, "CPU", {"INFERENCE_NUM_THREADS": 1}).create_infer_request(), np.ones(1, "float32"))
 
 
 def import_openvino():
