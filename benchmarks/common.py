@@ -94,7 +94,7 @@ def versions(*packages):
 
 def machine():
     """The machine and the versions, in a line."""
-    installed = versions("tensorflow-cpu", "tensorflow", "keras", "pillow", "numpy")
+    installed = versions("openvino", "tensorflow-cpu", "tensorflow", "keras", "pillow", "numpy")
     listed = ", ".join(f"{package} {version}" for package, version in installed.items())
     return f"{processor()}; Python {platform.python_version()}; {listed}"
 

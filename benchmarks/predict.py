@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Measure predictImages.py against the plain Keras way and against the bare decoder: whole processes, the same files.
+"""Measure predictImages.py with both engines against the plain Keras way and the bare decoder: whole processes.
 
     .venv/bin/python benchmarks/predict.py [--quick]
 
@@ -19,6 +19,12 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from benchmarks.common import ROOT, hand_over, machine, measure, print_table
 from lib.models.published import find_model
+from lib.prediction.model import ENGINES
+
+COLUMNS = (
+    *("images", "OpenVINO", "TensorFlow", "plain", "times plain", "times TensorFlow"),
+    *("peak", "peak TensorFlow", "peak plain", "bare decoder", "of it reached"),
+)
 
 
 def draw(path, width, height, seed):
@@ -46,10 +52,28 @@ def folder_of(parent, name, count, different, width, height):
     return folder
 
 
-def ours(folder, output, *more):
+def ours(folder, output, engine):
     """Measure predictImages.py."""
-    command = [sys.executable, os.path.join(ROOT, "predictImages.py"), "-d", folder, "-o", output, "-c", *more]
-    return measure(command)
+    command = [sys.executable, os.path.join(ROOT, "predictImages.py"), "-d", folder, "-o", output, "-c", "--overwrite"]
+    return measure([*command, "-b", "1024", "--engine", engine])
+
+
+def work_on(scratch, folder, name, scans, model):
+    """A row of the table, all of it measured on the same files, one after the other."""
+    count, here = len(os.listdir(folder)), os.path.join(ROOT, "benchmarks")
+    openvino, tensorflow = (ours(folder, os.path.join(scratch, "ours.tsv"), engine) for engine in ENGINES)
+    program, output = os.path.join(here, "plain_predict.py"), os.path.join(scratch, "plain.tsv")
+    plain = measure([sys.executable, program, model, folder, output])
+    floor = measure([sys.executable, os.path.join(here, "bare_decoder.py"), folder]) if scans else None
+    row = [f"{count:,} {name}"]
+    row += [f"{count / each.seconds:.0f}/s" for each in (openvino, tensorflow, plain)]
+    row += [f"{plain.seconds / openvino.seconds:.2f}", f"{tensorflow.seconds / openvino.seconds:.2f}"]
+    row += [f"{each.peak_mib:.0f} MiB" for each in (openvino, tensorflow, plain)]
+    row += [f"{count / floor.seconds:.0f}/s", f"{100 * floor.seconds / openvino.seconds:.0f} %"] if floor else ["", ""]
+    if os.path.basename(folder) in ("many", "more"):
+        speed, ratio = f"{count / openvino.seconds:,.0f} images/s", f"{plain.seconds / openvino.seconds:.2f}"
+        hand_over("predict", __file__, row[0], speed, openvino.peak_mib, ratio)
+    return row
 
 
 def main():
@@ -58,7 +82,6 @@ def main():
     parser.add_argument("--quick", action="store_true", help="a tenth of the images")
     share = 10 if parser.parse_args().quick else 1
     model = find_model("ConvNeXt-N")
-    here = os.path.join(ROOT, "benchmarks")
     with tempfile.TemporaryDirectory() as scratch:
         workloads = [
             ("JPEGs of 320 × 240", folder_of(scratch, "few", 5000 // share, 50, 320, 240), False),
@@ -68,34 +91,15 @@ def main():
             ("scans of 64 megapixels", folder_of(scratch, "large", 200 // share, 4, 8000, 8000), True),
         ]
         rows = []
-        for kind, folder, scans in workloads:
-            count = len(os.listdir(folder))
-            name = f"{count:,} {kind}"
-            fast = ours(folder, os.path.join(scratch, "ours.tsv"), "-b", "1024", "--overwrite")
-            plain_output = os.path.join(scratch, "plain.tsv")
-            plain = measure([sys.executable, os.path.join(here, "plain_predict.py"), model, folder, plain_output])
-            floor = measure([sys.executable, os.path.join(here, "bare_decoder.py"), folder]) if scans else None
-            rows.append(
-                [
-                    name,
-                    f"{count / fast.seconds:.0f}/s",
-                    f"{count / plain.seconds:.0f}/s",
-                    f"{plain.seconds / fast.seconds:.2f}",
-                    f"{fast.peak_mib:.0f} MiB",
-                    f"{plain.peak_mib:.0f} MiB",
-                    f"{count / floor.seconds:.0f}/s" if floor else "",
-                    f"{100 * floor.seconds / fast.seconds:.0f} %" if floor else "",
-                ]
-            )
+        for name, folder, scans in workloads:
+            rows.append(work_on(scratch, folder, name, scans, model))
             print(rows[-1], file=sys.stderr)
-            if os.path.basename(folder) in ("many", "more"):
-                speed, ratio = f"{count / fast.seconds:,.0f} images/s", f"{plain.seconds / fast.seconds:.2f}"
-                hand_over("predict", __file__, name, speed, fast.peak_mib, ratio)
+        ten = folder_of(scratch, "ten", 10, 10, 320, 240)
+        table = os.path.join(scratch, "ten.tsv")
+        starts = [min(ours(ten, table, engine).seconds for _ in range(3)) for engine in ENGINES]
     print(machine() + "\n")
-    print_table(
-        ["images", "here", "plain", "ratio", "peak here", "peak plain", "bare decoder", "of it reached"],
-        rows,
-    )
+    print_table(COLUMNS, rows)
+    print("\nTen JPEGs of 320 × 240, from the start to the table: {:.1f} s, by TensorFlow {:.1f} s.".format(*starts))
 
 
 if __name__ == "__main__":
