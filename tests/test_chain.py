@@ -178,7 +178,17 @@ def test_a_chain_that_is_killed_and_run_again_ends_the_same(undisturbed):
 @pytest.mark.slow
 @pytest.mark.once
 def test_the_demo_runs(tmp_path):
-    small = {"PICTURES": "12", "FRACTALS": "8", "VIEWS": "4", "SIZE": "32", "FILTERS": "8", "BLOCKS": "1:1:1:1"}
+    small = {
+        "COLLECTION": "3",
+        "TAUGHT": "20",
+        "AUDITED": "10",
+        "PICTURES": "12",
+        "FRACTALS": "8",
+        "VIEWS": "4",
+        "SIZE": "32",
+        "FILTERS": "8",
+        "BLOCKS": "1:1:1:1",
+    }
     small.update(dict.fromkeys(("EPOCHS", "TEACHER_TRAINING", "TEACHER_EPOCHS"), "1"), QUANTITY_EPOCHS="3")
     done = bash(tmp_path, f"bash '{ROOT}/demo.sh' > said", DEMO="a demo", **small)
     assert done.wait() == 0, (tmp_path / "log").read_text()[-3000:]
@@ -188,10 +198,11 @@ def test_the_demo_runs(tmp_path):
         r"The soup's gain in macro F1: [+-]\d+\.\d points \(95 % interval [+-]\d+\.\d to [+-]\d+\.\d\)\n",
         said,
     )
-    for name in ("test.html", "predictions.html", "runs/chain.tsv"):
+    assert re.search(r"Audited accuracy before: .*\nAudited accuracy after: ", said)
+    for name in ("test.html", "predictions.html", "taught.html", "runs/chain.tsv"):
         assert f" a demo/{name}\n" in said and (tmp_path / "a demo" / name).exists()
     statuses = [line.split("\t")[3] for line in (tmp_path / "a demo" / "runs" / "chain.tsv").read_text().splitlines()]
-    assert statuses == ["STATUS", *["0"] * 20]
+    assert statuses == ["STATUS", *["0"] * 24]
 
 
 # Stands for each script: notes its call, and leaves the files that the chain looks for.
