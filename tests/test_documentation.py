@@ -15,11 +15,16 @@ from lib.measures.losses import LOSSES
 
 SCRIPTS = sorted(path.name for path in ROOT.glob("*.py"))
 MODULES = {  # those that are called by `python -m`
+    "tools.replay": "adaptImages.md",
     "tools.sample": "sample.md",
     "tools.show_records": "imagesToTFR.md",
     "tools.runs": "trainImagesC.md",
 }
-HEADINGS = {"tools.show_records": "A look at records", "tools.runs": "All runs"}
+HEADINGS = {
+    "tools.replay": "A replayed reader",
+    "tools.runs": "All runs",
+    "tools.show_records": "A look at records",
+}
 PATHS = ("FILE", "FILES", "DIR", "PREFIX", "IMAGE")
 
 # What is required is said by the table though not by the parser, which leaves it to other options or to a group.
