@@ -60,9 +60,11 @@ def main(argv=None):
 def work(settings):
     """Do what the settings say."""
     check(settings)
-    from lib.prediction.adapt import adapt
+    from lib.prediction.adapt import adapt, make_page
 
-    print("\n".join(adapt(settings).lines()))
+    print("\n".join(adapt(settings).lines()), flush=True)
+    if settings.report:
+        make_page(settings)
 
 
 if __name__ == "__main__":

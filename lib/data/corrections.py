@@ -5,10 +5,9 @@ ROLE is `teach`, the default, or `audit`: images drawn at random, which are neve
 """
 
 import difflib
-import unicodedata
 from typing import Mapping, NamedTuple
 
-from lib.data.categories import CATEGORIES
+from lib.data.categories import CATEGORIES, canonical
 from lib.errors import UsageError, option
 from lib.storage.formats import read_rows
 from lib.storage.names import escape_name, unescape_name
@@ -35,6 +34,12 @@ class Corrections(NamedTuple):
         """All of them: escaped name -> category."""
         return {**self.taught, **self.audited}
 
+    def spelled_as(self, labels):
+        """The same, with those of the labels in place of categories that look like them."""
+        spelled = {canonical(label): label for label in labels}
+        parts = ({name: spelled.get(one, one) for name, one in part.items()} for part in self[1:])
+        return Corrections(self.path, *parts)
+
 
 def read_corrections(path):
     """Read a table of corrections.
@@ -55,7 +60,7 @@ def read_corrections(path):
     for line, values in rows:
         row = dict(zip(header, values))
         name = escape_name(unescape_name(row.get("FILE", "")))
-        category, role = tidy(row.get("CATEGORY", "")), role_of(row, f"{path} line {line}")
+        category, role = canonical(row.get("CATEGORY", "")), role_of(row, f"{path} line {line}")
         if not name or not category:
             raise UsageError(f"{path} line {line} needs a FILE and a CATEGORY.")
         if category != escape_name(category).replace("\\\\", "\\"):
@@ -72,11 +77,6 @@ def read_corrections(path):
     return Corrections(path, *parts)
 
 
-def tidy(category):
-    """A category's name without the spaces around it, its accents composed: what else would look the same."""
-    return unicodedata.normalize("NFC", category).strip()
-
-
 def role_of(row, named):
     """The ROLE of a row, a dictionary; `named` is its name in messages."""
     role = row.get("ROLE", "").strip() or TEACH
@@ -89,7 +89,7 @@ def find_new_categories(corrections, labels, allowed=()):
     """The categories of taught images that a model lacks.
 
     Args:
-        corrections: `Corrections`.
+        corrections: `Corrections`, spelled as the labels.
         labels: of the model.
         allowed: names of new categories that may be spelled almost like another's.
 
@@ -101,9 +101,8 @@ def find_new_categories(corrections, labels, allowed=()):
     """
     known = {label: label for label in labels}
     known.update((category.name, category.label) for category in CATEGORIES if category.label in known)
-    allowed, found = set(map(tidy, allowed)), []
-    own = set(map(tidy, labels))
-    for name in sorted(set(corrections.decided.values()) - own):
+    allowed, found = set(map(canonical, allowed)), []
+    for name in sorted(set(corrections.decided.values()) - set(labels)):
         likely = difflib.get_close_matches(_key(name), map(_key, known), 1, _ALIKE)
         if likely and name not in allowed:
             meant = next(label for key, label in known.items() if _key(key) == likely[0])

@@ -14,13 +14,14 @@ from lib.models.published import find_model, is_published
 from lib.prediction.adapted_answers import Folder, answer, check_table
 from lib.prediction.model import labels_of
 from lib.storage.files import checksum
+from lib.storage.formats import check_rows
 from lib.storage.names import unescape_name
 
 _DEVICE = ("cpu", "gpu", "processors")
 
 
 def adapt(settings):
-    """Adapt a model and write it, and the folder's new table and page if they are wanted.
+    """Adapt a model and write it, and the folder's new table if that is wanted.
 
     Args:
         settings: `lib.prediction.adaptation_settings.Settings`.
@@ -43,7 +44,9 @@ def adapt(settings):
         layer = read_output_layer(path)
     labels, source = labels_of(path, settings)
     if len(labels) != layer.kernel.shape[1]:
-        raise UsageError(f"{path} has {layer.kernel.shape[1]} outputs, but there are {len(labels)} labels in {source}.")
+        outputs = layer.kernel.shape[1]
+        raise UsageError(f"{path} has {outputs} outputs, but there are {len(labels)} labels in {source}.", "labels")
+    corrections = corrections.spelled_as(labels)
     with concerning("table"):
         new = find_new_categories(corrections, labels, settings.new_categories or ())
         _check_taught(corrections)
@@ -51,10 +54,22 @@ def adapt(settings):
     categories = _choose_categories(settings.output, source, labels)
     check_table(settings, labels)
     stored = _load_features(settings, path, layer)
+    if settings.predict:
+        with concerning("predict"):
+            check_rows(settings.predict, len(stored.paths))
     before = OutputLayer(*extend(*layer, len(new)))
     after = _learn(stored, corrections, labels, before, settings.ridge)
     _write_model(path, settings.output, after, categories)
     return answer(Folder(stored, corrections, labels, before, after), settings)
+
+
+def make_page(settings):
+    """Make the page of the table that `adapt` wrote."""
+    from lib.prediction.report import report_table
+    from lib.prediction.settings import Settings
+
+    wanted = {"report": settings.report, "report_images": settings.report_images, "processors": settings.processors}
+    report_table(Settings(report_from=settings.predict, embeddings=settings.features, model=settings.output, **wanted))
 
 
 def _check_taught(corrections):

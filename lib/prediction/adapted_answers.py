@@ -89,7 +89,7 @@ def check_table(settings, labels):
 
 
 def answer(folder, settings):
-    """Compare the adapted model's answers with those before, and write the table and the page that are wanted.
+    """Compare the adapted model's answers with those before, and write the table that is wanted.
 
     Args:
         folder: `Folder`.
@@ -106,8 +106,6 @@ def answer(folder, settings):
     log.info(f"{len(folder.corrections.decided):,} of {counted(images, 'image')} looked at.")
     if settings.predict:
         _write_table(folder, settings)
-    if settings.report:
-        _make_page(settings)
     lost, won = (list(right.values()).count(verdicts) for verdicts in ([True, False], [False, True]))
     return Adapted(_counts(folder, right), images, changed, mcnemar(lost, won) if right else None)
 
@@ -175,12 +173,3 @@ def _entries(table, answers):
         for name, places, chances, row in zip(names, order.tolist(), best.tolist(), every):
             ranking = itertools.chain(*((labels[place], chance) for place, chance in zip(places, chances)))
             yield path_order(name), None, table.line([model, name, *ranking, *row])
-
-
-def _make_page(settings):
-    from lib.prediction.report import report_table
-    from lib.prediction.settings import Settings
-
-    wanted = {name: getattr(settings, name) for name in ("report", "report_images", "models", "processors")}
-    source = {"report_from": settings.predict, "corrections": settings.table, "embeddings": settings.features}
-    report_table(Settings(model=settings.output, **source, **wanted))

@@ -76,6 +76,12 @@ def test_a_category_spelled_almost_like_another(write, name, likely, role):
     assert find_new_categories(found, LABELS, [name]) == ([name] if role == "teach" else [])
 
 
+def test_a_label_is_found_however_its_accents_are_stored(write):
+    labels = ["Se\u0301che\u0301", "Text"]
+    found = categories(write, "Séché", " Text\u200b").spelled_as(labels)
+    assert found.taught == {"0.jpg": labels[0], "1.jpg": "Text"} and find_new_categories(found, labels) == []
+
+
 def test_new_categories_spelled_almost_alike(write):
     with pytest.raises(UsageError, match="almost 'Fern'"):
         find_new_categories(categories(write, "Ferns", "Fern"), LABELS)
