@@ -16,12 +16,12 @@ import numpy as np
 
 from lib.models import keras_archives
 from lib.models.keras_descriptions import FEATURES, functional_config, read_call, read_ends, references_in
+from lib.models.keras_endings import without_activation
 from lib.storage.files import whole_file
 from lib.storage.untrusted import RefusedError, refusing
 
 _KIND = ".keras file"
-_PASSING = ("Dropout", "Softmax")  # layers that may stand around the last one; a Softmax after it
-_ENDINGS = ("linear", "softmax")
+_PASSING = ("Dropout",)  # layers that may stand around the last one
 
 
 class OutputLayer(NamedTuple):
@@ -119,13 +119,14 @@ def write_output_layer(source, target, kernel, bias):
 
 def _find_layer(description):
     """The name of the dense layer that gives the logits; RefusedError if there is none, or it takes no features."""
-    config = functional_config(description)
+    stripped, activation = without_activation(description)
+    config = functional_config(stripped)
     layers = {entry.get("name") or entry["config"]["name"]: entry for entry in config["layers"]}
     (end,) = read_ends(config["output_layers"])
     name = _pass_over(layers, end.layer)
     entry = layers[name]
-    ending = entry["config"].get("activation")
-    if entry["class_name"] != "Dense" or ending not in _ENDINGS or not entry["config"].get("use_bias", True):
+    linear = entry["class_name"] == "Dense" and entry["config"].get("activation", "linear") == "linear"
+    if activation == "sigmoid" or not linear or not entry["config"].get("use_bias", True):
         raise RefusedError("doesn't end with a dense layer with a bias that gives logits, or their softmax")
     source = _pass_over(layers, _source_of(entry))
     if FEATURES in layers and source != FEATURES:

@@ -68,8 +68,9 @@ def make_page(settings):
     from lib.prediction.report import report_table
     from lib.prediction.settings import Settings
 
-    wanted = {"report": settings.report, "report_images": settings.report_images, "processors": settings.processors}
-    report_table(Settings(report_from=settings.predict, embeddings=settings.features, model=settings.output, **wanted))
+    wanted = {name: getattr(settings, name) for name in ("report", "report_images", "models", "processors")}
+    source = {"report_from": settings.predict, "corrections": settings.table, "embeddings": settings.features}
+    report_table(Settings(model=settings.output, **source, **wanted))
 
 
 def _check_taught(corrections):

@@ -13,12 +13,14 @@ from lib.errors import UsageError
 from lib.models.keras_archives import open_archive
 from lib.models.output_layer import have_equal_features, read_output_layer, write_output_layer
 
-FILES = sorted((FIXTURES / "keras").glob("*.keras"))
+# Of all versions the project's own model, of some what other people's models hold.
+_KINDS = ("reference-*", "*-2.12-hdf5", "*-2.13", "*-3.0", "*-3.15")
+FILES = sorted({path for kind in _KINDS for path in (FIXTURES / "keras").glob(f"{kind}.keras")})
 
 
-def weights(count, seed=3):
+def weights(count, seed=3, width=8):
     rng = np.random.default_rng(seed)
-    return rng.normal(size=(8, count)), rng.normal(size=count)
+    return rng.normal(size=(width, count)), rng.normal(size=count)
 
 
 def arrays_of(path):
@@ -33,7 +35,7 @@ def arrays_of(path):
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_nothing_else_changes(path, tmp_path):
-    kernel, bias = weights(5)
+    kernel, bias = weights(5, width=len(read_output_layer(str(path)).kernel))
     written = tmp_path / "new.keras"
     write_output_layer(str(path), str(written), kernel, bias)
     layer = read_output_layer(str(written))
@@ -57,7 +59,7 @@ def test_nothing_else_changes(path, tmp_path):
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_more_categories(path, tmp_path):
-    kernel, bias = weights(7)
+    kernel, bias = weights(7, width=len(read_output_layer(str(path)).kernel))
     written, again = tmp_path / "new.keras", tmp_path / "again.keras"
     write_output_layer(str(path), str(written), kernel, bias)
     np.testing.assert_array_equal(read_output_layer(str(written)).kernel, kernel.astype("float32"))
@@ -68,7 +70,7 @@ def test_more_categories(path, tmp_path):
     assert json.dumps(changed).replace('"units": 7', '"units": 5') == json.dumps(description)
     write_output_layer(str(path), str(again), kernel, bias)
     assert written.read_bytes() == again.read_bytes(), "the same each time"
-    write_output_layer(str(written), str(written), *weights(5))
+    write_output_layer(str(written), str(written), *weights(5, width=len(kernel)))
     assert arrays_of(written)[1] == description, "and back, over itself"
 
 
