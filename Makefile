@@ -32,7 +32,7 @@ TEST_READY = $(VENV)/.ready-test
 LINT_READY = .venv-lint/.ready
 AXE = tests/npm/node_modules/axe-core/axe.min.js
 
-.PHONY: help setup demo predict own names-are-given test test-all axe lint bench clean
+.PHONY: help setup demo predict own folder-is-given names-are-given test test-all axe lint bench clean
 .DELETE_ON_ERROR:
 
 help:
@@ -46,9 +46,11 @@ demo: $(READY)
 predict: names-are-given $(PREDICT_READY)
 	@"$$VENV"/bin/python predictImages.py -d "$$DATA" -o "$$OUTPUT" $(OPTIONS)
 
-own: $(READY)
-	@test -n "$$DATA" || { echo "make own: give DATA=FOLDER, which has a subfolder for each category" >&2; exit 2; }
+own: folder-is-given $(READY)
 	@PATH="$$(cd "$$VENV" && pwd)/bin:$$PATH" bash own.sh "$$DATA"
+
+folder-is-given:
+	@test -d "$$DATA" || { echo "make own: give DATA=FOLDER, with a subfolder for each category" >&2; exit 2; }
 
 names-are-given:
 	@test -n "$$DATA" && test -n "$$OUTPUT" || { echo "make predict: give DATA=FOLDER and OUTPUT=FILE.tsv" >&2; exit 2; }

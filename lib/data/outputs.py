@@ -43,9 +43,7 @@ def categories_of_records(settings, *names):
     if number_map is not None:
         return _renumbered(found, number_map, settings.categories)
     if len(found) != settings.categories:
-        raise UsageError(
-            f"{settings.categories} is not the number of categories in {source}, {len(found)}.", "categories"
-        )
+        raise UsageError(f"{source} lists {len(found)} categories, not {settings.categories}.", "categories")
     return found
 
 
