@@ -143,6 +143,12 @@ def unknown_outputs(path, count):
 
 
 def write_beside_model(path, categories):
-    """Write the table of categories beside a model; None writes none."""
-    if categories is not None:
-        write_categories(os.path.join(os.path.dirname(path), _NAME), categories)
+    """Write the table of categories beside a model, unless there is one, whose labels may have been changed.
+
+    Args:
+        path: the model's file.
+        categories: a tuple of `Category`; None writes none.
+    """
+    table = os.path.join(os.path.dirname(path), _NAME)
+    if categories is not None and not os.path.isfile(table):
+        write_categories(table, categories)

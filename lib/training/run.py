@@ -7,6 +7,7 @@ import os
 import platform
 from typing import Any, Dict, NamedTuple, Optional, Tuple
 
+from lib.errors import UsageError
 from lib.storage.files import checksum_of
 from lib.storage.runs import Run, complete, find_run, reserved, run_name, write_settings
 
@@ -112,7 +113,8 @@ def started(settings, **contents):
         log.info("The run is already complete.")
         write_beside_model(run.model, categories)
         if not os.path.isfile(card_of(run.model)):  # of a process that was killed in its last moment
-            write_card(run.model)
+            with contextlib.suppress(UsageError):  # where the run's records are not whole, the model is still good
+                write_card(run.model)
         yield Start(run, None, inputs, categories)
         return
 

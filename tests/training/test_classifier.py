@@ -191,6 +191,14 @@ def test_the_categories_travel_with_the_records_and_the_model_and_its_size_is_it
     assert [(folder / "categories.tsv").read_text() for folder in folders] == [table, table]
     assert load_model(best / "best-model.keras").image_size == 12
     assert json.loads((best / "training-settings.json").read_text())["image_size"] == 12
+    edited = table.replace("\tPalm\n", "\tPalmae\n")
+    (best / "categories.tsv").write_text(edited)
+    (best / "README.md").unlink()
+    run_again = settings(files, tmp_path, model=str(tmp_path / "model.keras"), **own, **options)
+    assert os.path.dirname(train(run_again)) == str(best)
+    assert (best / "categories.tsv").read_text() == edited, "labels that were changed stay"
+    assert "| 2 | Palmae |" in (best / "README.md").read_text()
+    (best / "categories.tsv").write_text(table)
     made = settings(files, tmp_path, model=str(best / "best-model.keras"), epochs=1)  # of records without a table
     assert (run(made)[0] / "categories.tsv").read_text() == table
     with pytest.raises(UsageError, match=r"own-categories\.tsv lists 3 categories, not 4") as caught:
