@@ -208,8 +208,7 @@ def _shows_how(marker, data):
 def _has_all_blocks(jpeg):
     """Whether a JPEG has every block of its picture, and every bit of each."""
     try:
-        bands = "CMYK" if simplejpeg.decode_jpeg_header(jpeg)[2] in ("CMYK", "YCCK") else "RGB"
-        simplejpeg.decode_jpeg(jpeg, bands, min_height=1, min_width=1, strict=True)
+        simplejpeg.decode_jpeg(jpeg, _bands(jpeg), min_height=1, min_width=1, strict=True)
     except (ValueError, KeyError):
         return False
     return _has_all_scans(jpeg)
@@ -234,15 +233,22 @@ def _has_all_scans(jpeg):
 
 
 def _missing_of_jpeg(content):
-    scans = content.find(b"\xff\xda")
-    if scans < 0:
+    """The share of a JPEG's rows that are missing behind its end, 0-1; None if that isn't known."""
+    try:
+        *_, (_, scans) = jpeg_segments(content)  # and not the scan of a thumbnail in its metadata
+    except IndexError:
         return 1
-    if b"\xff\xd9" in content[content.rindex(b"\xff\xda") :]:
+    if b"\xff\xd9" in scans[scans.rindex(b"\xff\xda") :]:
         return 0
-    grey = simplejpeg.decode_jpeg(content + b"\xff\xd9", "GRAY", min_height=1, min_width=1, strict=False)[..., 0]
-    there = np.flatnonzero((grey != 128).any(axis=1))  # what is missing becomes middle grey
-    missing = 1 - (there[-1] + 1) / len(grey) if there.size else 1
+    pixels = simplejpeg.decode_jpeg(content + b"\xff\xd9", _bands(content), min_height=1, min_width=1, strict=False)
+    there = np.flatnonzero((np.abs(pixels - 127.5) > 1).any(axis=(1, 2)))  # what is missing becomes middle grey
+    missing = 1 - (there[-1] + 1) / len(pixels) if there.size else 1
     return missing or None
+
+
+def _bands(jpeg):
+    """What simplejpeg can decode a JPEG to."""
+    return "CMYK" if simplejpeg.decode_jpeg_header(jpeg, strict=False)[2] in ("CMYK", "YCCK") else "RGB"
 
 
 def _chunks(content):

@@ -144,6 +144,19 @@ def test_how_much_is_missing_is_said(read):
             with pytest.raises(ImageError) as caught:
                 read(content[: int(kept * len(content))])
             assert str(caught.value) == f"cut short: {words}", (kind, options)
+    file = io.BytesIO()
+    Image.fromarray(PIXELS).convert("CMYK").save(file, "JPEG")
+    thumbnail = segment(0xE1, b"Exif\0\0" + encoded("JPEG")[:20_000] + b"\xff\xd9")  # which has an end of its own
+    with_thumbnail = encoded("JPEG")[:2] + thumbnail + encoded("JPEG")[2:]
+    read(with_thumbnail)
+    for content, kept, words in (
+        (file.getvalue(), 0.5, "about half"),
+        (encoded("JPEG"), 300, "nearly all"),
+        (with_thumbnail, len(thumbnail) // 2, "nearly all"),
+        (with_thumbnail, len(thumbnail) + len(encoded("JPEG")) // 2, "about half"),
+    ):
+        with pytest.raises(ImageError, match=f"^cut short: {words} is missing$"):
+            read(content[: kept if kept > 1 else int(kept * len(content))])
     for kind, options in (("GIF", {}), ("JPEG", {"progressive": True})):
         with pytest.raises(ImageError, match="cut short"):
             read(encoded(kind, **options)[:-3000])
