@@ -215,6 +215,11 @@ def _missing(page):
     """The share of the picture's bytes that are not in the file, 0-1."""
     size, number = page.parent.filehandle.size, max(1, int(np.prod(page.chunked)))
     offsets, counts = page.dataoffsets[:number], page.databytecounts[:number]
+    if page.compression == 1:  # some writers count too many bytes
+        width, height = (page.tilewidth, page.tilelength) if page.is_tiled else (page.imagewidth, page.rowsperstrip)
+        bands = 1 if page.planarconfig == 2 else page.samplesperpixel
+        most = -(-width * bands * page.bitspersample // 8) * height * max(1, page.tiledepth)
+        counts = [min(count, most) for count in counts]
     inside = sum(count > 0 and max(0, min(1, (size - offset) / count)) for offset, count in zip(offsets, counts))
     return 1 - inside / number
 

@@ -254,6 +254,15 @@ def test_a_tiff_cut_short_says_how_much_is_missing(tmp_path, options, dtype):
             read_image(path, 64)
 
 
+def test_a_count_of_too_many_bytes_does_not_matter(tmp_path):
+    for planar in ("contig", "separate"):
+        path = write(tmp_path / "a.tif", quantized(COLOURS, "float32"), {"photometric": "rgb"}, planar)
+        with tifffile.TiffFile(path, mode="r+") as file:
+            tag = file.pages[0].tags[279]
+            tag.overwrite([count + 1000 for count in tag.value])
+        np.testing.assert_allclose(read_image(path, SIDE), shown(COLOURS), atol=0.1)
+
+
 def test_nothing_reaches_the_terminal(tmp_path):
     rng = np.random.default_rng(0)
     content = write(
