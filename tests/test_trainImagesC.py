@@ -46,6 +46,9 @@ def start(here, *arguments, environment=None):
     return trainings.start("trainImagesC.py", here, *arguments, environment=environment)
 
 
+OTHERS = (signal.SIGTERM, signal.SIGHUP)  # the latter of a terminal that is closed
+
+
 @pytest.mark.slow
 def test_killed_at_any_moment_it_ends_with_the_same_bits(folder, tmp_path):
     arguments = options(folder, "-e", "12", "-Q", "--deterministic", model="noisy.keras")
@@ -54,13 +57,15 @@ def test_killed_at_any_moment_it_ends_with_the_same_bits(folder, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("number", "status"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.once)]
+    ("number", "status"),
+    [(signal.SIGINT, 130), *(pytest.param(number, 128 + number, marks=pytest.mark.once) for number in OTHERS)],
 )
 def test_told_to_stop_it_saves_first_and_goes_on_within_the_epoch(folder, tmp_path, number, status):
     arguments = options(folder, "-e", "2000")
     process = start(tmp_path, *arguments)
     wait_for_state(tmp_path, process)
-    process.send_signal(number)
+    for _ in range(2 if number == signal.SIGHUP else 1):  # which comes from the terminal and from its shell
+        process.send_signal(number)
     out, err = process.communicate()
     assert (process.returncode, out) == (status, "")
     stopped = re.search(r"Stopped after (\d+) epochs and (\d+) steps; the same command resumes there.\n", err)

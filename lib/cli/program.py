@@ -4,7 +4,9 @@ Nothing here imports more than Python's own modules, so that `--help` and a wron
 """
 
 import argparse
+import contextlib
 import dataclasses
+import errno
 import logging
 import os
 import re
@@ -72,30 +74,77 @@ def run(options, stage, settings, argv=None):
     arguments = options.parse_args(argv)
     if any(field.name == "command" for field in dataclasses.fields(settings)):
         arguments.command = (options.prog, *argv)
-    former = signal.signal(signal.SIGTERM, interrupt)
+    with _surroundings(options):
+        try:
+            return stage(settings(**vars(arguments))) or 0
+        except StageError as error:
+            about = f"{_spelled(options, error.setting)}: " if error.setting else ""
+            return _complain(options, f"{about}{error}", 2 if isinstance(error, UsageError) else 1)
+        except ModuleNotFoundError as error:
+            if error.name is None or error.name.split(".")[0] in ("lib", "tools"):
+                raise
+            cure = "run `make setup` and `. .venv/bin/activate`"
+            return _complain(options, f"the package {error.name} is missing; {cure}.", 1)
+        except MemoryError as error:
+            return _complain(options, str(error) or "there is not enough memory.", 1)
+        except OSError as error:
+            return _complain(options, f"{error.filename}: {error.strerror}." if error.filename else error, 1)
+        except KeyboardInterrupt:
+            return _complain(options, "stopped by Ctrl-C.", 128 + signal.SIGINT)
+        except Interrupted as interruption:
+            number = signal.Signals(interruption.args[0])
+            return _complain(options, f"stopped by {number.name}.", 128 + number)
+
+
+@contextlib.contextmanager
+def _surroundings(options):
+    """Signals become exceptions, output may lose its reader, and messages are shown, while the block runs."""
+    # nohup ignores SIGHUP, which is to stay so.
+    traps = [signal.SIGTERM, *([signal.SIGHUP] if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN else [])]
+    former = {number: signal.signal(number, interrupt) for number in traps}
+    streams = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = map(_Lasting, streams)
     handlers = _log_to_the_terminal(options)
     try:
-        return stage(settings(**vars(arguments))) or 0
-    except StageError as error:
-        about = f"{_spelled(options, error.setting)}: " if error.setting else ""
-        return _complain(options, f"{about}{error}", 2 if isinstance(error, UsageError) else 1)
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.split(".")[0] in ("lib", "tools"):
-            raise
-        cure = "run `make setup` and `. .venv/bin/activate`"
-        return _complain(options, f"the package {error.name} is missing; {cure}.", 1)
-    except MemoryError as error:
-        return _complain(options, str(error) or "there is not enough memory.", 1)
-    except OSError as error:
-        return _complain(options, f"{error.filename}: {error.strerror}." if error.filename else error, 1)
-    except KeyboardInterrupt:
-        return _complain(options, "stopped by Ctrl-C.", 128 + signal.SIGINT)
-    except Interrupted:
-        return _complain(options, "stopped by SIGTERM.", 128 + signal.SIGTERM)
+        yield
     finally:
-        signal.signal(signal.SIGTERM, former)
+        for number, handler in former.items():
+            signal.signal(number, handler)
+        sys.stdout.flush()
+        sys.stdout, sys.stderr = streams
         for logger, handler in handlers:
             logger.removeHandler(handler)
+
+
+class _Lasting:
+    """A stream whose reader may go away, such as `head` or a terminal that is closed: the work goes on without it.
+
+    Args:
+        stream: what is written to until then.
+    """
+
+    def __init__(self, stream):
+        self._stream = stream
+
+    def __getattr__(self, name):
+        return getattr(self._stream, name)
+
+    def write(self, text):
+        self._do(self._stream.write, text)
+        return len(text)
+
+    def flush(self):
+        self._do(self._stream.flush)
+
+    def _do(self, function, *arguments):
+        try:
+            function(*arguments)
+        except OSError as error:
+            if error.errno not in (errno.EPIPE, errno.EIO):
+                raise
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._stream.fileno())
+            os.close(nowhere)
 
 
 class _Printer(logging.Handler):

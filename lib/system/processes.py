@@ -20,7 +20,9 @@ class Interrupted(BaseException):
 
 @contextlib.contextmanager
 def deferred_signals():
-    """Defer Ctrl-C and SIGTERM to the end of the block; a second signal acts at once.
+    """Defer Ctrl-C, SIGTERM and SIGHUP to the end of the block; a second signal acts at once, but for SIGHUP.
+
+    A terminal that is closed sends SIGHUP, and so does its shell.
 
     Yields:
         A list, empty until the first signal, whose number is then in it.
@@ -28,28 +30,28 @@ def deferred_signals():
     received, former = [], {}
 
     def note(number, frame):
-        restore()
         received.append(number)
+        restore(signal.SIGINT, signal.SIGTERM)
 
-    def restore():
-        for number, handler in former.items():
-            signal.signal(number, handler)
+    def restore(*numbers):
+        for number in former.keys() & numbers:
+            signal.signal(number, former[number])
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         # Signals arrive in the main thread only.
         if threading.current_thread() is threading.main_thread() and signal.getsignal(number) is not signal.SIG_IGN:
             former[number] = signal.signal(number, note)
     try:
         yield received
     finally:
-        restore()
+        restore(*former)
     if received:
         signal.raise_signal(received[0])
 
 
 def interrupt(number, frame):
-    """A signal's handler: raise `Interrupted`."""
-    raise Interrupted
+    """A signal's handler: raise `Interrupted` with its number."""
+    raise Interrupted(number)
 
 
 def call_in_child(function, arguments, receive):

@@ -89,11 +89,43 @@ def test_messages_go_to_stderr_and_results_to_stdout_with_options_spelled(capsys
         assert capsys.readouterr() == ("loss 1\n", "Resuming; -m/--model is as before.\nSlow.\n")
 
 
-def test_a_signal_to_stop_ends_the_work_in_order(capsys):
-    before = signal.getsignal(signal.SIGTERM)
-    assert run(options(), lambda settings: os.kill(os.getpid(), signal.SIGTERM), Settings, []) == 143
-    assert signal.getsignal(signal.SIGTERM) is before
-    assert "stopped by SIGTERM" in capsys.readouterr().err
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_to_stop_ends_the_work_in_order(capsys, number):
+    before = signal.signal(number, signal.SIG_DFL)  # the tests may run under nohup
+    try:
+        assert run(options(), lambda settings: os.kill(os.getpid(), number), Settings, []) == 128 + number
+        assert signal.getsignal(number) is signal.SIG_DFL
+    finally:
+        signal.signal(number, before)
+    assert f"stopped by {number.name}" in capsys.readouterr().err
+
+
+def test_nohup_stays_in_force():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert run(options(), lambda settings: os.kill(os.getpid(), signal.SIGHUP), Settings, []) == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_the_work_goes_on_when_nobody_reads_what_it_says(tmp_path, stream):
+    code = (
+        "import dataclasses, sys, time; from lib.cli.program import parser, run\n"
+        "@dataclasses.dataclass(frozen=True)\nclass Settings: pass\n"
+        "def work(settings):\n"
+        f"    for number in range(20000): print('a line of some length', number, file=sys.{stream})\n"
+        f"    open({str(tmp_path / 'done')!r}, 'w').close()\n"
+        "sys.exit(run(parser('Work.', Settings), work, Settings, []))"
+    )
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, stream: subprocess.PIPE}
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, text=True, **pipes)
+    assert getattr(process, stream).readline() == "a line of some length 0\n"
+    getattr(process, stream).close()
+    said = process.stderr.read() if stream == "stdout" else ""
+    assert (process.wait(30), said) == (0, "") and (tmp_path / "done").exists()
+    if stream == "stdout":
+        process.stderr.close()
 
 
 def test_a_defect_is_not_hidden():
