@@ -13,6 +13,7 @@ from lib.cli.program import Ignored, parser, run
 from lib.cli.types import (
     class_numbers,
     existing_file,
+    output_arrays,
     output_directory,
     output_file,
     output_table,
@@ -43,8 +44,9 @@ def options():
     add_skip_option(made)
     group = made.add_argument_group("files to write")
     add, file = group.add_argument, {"type": output_file, "metavar": "FILE"}
-    add("-e", "--error", dest="answers", help=".npz: predictions, labels, confusion matrix", **file)
-    add("-u", "--under", dest="probabilities", help=".npz: softmax values as predictions, labels", **file)
+    arrays = {"type": output_arrays, "metavar": "FILE"}
+    add("-e", "--error", dest="answers", help=".npz: predictions, labels, confusion matrix", **arrays)
+    add("-u", "--under", dest="probabilities", help=".npz: softmax values as predictions, labels", **arrays)
     of_categories = "the per-category table, .tsv, .csv, .xlsx or .jsonl, instead of on stderr"
     add("--table", type=output_table, metavar="FILE", help=of_categories)
     add("--json", help="all metrics", **file)

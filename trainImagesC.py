@@ -12,7 +12,7 @@ improvement.
 import sys
 
 from lib.cli.options import add_execution_options
-from lib.cli.program import parser, run
+from lib.cli.program import Collected, parser, run
 from lib.cli.types import (
     class_numbers,
     existing_file,
@@ -54,7 +54,7 @@ def add_files(made):
     categories = {"dest": "categories", "type": whole_number(2), "metavar": "COUNT"}
     add("-a", "--array", required=True, help="number of categories", **categories)
     add("-t", "--train", required=True, help="records: a file, list or glob", **files)
-    add("-v", "--validate", required=True, help="the same for validation", **files)
+    add("-v", "--validate", required=True, action=Collected, help="the same for validation", **files)
     add("-o", "--output", type=output_directory, required=True, metavar="DIR", help="the directory for all runs")
     add("-n", "--numberMap", dest="number_map", help="a TSV: old and new category numbers", **file)
     layer = "train this layer and all after it; freeze those before"

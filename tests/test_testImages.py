@@ -48,7 +48,7 @@ def test_the_golden_evaluation(shared, tmp_path, batch):
 
 
 def test_the_files(shared, tmp_path):
-    names = ["-e", "e.npz", "-u", "u.npz", "--table", "t.tsv", "--json", "a.json", "--figures", "figures"]
+    names = ["-e", "e", "-u", "u.npz", "--table", "t.tsv", "--json", "a.json", "--figures", "figures"]
     names += ["--report", "t.html", "--report-images", "5"]
     done = run(tmp_path, *golden(shared, "-t", shared / "golden" / "sample-96.tfr", *names))
     assert done.returncode == 0, done.stderr

@@ -246,3 +246,8 @@ def test_a_wrong_call_is_one_line_and_leaves_nothing(folder, tmp_path, wrong, wo
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stderr[:500]
     assert all(word in done.stderr for word in words), done.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_records_for_validation_may_be_given_one_by_one(folder):
+    once = trainImagesC.options().parse_args(options(folder, "-v", str(folder / "train.tfr")))
+    assert [os.path.basename(path) for path in once.validate] == ["validation.tfr", "train.tfr"]

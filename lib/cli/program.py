@@ -40,6 +40,14 @@ class Ignored(argparse.Action):
         pass
 
 
+class Collected(argparse.Action):
+    """An option that may be given several times, and whose values, tuples, are then joined."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        former = getattr(namespace, self.dest, None) or ()
+        setattr(namespace, self.dest, tuple(dict.fromkeys((*former, *values))))
+
+
 def parser(documentation, settings=None):
     """A parser for a script.
 
@@ -49,6 +57,7 @@ def parser(documentation, settings=None):
     """
     summary, _, rest = documentation.partition("\n\n")
     made = Parser(description=summary, epilog=rest, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made._negative_number_matcher = re.compile(r"-[\d.]")  # so that -1.0,2.0 is a value, not only -1.0
     if settings is not None:
         fields = dataclasses.fields(settings)
         made.set_defaults(**{each.name: each.default for each in fields if each.default is not dataclasses.MISSING})

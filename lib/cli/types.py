@@ -130,6 +130,11 @@ def output_table(text):
     return output_file(text)
 
 
+def output_arrays(text):
+    """An option's type: an `.npz` file to be written; the ending is added where it is missing."""
+    return output_file(text if text.endswith(".npz") else f"{text}.npz")
+
+
 def output_directory(text):
     """An option's type: a directory to write into, which exists or can be made in one that does."""
     if os.path.exists(text) and not os.path.isdir(text):

@@ -239,7 +239,9 @@ class _Trainer:
     def epoch_line(self, rate):
         """The message about the last epoch."""
         better = history.best_epoch(self.history, self._task.monitor) == self.epoch
-        said = f"{_line(self.last)}; {rate:,.0f} images a second{', the best so far' if better else ''}"
+        penalty = 0.0 if self._task.taught else float(penalties(self._task.model))
+        apart = f" (of each loss {penalty:.4g} is the layers' penalty)" if penalty else ""
+        said = f"{_line(self.last)}{apart}; {rate:,.0f} images a second{', the best so far' if better else ''}"
         return f"Epoch {self.epoch} of {self._settings.epochs}: {said}{self._time_left()}."
 
     def _time_left(self):

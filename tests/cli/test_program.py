@@ -190,3 +190,10 @@ def test_names_of_files_are_utf8_on_a_terminal_of_another_encoding(tmp_path, mon
     assert (tmp_path / "table.tsv").read_text(encoding="utf-8") == "nö/Ähre 東京.jpg"
     shown = "out nö Ähre 東京.jpg".encode(charset, "backslashreplace")
     assert done.stdout.strip() == shown and done.stderr.strip() == "err nö".encode(charset)
+
+
+def test_a_list_of_numbers_may_begin_with_a_minus():
+    made = parser("Work.", Settings)
+    made.add_argument("-M", "--means")
+    for arguments in (["-M", "-1.0,2.0"], ["--means", "-.5,1"], ["-M=-1.0"]):
+        assert made.parse_args(arguments).means.lstrip("=").startswith("-")

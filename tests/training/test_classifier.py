@@ -16,7 +16,7 @@ from trainings import images_of, messages
 
 from lib.errors import UsageError, WorkError
 from lib.measures import metrics
-from lib.measures.losses import build_loss
+from lib.measures.losses import build_loss, penalties
 from lib.models.keras_files import load_model, save_model
 from lib.storage.states import load_state, save_state
 from lib.training import augmentation, loop
@@ -453,3 +453,14 @@ def test_a_state_of_something_else_is_told_and_the_right_one_is_gone_on_with(fil
 
 class StopError(Exception):
     """What a test ends a training with."""
+
+
+def test_the_penalty_of_the_layers_is_shown_apart(files, tmp_path):
+    with messages() as said:
+        path = train(
+            Settings(categories=3, batch=8, epochs=1, size=SIZE, cpu=True, **dict(files, output=str(tmp_path)))
+        )
+    (line,) = (line for line in said if line.startswith("Epoch 1 of 1"))
+    shown = float(re.search(r" \(of each loss ([\d.]+) is the layers' penalty\);", line)[1])
+    assert shown == pytest.approx(float(penalties(load_model(path))), rel=1e-3) and shown > 0
+    assert float(re.search(r"\bloss ([\d.]+),", line)[1]) > shown
