@@ -79,7 +79,7 @@ def read_rows(path):
         raise
     except OSError as error:
         raise UsageError(f"{path} can't be read as a table ({error.strerror or error}).") from error
-    except (ValueError, csv.Error) as error:
+    except ValueError as error:
         raise UsageError(f"{path} can't be read as a table ({one_line(error)}).") from error
 
 
@@ -144,9 +144,12 @@ def _text_rows(path, encoding):
         separator = named[1] if named else _separator(header)
         file.seek(0)
         if separator != "\t" or header.endswith("\r") or header.startswith('"'):
-            rows = csv.reader(file, delimiter=separator)
-            for values in itertools.islice(rows, 1 if named else 0, None):
-                yield rows.line_num, list(map(_without_apostrophe, values)) if separator != "\t" else values
+            rows = csv.reader(file, delimiter=separator, strict=True)  # else a lone quote would swallow lines
+            try:
+                for values in itertools.islice(rows, 1 if named else 0, None):
+                    yield rows.line_num, list(map(_without_apostrophe, values)) if separator != "\t" else values
+            except csv.Error as error:
+                raise ValueError(f"line {rows.line_num}: {error}") from error
             return
     with open(path, encoding=encoding, newline=end) as file:
         for number, line in enumerate(file, start=1):

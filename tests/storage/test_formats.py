@@ -75,6 +75,8 @@ def test_a_guessed_encoding_is_told_with_a_word_of_it(tmp_path, caplog):
     [
         (LINES.encode() + b"c.jpg\tS\xe9ch\xe9\n", "in UTF-8, but for some bytes, first in line 4; save it as UTF-8"),
         (b"FILE\tCATEGORY\n\x81\x8d\tx\n", "neither in UTF-8 nor in UTF-16 or Windows-1252; save it as UTF-8"),
+        (b'FILE;CATEGORY\na.jpg;Fern\n"b.jpg;Fern\nc.jpg;Fern\n', "line 4: unexpected end of data"),
+        (b'FILE\tCATEGORY\r\n"b" c.jpg\tFern\r\n', "line 2: .* expected after"),
         (b"\x1f\x8b\x08\0\0", "it is compressed"),
         (b"\xd0\xcf\x11\xe0\xa1\xb1", "a workbook of the old kind; save it as .xlsx or .csv"),
         (b"PAR1\0\0", "it is a Parquet file"),
