@@ -15,7 +15,7 @@ OPTIONS ?=
 DEMO ?= demo
 OWN ?= own
 TESTS ?=
-BENCHMARKS ?= predict shards records fractals train distill soup adapt scale
+BENCHMARKS ?= predict download shards records fractals train distill soup adapt scale
 BENCH_ROWS ?= bench-rows.tmp
 
 # Passed to commands as environment variables and taken as they stand, so that any character may be in a name.

@@ -15,7 +15,7 @@ from lib.data.images import ImageError
 from lib.download.fetch import LONGEST_WAIT, Client, FetchError
 from lib.download.index import check_directory, known_images, write_errors, write_index
 from lib.download.keep import keep
-from lib.download.plan import about_plan, in_words, open_plan
+from lib.download.plan import about_plan, in_words, open_plan, settings_of_plan
 from lib.errors import WorkError
 from lib.storage.journal import Journal, compare_settings
 from lib.storage.tables import settings_of, write_settings
@@ -52,14 +52,18 @@ def download(settings):
     """
     index = os.path.join(settings.output, "index.tsv")
     check_directory(settings.output)
-    about = {"longest": settings.longest}
+    of_files, of_plan = {"longest": settings.longest}, about_plan(settings)
     try:
         os.makedirs(os.path.join(settings.output, _HIDDEN), exist_ok=True)
     except OSError as error:
         raise WorkError(f"{settings.output} can't be written to ({error.strerror}).", "output") from error
-    with Journal(f"{index}.partial", _KIND, about, settings.output, fresh=settings.overwrite) as results:
-        _take_over(index, results, settings)
-        with _hidden_directory(settings.output) as hidden, open_plan(settings, hidden) as plan:
+    with Journal(f"{index}.partial", _KIND, of_files, settings.output, fresh=settings.overwrite) as results:
+        if not settings.overwrite:
+            _notice_another_archive(settings, index, of_plan)
+        if not len(results) and not settings.overwrite and os.path.exists(index):
+            compare_settings({"longest": settings_of(index)[0].get("longest")}, of_files, index)
+            results.extend((name.encode(), about, None) for name, about in known_images(index))
+        with _hidden_directory(settings.output) as hidden, open_plan(settings, of_plan, hidden) as plan:
             counts = plan.count_images()
             left_out = in_words(plan.finished["left_out"])
             log.info(f"{sum(counts.values()):,} images of {counted(len(counts), 'host')}{left_out}.")
@@ -71,23 +75,23 @@ def download(settings):
                     write_errors(errors, plan, results, reasons)
                 elif os.path.exists(errors):
                     os.unlink(errors)
-                write_settings(index, {**about_plan(settings), **about}, _versions())
+                write_settings(index, {**of_plan, **of_files}, _versions())
+            others = sum("file" in about for _, about in results.facts()) - sum(licences.values())
             plan.remove()
         results.remove()
     if failed and not licences:
         raise WorkError(f"none of the {failed:,} images could be downloaded; see {errors}.")
-    log.info(_summary(settings, licences, failed, errors))
+    if others:
+        log.info(f"{counted(others, 'image')} of earlier calls that this one leaves out stay in {settings.output}.")
+    listed = f"{failed:,} errors, listed in {errors}" if failed else "no errors"
+    log.info(f"{sum(licences.values()):,} images in {settings.output}, listed in its index.tsv; {listed}.")
     return licences, failed
 
 
-def _take_over(index, results, settings):
-    """Enter into an empty journal what an index lists, unless all is to be fetched anew."""
-    recorded, _ = settings_of(index)
-    if len(results) or settings.overwrite or not os.path.exists(index):
-        return
-    compare_settings({"longest": recorded.get("longest")}, {"longest": settings.longest}, index)
-    results.extend((name.encode(), about, None) for name, about in known_images(index, settings.output))
-    if recorded.get("input_sha256") != about_plan(settings)["input_sha256"]:
+def _notice_another_archive(settings, index, about):
+    """Log if an earlier call, finished or not, read another archive."""
+    former = settings_of_plan(os.path.join(settings.output, _HIDDEN)) or settings_of(index)[0]
+    if former and former.get("input_sha256") != about["input_sha256"]:
         left = "images that are there already are not fetched again"
         log.info(f"{settings.input} is not what {settings.output} was downloaded from before; {left}.")
 
@@ -142,7 +146,8 @@ def _run(work):
     try:
         return asyncio.run(main())
     except asyncio.CancelledError:
-        signal.raise_signal(received[0])
+        if received:
+            signal.raise_signal(received[0])
         raise
 
 
@@ -156,6 +161,9 @@ class _Work:
 
     async def all(self, counts):
         """Fetch all images that are not there; returns host -> why it was given up."""
+        # In the default one names are resolved: one that gets no answer must not keep others waiting.
+        lookups = concurrent.futures.ThreadPoolExecutor(self._settings.connections)
+        asyncio.get_running_loop().set_default_executor(lookups)
         async with Client(self._settings) as self._client:
             tasks = [asyncio.ensure_future(self._all_of(name)) for name in counts]
             try:
@@ -234,11 +242,6 @@ class _Work:
         seconds = time.monotonic() - host.since
         if host.failures >= MOST_FAILURES or (host.failures >= FEWEST_FAILURES and seconds > MOST_SECONDS):
             host.ended = host.ended or f"given up after {host.failures:,} failures in a row, the last: {error}"
-
-
-def _summary(settings, licences, failed, errors):
-    listed = f"{failed:,} errors, listed in {errors}" if failed else "no errors"
-    return f"{sum(licences.values()):,} images in {settings.output}, listed in its index.tsv; {listed}."
 
 
 def _versions():

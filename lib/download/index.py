@@ -24,7 +24,7 @@ def check_directory(output):
                     raise UsageError(f"{path} was not written by this command; {cure}.", "output")
 
 
-def known_images(path, output):
+def known_images(path):
     """Yield the name of each image that an index lists, without its ending, and what a journal keeps about it."""
     last = None
     with open(path, encoding="utf-8", newline="\n") as file:

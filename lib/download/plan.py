@@ -4,16 +4,16 @@ import collections
 import hashlib
 import json
 import os
-from typing import Mapping, NamedTuple
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from lib.download.archive import open_archive
 from lib.download.media import Choice, Medium, find_media
 from lib.errors import UsageError, concerning
 from lib.storage.files import checksum
-from lib.storage.journal import Journal
+from lib.storage.journal import Journal, settings_of_journal
 
-_KIND = "images to download"
+_KIND, _NAME = "images to download", "plan"
 _CHUNK = 64  # images of a host in memory
 
 
@@ -39,6 +39,17 @@ def host_of(url):
 
 class Plan(Journal):
     """A `Journal` of media. Keys: host, zero byte, name of the file, zero byte, record; contents: the `Medium`."""
+
+    def fill(self, media):
+        """Add all media, sorted first: adding millions of them in any order would write each page many times."""
+        with self.resumable(), self._database:
+            self._database.execute("BEGIN")
+            self._database.execute("CREATE TEMP TABLE unsorted (key BLOB, content BLOB)")
+            self._database.executemany("INSERT INTO unsorted VALUES (?, ?)", map(_entry, media))
+            self._database.execute(
+                "INSERT OR REPLACE INTO entries SELECT key, NULL, content FROM unsorted ORDER BY key, rowid"
+            )
+            self._database.execute("DROP TABLE unsorted")
 
     def count_images(self):
         """How many images each host has: a `collections.Counter`."""
@@ -78,11 +89,12 @@ class Plan(Journal):
             raise self._damaged(error) from error
 
 
-def open_plan(settings, folder):
+def open_plan(settings, about, folder):
     """Open the plan of a download; make it, by reading the archive once, unless a former call has made the same.
 
     Args:
         settings: `lib.download.settings.Settings`.
+        about: of `about_plan`.
         folder: the directory for it, which exists.
 
     Returns:
@@ -92,7 +104,7 @@ def open_plan(settings, folder):
         UsageError: the archive can't be read, or has no image that is wanted.
         WorkError: the plan can't be written.
     """
-    path, about = os.path.join(folder, "plan"), about_plan(settings)
+    path = os.path.join(folder, _NAME)
     plan = Plan(path, _KIND, about, settings.output, replace=True)
     if plan.finished is None and len(plan):  # the call that made it was stopped
         with plan:
@@ -108,8 +120,13 @@ def open_plan(settings, folder):
     return plan
 
 
-def about_plan(settings) -> Mapping:
-    """What a plan depends on."""
+def settings_of_plan(folder):
+    """What the plan in a directory depends on, see `about_plan`; empty if there is none."""
+    return settings_of_journal(os.path.join(folder, _NAME), _KIND)
+
+
+def about_plan(settings):
+    """What a plan depends on, as a dictionary; the input is read for its checksum."""
     names = ("column", "licences", "kind", "limit", "sample", "seed")
     chosen = {name: getattr(settings, name) for name in names}
     return {"input_sha256": checksum(settings.input), **chosen}
@@ -121,8 +138,7 @@ def _make(plan, settings, folder):
     )
     with concerning("input"):
         media, left_out = find_media(open_archive(settings.input), choice, folder)
-        with plan.resumable():
-            plan.extend(map(_entry, media))
+        plan.fill(media)
         if not len(plan):
             raise UsageError(f"{settings.input} has no image that is wanted{in_words(left_out)}.")
     plan.finish({"left_out": dict(left_out)})
@@ -136,4 +152,4 @@ def in_words(left_out):
 
 def _entry(medium):
     key = "\0".join((host_of(medium.url), name_of(medium.url), medium.record))
-    return key.encode("utf-8", "surrogatepass"), None, json.dumps(medium, ensure_ascii=False).encode()
+    return key.encode("utf-8", "surrogatepass"), json.dumps(medium, ensure_ascii=False).encode()
