@@ -377,6 +377,59 @@ def _use_journal(path):
             assert isinstance(journal.content(key), bytes) or about
 
 
+def _archives(folder):
+    import archives
+
+    occurrences = [["1", "CC0_1_0", "Kew", "K1"], ["2", "", "", "K2"]]
+    media = [["1", "StillImage", "image/jpeg", "https://a.example/1.jpg", "t", "CC BY 4.0", ""]]
+    media += [["2", "", "", "http://b.example/2.jpg | http://b.example/3.jpg", "", "", "Jena"]]
+    portal = [["1", "https://s.example/1.jpg", "", "", "", "StillImage", "©", "", "CC BY (Attribution)", ""]]
+    made = (
+        archives.gbif(folder / "g.zip", occurrences, media),
+        archives.symbiota(folder / "s.zip", [["1", "Z", ""]], portal),
+    )
+    return [Path(path).read_bytes() for path in made]
+
+
+def _links(folder):
+    rows = ["gbifID,identifier,license", '1,https://a.example/1.jpg,"CC BY, 4.0"', "2,http://b.example/2.jpg,CC0"]
+    return ["\n".join(rows).encode(encoding) for encoding in _ENCODINGS]
+
+
+def _use_links(path):
+    from lib.download.plan import about_plan, open_plan
+    from lib.download.settings import Settings
+
+    folder = os.path.dirname(path)
+    settings = Settings(path, folder, sample=5)
+    with open_plan(settings, about_plan(settings), folder) as plan:
+        images = [image for host in plan.count_images() for image in plan.images_of(host)]
+        assert {image.name for image in images} == {name for name, _ in plan.media()} and images
+        plan.remove()
+
+
+def _use_index(path):
+    from lib.download.index import known_images
+
+    for name, about in known_images(path):
+        assert re.fullmatch("[0-9a-f]{32}", name) and set(about) == {"file", "sha256", "bytes"}
+
+
+def _index(folder):
+    row = ("d/ab/cd/" + "abcd" * 8 + ".jpg", "https://a.example/1.jpg", "1", "K1", "CC BY", "Kew", "00" * 32, "100")
+    header = "FILE\tURL\tGBIFID\tCATALOGNUMBER\tLICENCE\tRIGHTSHOLDER\tSHA256\tBYTES"
+    return ["\n".join([header, "\t".join(row), ""]).encode()]
+
+
+def _use_join(path):
+    from lib.storage.joins import Join
+
+    join = Join(path, ("MODEL", "FILE"), "d")
+    assert len(join.values(b"d/ab/cd/" + b"abcd" * 8 + b".jpg")) == len(join.columns)
+    join.in_words(1, "x")
+    join.close()
+
+
 def _nothing(*_):
     pass
 
@@ -398,6 +451,10 @@ KINDS = {
     "fingerprints": Kind("a.tsv.files.tsv", _fingerprints, _use_fingerprints),
     "list": Kind("a.list", lambda folder: ['a b.jpg\r\n"é"\n'.encode(each) for each in _ENCODINGS], _use_list),
     "collection": Kind("a.tsv", _collection, _use_collection),
+    "archive": Kind("a.zip", _archives, _use_links),
+    "links": Kind("a.csv", _links, _use_links),
+    "index": Kind("index.tsv", _index, _use_index),
+    "join": Kind("a.tsv", _index, _use_join),
     "partial": Kind("b", _partials, _use_partial),
     "state": Kind("a.npz", _states, _use_state),
     "features": Kind("a.npz", _features, _use_features),

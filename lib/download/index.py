@@ -2,14 +2,17 @@
 
 import collections
 import os
+import re
 
 from lib.download.licences import read_licence
 from lib.download.plan import host_of, name_of
 from lib.errors import UsageError, option
 from lib.storage.files import whole_file
-from lib.storage.names import escape_name, unescape_name
+from lib.storage.names import escape_name
+from lib.storage.untrusted import is_whole_number
 
 COLUMNS = ("FILE", "URL", "GBIFID", "CATALOGNUMBER", "LICENCE", "RIGHTSHOLDER", "SHA256", "BYTES")
+_PLACE = re.compile(r"[0-9a-f]{2}/[0-9a-f]{2}/[0-9a-f]{32}\.\w{2,5}$")  # of an image, below the directory
 _ERRORS = ("URL", "GBIFID", "CATALOGNUMBER", "ERROR")
 
 
@@ -25,22 +28,25 @@ def check_directory(output):
 
 
 def known_images(path):
-    """Yield the name of each image that an index lists, without its ending, and what a journal keeps about it."""
+    """Yield the name of each image that an index lists, without its ending, and what a journal keeps about it.
+
+    Raises:
+        UsageError: a line is not one of an index.
+    """
     last = None
-    with open(path, encoding="utf-8", newline="\n") as file:
-        next(file)
-        for number, line in enumerate(file, start=2):
-            values = line.rstrip("\n").split("\t")
-            try:
-                row = dict(zip(COLUMNS, values))
-                name = name_of(row["URL"])
-                if name != last:
-                    place = "/".join(unescape_name(row["FILE"]).split("/")[-3:])
-                    yield name, {"file": place, "sha256": row["SHA256"], "bytes": int(row["BYTES"])}
-                last = name
-            except (KeyError, ValueError):
-                cure = f"move it, or pass {option('overwrite')}"
-                raise UsageError(f"{path} line {number} is not one that this command wrote; {cure}.") from None
+    with open(path, encoding="utf-8", errors="replace", newline="\n") as file:
+        for number, line in enumerate(file, start=1):
+            if number == 1:
+                continue
+            row = dict(zip(COLUMNS, line.rstrip("\n").split("\t")))
+            place = _PLACE.search(row.get("FILE", ""))
+            if len(row) != len(COLUMNS) or not place or not is_whole_number(row["BYTES"]):
+                cure = f"remove it, or pass {option('overwrite')}"
+                raise UsageError(f"{path} line {number} is not one that this command wrote; {cure}.", "output")
+            name = name_of(row["URL"])
+            if name != last:
+                yield name, {"file": place.group(), "sha256": row["SHA256"], "bytes": int(row["BYTES"])}
+            last = name
 
 
 def write_index(path, output, plan, results):

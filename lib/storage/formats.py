@@ -31,6 +31,7 @@ _SHRINKING = 200  # times that a part of a workbook may be larger than the file:
 _SMALL_BYTES = 64 << 20  # that any part of it may have
 
 _BLOCK = 1 << 20
+_WORD = 30  # characters of one that a message shows
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),  # which begins like the next one
@@ -126,7 +127,10 @@ def _eight_bits(path, content):
         number = text[: re.search("[\udc80-\udcff]", text).start()].count("\n") + 1
         raise UsageError(f"{path} is in UTF-8, but for some bytes, first in line {number}; {cure}.")
     try:
-        word = re.search(r"\w*[^\x00-\x7f]\w*", content.decode("cp1252")).group()
+        decoded = content.decode("cp1252")
+        place = re.search(r"[^\x00-\x7f]", decoded).start()  # alone: with the word around it this can take minutes
+        before, behind = decoded[max(0, place - _WORD) : place], decoded[place : place + _WORD]
+        word = re.search(r"\w*\Z", before).group() + re.match(r".\w*", behind).group()
     except UnicodeDecodeError:
         raise UsageError(f"{path} is neither in UTF-8 nor in UTF-16 or Windows-1252; {cure}.") from None
     log.info(f"{path} is not in UTF-8, so it is read as Windows-1252, such as “{word}”; if that is wrong, {cure}.")
