@@ -16,7 +16,7 @@ from lib.download.fetch import LONGEST_WAIT, Client, FetchError
 from lib.download.index import check_directory, known_images, write_errors, write_index
 from lib.download.keep import keep
 from lib.download.plan import about_plan, in_words, open_plan, settings_of_plan
-from lib.errors import WorkError
+from lib.errors import UsageError, WorkError
 from lib.storage.journal import Journal, compare_settings
 from lib.storage.tables import settings_of, write_settings
 from lib.system.parallel import cores
@@ -53,11 +53,9 @@ def download(settings):
     index = os.path.join(settings.output, "index.tsv")
     check_directory(settings.output)
     of_files, of_plan = {"longest": settings.longest}, about_plan(settings)
-    try:
-        os.makedirs(os.path.join(settings.output, _HIDDEN), exist_ok=True)
-    except OSError as error:
-        raise WorkError(f"{settings.output} can't be written to ({error.strerror}).", "output") from error
-    with Journal(f"{index}.partial", _KIND, of_files, settings.output, fresh=settings.overwrite) as results:
+    with _directories(settings.output), Journal(
+        f"{index}.partial", _KIND, of_files, settings.output, fresh=settings.overwrite
+    ) as results:
         if not settings.overwrite:
             _notice_another_archive(settings, index, of_plan)
         if not len(results) and not settings.overwrite and os.path.exists(index):
@@ -66,7 +64,7 @@ def download(settings):
         with _hidden_directory(settings.output) as hidden, open_plan(settings, of_plan, hidden) as plan:
             counts = plan.count_images()
             left_out = in_words(plan.finished["left_out"])
-            log.info(f"{sum(counts.values()):,} images of {counted(len(counts), 'host')}{left_out}.")
+            log.info(f"{counted(sum(counts.values()), 'image')} of {counted(len(counts), 'host')}{left_out}.")
             reasons = _fetch_missing(settings, plan, counts, results, hidden)
             with results.resumable():
                 licences, failed = write_index(index, settings.output, plan, results)
@@ -83,8 +81,8 @@ def download(settings):
         raise WorkError(f"none of the {failed:,} images could be downloaded; see {errors}.")
     if others:
         log.info(f"{counted(others, 'image')} of earlier calls that this one leaves out stay in {settings.output}.")
-    listed = f"{failed:,} errors, listed in {errors}" if failed else "no errors"
-    log.info(f"{sum(licences.values()):,} images in {settings.output}, listed in its index.tsv; {listed}.")
+    listed = f"{counted(failed, 'error')}, listed in {errors}" if failed else "no errors"
+    log.info(f"{counted(sum(licences.values()), 'image')} in {settings.output}, listed in its index.tsv; {listed}.")
     return licences, failed
 
 
@@ -94,6 +92,23 @@ def _notice_another_archive(settings, index, about):
     if former and former.get("input_sha256") != about["input_sha256"]:
         left = "images that are there already are not fetched again"
         log.info(f"{settings.input} is not what {settings.output} was downloaded from before; {left}.")
+
+
+@contextlib.contextmanager
+def _directories(output):
+    """Make the directories; if the block refuses the call, those that are empty go again."""
+    hidden = os.path.join(output, _HIDDEN)
+    try:
+        os.makedirs(hidden, exist_ok=True)
+    except OSError as error:
+        raise WorkError(f"{output} can't be written to ({error.strerror}).", "output") from error
+    try:
+        yield
+    except UsageError:
+        with contextlib.suppress(OSError):
+            os.rmdir(hidden)
+            os.rmdir(output)
+        raise
 
 
 @contextlib.contextmanager

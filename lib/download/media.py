@@ -98,9 +98,11 @@ def _tables_of_addresses(archive, column):
         found = [(table, terms) for table, terms in found if table is not archive.core] or found
     if not found:
         columns = ", ".join(sorted({name for table in tables for name in table.columns})[:12])
-        wanted = f"no column {column!r}" if column else "no column of image addresses (identifier, accessURI, …)"
+        if column:
+            raise UsageError(f"{tables[0].name} has no column {column!r}, only {columns}.", "column")
+        wanted = "no column of image addresses (identifier, accessURI, …)"
         advice = "GBIF's download of the kind 'Simple' has no links to images, its 'Darwin Core Archive' has them"
-        raise UsageError(f"{tables[0].name} has {wanted}, only {columns}; {advice}.", "column" if column else "input")
+        raise UsageError(f"{tables[0].name} has {wanted}, only {columns}; {advice}.", "input")
     if column is None:
         return [(table, terms) for table, terms in found]
     return found[:1] if archive.media else found
