@@ -242,8 +242,8 @@ def test_the_chain_is_the_one_that_people_run(shared):
     assert len(theirs) >= 5 and blocks("README.md", "The whole chain") == theirs
 
 
-def test_the_first_command_shows_everything():
-    assert commands("README.md")[0] == "make demo"
+def test_the_first_command_sorts_a_folder_and_makes_the_page():
+    assert commands("README.md")[0].startswith("make predict DATA=images OUTPUT=predictions.tsv OPTIONS=\"--report ")
 
 
 def test_the_categories_are_those_of_the_code():
