@@ -243,7 +243,7 @@ def test_the_chain_is_the_one_that_people_run(shared):
 
 
 def test_the_first_command_sorts_a_folder_and_makes_the_page():
-    assert commands("README.md")[0].startswith("make predict DATA=images OUTPUT=predictions.tsv OPTIONS=\"--report ")
+    assert commands("README.md")[0].startswith('make predict DATA=images OUTPUT=predictions.tsv OPTIONS="--report ')
 
 
 def test_the_categories_are_those_of_the_code():
