@@ -21,6 +21,7 @@ _TOLERANCE = 0.01
 _FITTING = 0.98  # of the rows
 
 _CHUNK = 65536  # rows of features
+_ADAPTED = "-adapted"  # what the page's command adds to a table's name
 
 
 def draw(names, count):
@@ -86,7 +87,9 @@ def find_teaching(settings, rows, labels, audited, corrections):
     standard = scale(features, scaling)[:, :-1] * np.sqrt(features.shape[1] + 1)
     kernel = np.vstack([layer.kernel * scaling.deviation[:, None], layer.bias + scaling.mean @ layer.kernel])
     probabilities = np.where(np.isnan(logits), -1, softmax(logits))
-    command = {"model": named, "features": settings.features, "stem": os.path.splitext(settings.table)[0]}
+    stem = os.path.splitext(settings.table)[0]
+    stem = stem[: -len(_ADAPTED)] if stem.endswith(_ADAPTED) else stem  # to adapt again, with more decisions
+    command = {"model": named, "features": settings.features, "stem": stem}
     command = {name: shlex.quote(value) for name, value in command.items()}
     numbers = (standard.astype("<f2"), kernel.T.astype("<f4"))
     return Teaching(*numbers, command, audited, probabilities, _count(stored, layer)), ""

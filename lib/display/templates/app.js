@@ -226,6 +226,12 @@ addEventListener("beforeunload", (event) => {
   if (!stored && correctionsTable() !== savedText) event.preventDefault();
 });
 
+new ResizeObserver(([{ target }]) => {
+  // What sticks below the head has to know how much of it stays.
+  const style = getComputedStyle(target), height = style.position === "sticky" ? target.offsetHeight + parseFloat(style.top) : 0;
+  document.documentElement.style.setProperty("--head", `${Math.max(0, height)}px`);
+}).observe(document.querySelector(".top"));
+
 function start() {
   try {
     byId("letters").checked = localStorage.getItem("herbariograph keys") !== "off";
