@@ -195,10 +195,20 @@ def test_a_new_category_is_learnt(opened, collection):
     assert "-o t-adapted.keras --predict t-adapted.tsv --report t-adapted.html" in command
 
 
+def test_any_category_is_found_by_typing_its_first_letters(opened):
+    open_tab(opened, "teach")
+    decided = {}
+    for label in LABELS:  # a letter that did something else would decide about the next image
+        decided[asked(opened)] = label
+        press(opened, *label.lower()[:5], Keys.ENTER)
+        opened.wait(lambda: opened.text("#figure-taught") == str(len(decided)))
+    assert saved(opened).taught == decided
+
+
 def test_taking_back_and_skipping(opened, collection):
     open_tab(opened, "teach")
     first = asked(opened)
-    press(opened, "s")
+    press(opened, "-")
     opened.wait(lambda: asked(opened) != first)
     second = asked(opened)
     answer(opened, collection.label(second))
@@ -207,9 +217,9 @@ def test_taking_back_and_skipping(opened, collection):
     press(opened, Keys.BACKSPACE)
     opened.wait(lambda: asked(opened) == second)
     assert opened.text("#progress") == "0 of 493 looked at"
-    press(opened, "z")
+    press(opened, "+")
     assert opened.shown("#zoomed")
-    press(opened, "z")
+    press(opened, "+")
     assert not opened.shown("#zoomed")
     press(opened, "?")
     assert opened.shown("#help")

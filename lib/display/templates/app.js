@@ -162,7 +162,7 @@ for (const dialog of document.querySelectorAll("dialog")) {
   dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
 }
 byId("zoomed").addEventListener("keydown", (event) => {
-  if (event.key !== "z" && event.key !== "Z") return;
+  if (event.key !== "+" && event.key !== "-") return;
   event.preventDefault();
   byId("zoomed").close();
 });
@@ -183,7 +183,7 @@ document.addEventListener("keydown", (event) => {
   else {
     const own = within("button, a, [role=tab]");
     if (own && (key === "Enter" || key === " " || key.startsWith("Arrow"))) return;
-    if (!byId("letters").checked && /^[\p{L}\d/]$/u.test(key)) return;
+    if (!byId("letters").checked && /^[\p{L}\d/+-]$/u.test(key)) return;
     const asked = (tab === "teach" || tab === "audit") && !event.ctrlKey && !event.metaKey && askKey(event);
     if (!asked && !(tab === "browse" && (within("#grid") || target === document.body) && gridKey(event))) return;
   }

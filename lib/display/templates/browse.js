@@ -357,7 +357,7 @@ function gridKey(event) {
     if (!choice) return false;
     decideSelected(() => categories[choice[0]].label);
   } else if (key === "Backspace") undo();
-  else if (key === "z" || key === "Z") zoom(active);
+  else if (key === "+") zoom(active);
   else if (/^\p{L}$/u.test(key) || key === "/") {
     if (!selected.size) toggle(active);
     browseFinder.start(key === "/" ? "" : key);
