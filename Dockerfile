@@ -7,8 +7,9 @@ FROM tensorflow/tensorflow:2.13.0-gpu
 WORKDIR /opt/herbariograph
 COPY requirements.txt requirements-predict.txt ./
 RUN python3 -m pip install --no-cache-dir -r requirements.txt
-COPY LICENSE *.py ./
+COPY LICENSE *.py *.sh ./
 COPY lib ./lib
+COPY manual ./manual
 COPY tools ./tools
 
 # Published models are kept beside the data, since what lies in the container goes with it.

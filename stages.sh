@@ -1,4 +1,4 @@
-# What chain.sh and demo.sh share; they read it with `.`, and have set TOOLKIT and DIR.
+# What chain.sh, demo.sh and own.sh share; they read it with `.`, and have set TOOLKIT and DIR.
 # shellcheck shell=bash
 
 # stage COMMAND…: run it, with a line in $DIR/chain.tsv of its time and memory; a signal to this shell ends it, too

@@ -1,7 +1,7 @@
 """Options that several scripts share. Their `dest` names are fields of the scripts' settings."""
 
 from lib.cli.program import Ignored
-from lib.cli.types import existing_file, one_line, output_ending, parsed, whole_number, whole_numbers
+from lib.cli.types import existing_file, output_ending, parsed, single_line, whole_number, whole_numbers
 from lib.system.shard import parse_shard
 
 
@@ -50,7 +50,7 @@ def add_duplicates_option(parser):
 def add_name_option(parser):
     """Add `--name`."""
     named = "a name for the run, for the table of all runs and the model's card"
-    parser.add_argument("--name", type=one_line, metavar="NAME", help=named)
+    parser.add_argument("--name", type=single_line, metavar="NAME", help=named)
 
 
 def add_exclude_option(parser):

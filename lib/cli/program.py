@@ -14,11 +14,11 @@ import signal
 import sys
 
 from lib.errors import StageError, UsageError
+from lib.storage.names import JOINERS
 from lib.system.processes import Interrupted, interrupt
 
 RESULTS = "results"  # the logger for stdout
 
-_JOINERS = "\u200c\u200d"  # invisible, but needed within words of scripts such as Persian
 _MENTIONED = re.compile(r"⟦(\w+)⟧")  # of `lib.errors.option`
 
 
@@ -231,4 +231,4 @@ def _complain(options, message, status):
 
 def _one_line(message):
     """A message without line breaks and control characters, which file names may hold."""
-    return "".join(sign if sign.isprintable() or sign in _JOINERS else ascii(sign)[1:-1] for sign in str(message))
+    return "".join(sign if sign.isprintable() or sign in JOINERS else ascii(sign)[1:-1] for sign in str(message))

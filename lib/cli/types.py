@@ -68,7 +68,7 @@ def parsed(parse):
     return convert
 
 
-def one_line(text):
+def single_line(text):
     """An option's type: a text of one line, not empty."""
     if not text.strip() or not text.isprintable():
         raise argparse.ArgumentTypeError(f"{text!r} is not a text of one line")

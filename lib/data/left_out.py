@@ -1,4 +1,4 @@
-"""What folders have beside images: what is left out of them, and told by kind."""
+"""What folders have beside images: what is left out of them, and counted by kind."""
 
 import collections
 import fnmatch

@@ -14,7 +14,7 @@ from urllib.parse import quote
 import jinja2
 
 from lib.storage.files import whole_file
-from lib.storage.names import unescape_name
+from lib.storage.names import JOINERS, unescape_name
 from lib.system.words import counted
 
 MOST_ERRORS = 2_000  # that a page lists
@@ -27,8 +27,6 @@ _SCRIPTS = {
         *("data.js", "decisions.js", "answers.js", "finder.js", "statistics.js", "ask.js", "browse.js", "app.js"),
     ),
 }
-
-_JOINERS = "\u200c\u200d"  # which scripts such as Persian need within words
 
 
 class Card(NamedTuple):
@@ -286,7 +284,7 @@ def _shown(character):
     category = unicodedata.category(character)
     if category == "Cs" and 0xDC80 <= ord(character) <= 0xDCFF:
         return f"\\x{ord(character) - 0xDC00:02x}"
-    hidden = category in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp") and character not in _JOINERS
+    hidden = category in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp") and character not in JOINERS
     return f"‹U+{ord(character):04X}›" if hidden else character
 
 

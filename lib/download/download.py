@@ -9,7 +9,6 @@ import shutil
 import signal
 import threading
 import time
-from importlib import metadata
 
 from lib.data.images import ImageError
 from lib.download.fetch import LONGEST_WAIT, Client, FetchError
@@ -19,6 +18,7 @@ from lib.download.plan import about_plan, in_words, open_plan, settings_of_plan
 from lib.errors import UsageError, WorkError
 from lib.storage.journal import Journal, compare_settings
 from lib.storage.tables import settings_of, write_settings
+from lib.system.packages import versions_of
 from lib.system.parallel import cores
 from lib.system.progress import progress
 from lib.system.words import counted
@@ -73,7 +73,7 @@ def download(settings):
                     write_errors(errors, plan, results, reasons)
                 elif os.path.exists(errors):
                     os.unlink(errors)
-                write_settings(index, {**of_plan, **of_files}, _versions())
+                write_settings(index, {**of_plan, **of_files}, versions_of("aiohttp", "pillow"))
             others = sum("file" in about for _, about in results.facts()) - sum(licences.values())
             plan.remove()
         results.remove()
@@ -257,11 +257,3 @@ class _Work:
         seconds = time.monotonic() - host.since
         if host.failures >= MOST_FAILURES or (host.failures >= FEWEST_FAILURES and seconds > MOST_SECONDS):
             host.ended = host.ended or f"given up after {host.failures:,} failures in a row, the last: {error}"
-
-
-def _versions():
-    found = {}
-    for package in ("aiohttp", "pillow"):
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            found[package] = metadata.version(package)
-    return found

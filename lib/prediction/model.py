@@ -14,7 +14,8 @@ from lib.data.outputs import neutral_labels, unknown_outputs
 from lib.errors import UsageError, concerning, option
 from lib.measures.softmax import probabilities_of
 from lib.models.published import MODELS, PUBLISHED_SIZE, is_published
-from lib.system.devices import import_tensorflow, installed, may_have_gpu, select_device
+from lib.system.devices import import_tensorflow, may_have_gpu, select_device
+from lib.system.packages import installed
 from lib.system.parallel import cores
 
 log = logging.getLogger(__name__)

@@ -7,7 +7,6 @@ import itertools
 import logging
 import os
 import threading
-from importlib import metadata
 
 import numpy as np
 
@@ -28,6 +27,7 @@ from lib.storage.formats import check_rows
 from lib.storage.joins import Join
 from lib.storage.journal import look_up
 from lib.storage.names import escape_name
+from lib.system.packages import versions_of
 from lib.system.parallel import STEP, cores, in_order, reading_threads
 from lib.system.progress import progress
 from lib.system.words import counted
@@ -230,10 +230,6 @@ def _line(table, path, probabilities):
 
 
 def _versions():
-    """The versions of the packages that an answer depends on, without importing them."""
-    found = {}
-    readers = ("pillow", "simplejpeg", "tifffile", "imagecodecs", "pi-heif", "rawpy")
-    for package in ("openvino", "tensorflow", "tensorflow-cpu", "keras", "numpy", *readers):
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            found[package] = metadata.version(package)
-    return found
+    """The versions of the packages that an answer depends on."""
+    readers = ("pillow", "pillow-avif-plugin", "simplejpeg", "tifffile", "imagecodecs", "pi-heif", "rawpy")
+    return versions_of("openvino", "tensorflow", "tensorflow-cpu", "keras", "numpy", *readers)

@@ -3,6 +3,8 @@
 import os
 import re
 
+JOINERS = "\u200c\u200d"  # invisible, but needed within words of scripts such as Persian
+
 _ESCAPES = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
 _ESCAPED = re.compile("[\\\\\x00-\x1f\x7f-\x9f\u2028\u2029\udc80-\udcff]")
 _UNESCAPED = re.compile(r"\\(x[0-9a-f]{2}|.)", re.DOTALL)

@@ -1,20 +1,19 @@
 """What TensorFlow computes on: a CPU, one or several GPUs, those of several machines.
 
-Imports TensorFlow: only after the options have been checked.
+Importing this module is quick; its functions import TensorFlow, so they are called after the options have been checked.
 """
 
 import contextlib
 import glob
-import importlib.util
 import json
 import logging
 import os
 import re
 import sys
-from importlib import metadata
 from typing import Any, NamedTuple
 
 from lib.errors import UsageError, WorkError, option
+from lib.system.packages import installed, versions_of
 
 log = logging.getLogger(__name__)
 
@@ -34,24 +33,14 @@ def import_tensorflow():
     return tensorflow
 
 
-def installed(package):
-    """Whether a package can be imported, without importing it."""
-    return importlib.util.find_spec(package) is not None
-
-
 def may_have_gpu():
     """Whether TensorFlow might find a GPU, without importing it, which takes seconds."""
-    if not installed("tensorflow") or (_distributed("tensorflow-cpu") and not _distributed("tensorflow")):
+    packages = versions_of("tensorflow", "tensorflow-cpu", "tensorflow-metal")
+    if not installed("tensorflow") or ("tensorflow-cpu" in packages and "tensorflow" not in packages):
         return False
     nvidia = glob.glob("/dev/nvidia*") or os.path.exists("/dev/dxg")  # the latter under Windows
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0") not in ("", "-1")
-    return bool(nvidia and visible) or os.path.exists("/dev/kfd") or _distributed("tensorflow-metal")
-
-
-def _distributed(name):
-    with contextlib.suppress(metadata.PackageNotFoundError):
-        return bool(metadata.version(name))
-    return False
+    return bool(nvidia and visible) or os.path.exists("/dev/kfd") or "tensorflow-metal" in packages
 
 
 @contextlib.contextmanager

@@ -98,7 +98,7 @@ def test_when_tensorflow_computes_whatever_the_model_is(settings, gpu, reason, m
 
 def test_a_gpu_is_looked_for_without_tensorflow(monkeypatch):
     present, names = {"tensorflow"}, []
-    monkeypatch.setattr(devices, "_distributed", lambda name: name in present)
+    monkeypatch.setattr(devices, "versions_of", lambda *packages: present.intersection(packages))
     monkeypatch.setattr(devices.glob, "glob", lambda pattern: names)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     assert not devices.may_have_gpu()
