@@ -1,6 +1,7 @@
 """Images are downloaded from a web that is as it is, politely, and each is what its row in the index says."""
 
 import hashlib
+import io
 import os
 import random
 import signal
@@ -10,11 +11,13 @@ import time
 
 import archives
 import documents
+import numpy as np
 import pandas
 import pytest
+import tifffile
 import web
-from conftest import ROOT, script
-from PIL import Image
+from conftest import FIXTURES, ROOT, script
+from PIL import Image, UnidentifiedImageError
 
 import downloadImages
 from lib.download import download as stage
@@ -70,10 +73,10 @@ def tree(folder="out"):
 
 GOOD = ("503", "429/0", "cut-once", "uncounted", "gzip", "chunked", "moved")
 BAD = {
-    "html": "an HTML page, not an image",
-    "moved/html": "an HTML page, not an image",
+    "html": "not an image, but a web page",
+    "moved/html": "not an image, but a web page",
     "empty": "an empty file",
-    "text": "not an image that can be read (text/plain)",
+    "text": "not an image, but a text",
     "cut": "cut short",
     "uncounted-half": "cut short: about ",
     "too-short": ("the server's answer is not HTTP", "cut short: its end is missing"),  # whichever is noticed first
@@ -145,6 +148,19 @@ def test_a_web_as_it_is(monkeypatch, capsys):
         assert run([*good, missing, *plain], *options) == run([*good, missing, *plain], *options) == 0
         assert server.asked == {**asked, "status/404/a.jpg": 2}
         assert {*tree()} == {*before} and errors() == {"status/404/a.jpg": "HTTP status 404 (Not Found)"}
+
+
+def test_what_only_the_reader_of_predictions_knows_is_an_image_too(capsys):
+    samples = np.random.default_rng(0).random((20, 30, 4), "float32")
+    file = io.BytesIO()
+    tifffile.imwrite(file, samples, photometric="separated", planarconfig="separate")
+    with pytest.raises(UnidentifiedImageError):
+        Image.open(io.BytesIO(file.getvalue()))
+    files = {"a": (FIXTURES / "pictures" / "plain.heic").read_bytes(), "b": file.getvalue()}
+    with web.Server(files) as server:
+        assert run([server.url(name) for name in files]) == 0
+    kept = {name.rpartition(".")[2]: content for name, content in tree().items() if name.count("/") == 2}
+    assert kept == {"heic": files["a"], "tif": files["b"]}, capsys.readouterr().err
 
 
 def test_connections_are_kept_and_few(capsys):

@@ -143,6 +143,27 @@ def read_thumbnail(path, side, max_pixels=MAX_PIXELS):
     return np.asarray(Image.fromarray(np.rint(square).astype("uint8")).resize(shape, Image.LANCZOS))
 
 
+def identify(path, max_pixels=MAX_PIXELS):
+    """Find out what an image file is by its header, without decoding it.
+
+    Args:
+        path: the file.
+        max_pixels: see `read_image`.
+
+    Returns:
+        Its format as Pillow calls it, of a camera's raw file `TIFF` if it is one, else `RAW`; and the picture's longer
+        side in pixels.
+
+    Raises:
+        ImageError: as of `read_image`, as far as the header shows it.
+    """
+
+    kind, side = _read(path, max_pixels, lambda file, image: (image.format, max(image.width, image.height)))
+    with open(path, "rb") as file:
+        start = file.read(16)
+    return "TIFF" if is_tiff(start) else "RAW" if is_raw(start) else kind, side
+
+
 def check_scans(jpeg):
     """Raise ValueError if decoding a JPEG, given as bytes, would take for ever.
 

@@ -38,13 +38,12 @@ class FetchError(Exception):
 
 
 class Fetched(NamedTuple):
-    """What has arrived: how many bytes, their SHA-256, whether the server said how many there are (so that none is
-    missing), and the type that it gave."""
+    """What has arrived: how many bytes, their SHA-256, and whether the server said how many there are, so that none is
+    missing."""
 
     size: int
     sha256: str
     counted: bool
-    kind: str
 
 
 class Host:
@@ -169,7 +168,7 @@ class Client:
         if plain and length is not None and size != length:
             raise FetchError(f"cut short: {size:,} of {length:,} bytes arrived", passing=True)
         counted = length is not None or response.headers.get("Transfer-Encoding", "").lower() == "chunked"
-        return Fetched(size, digest.hexdigest(), counted, response.content_type)
+        return Fetched(size, digest.hexdigest(), counted)
 
 
 def _parsed(address, base=None):

@@ -6,12 +6,12 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from lib.data.images import FORMATS, ImageError, read_image, read_thumbnail
+from lib.data.images import ImageError, identify, read_image, read_thumbnail
 
 _ENDINGS = {"JPEG": "jpg", "MPO": "jpg", "TIFF": "tif", "JPEG2000": "jp2", "DIB": "bmp", "HEIF": "heic"}
 _QUALITY = 92  # of a JPEG that is kept instead of a larger picture
 _END_MARKS = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND"}
-_START, _END = 512, 4096  # bytes
+_END = 4096  # bytes of a file in which its end mark is
 
 
 class Kept(NamedTuple):
@@ -39,7 +39,9 @@ def keep(arrived, fetched, name, directory, longest=None):
         ImageError: it is no image, or no whole one.
         OSError: it can't be written.
     """
-    kind, side = _identify(arrived, fetched.kind)
+    kind, side = identify(arrived)
+    if kind == "RAW":
+        raise ImageError("a camera's raw file of a kind that is not kept")
     if not fetched.counted or not _has_end(arrived, kind):
         read_image(arrived, 8)  # to its end
     sha256, size, ending = fetched.sha256, fetched.size, _ENDINGS.get(kind, kind.lower())
@@ -63,23 +65,3 @@ def _has_end(path, kind):
     with open(path, "rb") as file:
         file.seek(max(0, os.path.getsize(path) - _END))
         return _END_MARKS.get(kind, b"") in file.read()
-
-
-def _identify(path, kind):
-    """An image file's format, as Pillow calls it, and the length of its longer side. ImageError if it is none.
-
-    Args:
-        path: the file.
-        kind: the type that the server gave, for the message.
-    """
-    try:
-        with Image.open(path, formats=FORMATS) as image:
-            return image.format, max(image.size)
-    except Exception as error:  # which decoders raise as they like
-        with open(path, "rb") as file:
-            start = file.read(_START).lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-        if not start:
-            raise ImageError("an empty file") from error
-        if start.startswith((b"<!doctype html", b"<html", b"<head")) or b"<html" in start:
-            raise ImageError("an HTML page, not an image") from error
-        raise ImageError(f"not an image that can be read ({kind})") from error
