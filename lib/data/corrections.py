@@ -45,7 +45,7 @@ def read_corrections(path):
     """Read a table of corrections.
 
     Args:
-        path: a TSV file in UTF-8 with a header.
+        path: the table, see `lib.storage.formats.read_rows`.
 
     Returns:
         `Corrections`, in the order of the table.
@@ -55,7 +55,7 @@ def read_corrections(path):
     """
     (_, header), *rows = list(read_rows(path)) or [(1, ())]
     if "FILE" not in header or "CATEGORY" not in header:
-        raise UsageError(f"{path} needs a header with the columns FILE and CATEGORY, separated by tabs.")
+        raise UsageError(f"{path} needs a header with the columns FILE and CATEGORY.")
     found, lines = {}, {}
     for line, values in rows:
         row = dict(zip(header, values))

@@ -208,7 +208,8 @@ def with_decisions(rows, decided):
         category = decided.get(row.name, row.category)
         if category == row.category:
             return row
-        return Predicted(row.name, category, None, row.category, row.probability)
+        found = {"category": category, "probability": None}
+        return row._replace(**found, second=row.category, second_probability=row.probability)
 
     return list(map(changed, rows))
 

@@ -20,7 +20,6 @@ from lib.storage.tables import settings_of
 _TOLERANCE = 0.01
 _FITTING = 0.98  # of the rows
 
-_CHUNK = 65536  # rows of features
 _ADAPTED = "-adapted"  # what the page's command adds to a table's name
 
 
@@ -66,7 +65,7 @@ def find_teaching(settings, rows, labels, audited, corrections):
         return None, f"there is no {settings.features}, the features of its images"
     try:
         stored = load(settings.features)
-        scaling = measure(_chunks(stored.embeddings))
+        scaling = measure(features for _, features in stored.parts())
     except (StageError, ValueError):
         return None, f"{settings.features} can't be read"
     features = _features_of(stored, [row.name for row in rows])
@@ -119,7 +118,7 @@ def _learn(features, layer, scaling, rows, labels, taught):
 def _count(stored, layer):
     """How many images of the whole folder have each answer."""
     counts = np.zeros(layer.kernel.shape[1], int)
-    for features in _chunks(stored.embeddings):
+    for _, features in stored.parts():
         answers = (features @ layer.kernel + layer.bias).argmax(axis=1)
         counts += np.bincount(answers, minlength=len(counts))
     return counts
@@ -145,7 +144,3 @@ def _fits(logits, rows, labels, decided):
             expected = chances.max() if row.probability is None else row.probability
             right += abs(chances[labels.index(row.category)] - expected) <= _TOLERANCE
     return right >= _FITTING * len(places) and bool(places or decided or not rows)
-
-
-def _chunks(features):
-    return (features[start : start + _CHUNK] for start in range(0, len(features), _CHUNK))

@@ -131,10 +131,11 @@ def test_a_page_and_folders_from_a_table_that_stays_as_it_is(folder):
 
 def test_what_a_person_decided_is_not_asked_about_again():
     rows = [
-        Predicted(name, "A", chance, "B", 0.1) for name, chance in (("a", 0.5), ("b", 0.9), ("c", 0.4), ("d", None))
+        Predicted(name, "A", chance, "B", 0.1, "CC0 · Kew")
+        for name, chance in (("a", 0.5), ("b", 0.9), ("c", 0.4), ("d", None))
     ]
     rows = with_decisions(rows, {"c": "B", "a": "A"})
-    assert rows[2] == Predicted("c", "B", None, "A", 0.4) and rows[0].probability == 0.5
+    assert rows[2] == Predicted("c", "B", None, "A", 0.4, "CC0 · Kew") and rows[0].probability == 0.5
     chosen = least_certain(rows, ["A", "B"], 9, decided={"a": "A", "c": "B"})
     assert [row.name for row in chosen["A"]] == ["d", "b", "a"] and [row.name for row in chosen["B"]] == ["c"]
 
