@@ -66,7 +66,7 @@ def page(tmp_path_factory):
 @pytest.fixture
 def opened(window, page):
     """The window with that page, without corrections of before."""
-    window.look(1280, 900)
+    window.look(1280, 1200)  # in which all cards are in view
     window.open(page)
     window.run("localStorage.clear()")
     window.open(page)
