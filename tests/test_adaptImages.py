@@ -275,7 +275,10 @@ def test_files_that_do_not_go_together(folder, capsys):
 def test_options_that_are_missing_something(folder, capsys):
     for arguments, words in (
         (["-t", "c.tsv"], "the following arguments are required: -o/--output"),
-        (["-t", "c.tsv", "-o", "out/a.keras"], "the features are missing: give -e/--embeddings FILE.npz, or -d/--data"),
+        (
+            ["-t", "c.tsv", "-o", "out/a.keras"],
+            "the features are missing: give -e/--embeddings FILE.npz, or -d/--data DIR to compute them",
+        ),
         (["-t", "c.tsv", "-o", "out/a.h5", "-e", "f.npz"], "must end in .keras"),
         (["-t", "c.tsv", "-o", "out/a.keras", "-e", "f.npz", "--ridge", "0"], "--ridge: '0' is not a number above 0"),
     ):

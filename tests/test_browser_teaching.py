@@ -193,6 +193,7 @@ def test_a_new_category_is_learnt(opened, collection):
     command = opened.text("#command").replace("\\\n", "")
     assert "--new-category 'Seed packets'" in command and "-e t.tsv.features.npz -t corrections.tsv" in command
     assert "-o t-adapted.keras --predict t-adapted.tsv --report t-adapted.html" in command
+    assert opened.text("#records-command").endswith("-o decided")  # no more the published categories alone
 
 
 def test_any_category_is_found_by_typing_its_first_letters(opened):
@@ -203,6 +204,8 @@ def test_any_category_is_found_by_typing_its_first_letters(opened):
         press(opened, *label.lower()[:5], Keys.ENTER)
         opened.wait(lambda: opened.text("#figure-taught") == str(len(decided)))
     assert saved(opened).taught == decided
+    opened.one("#tab-apply").click()
+    assert opened.text("#records-command") == "./imagesToTFR.py -t corrections.tsv -o decided --herbariograph"
 
 
 def test_taking_back_and_skipping(opened, collection):

@@ -667,7 +667,7 @@ def test_options_that_are_missing_something(folder, capsys, arguments, words):
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
-        ([], ["-d/--data", "-o/--output"]),
+        ([], ["-d/--data (or --list)", "-o/--output"]),
         (["-d", "missing", "-o", "t.tsv"], ["-d/--data", "'missing'"]),
         (["-d", "scans", "-o", "no/t.tsv"], ["-o/--output", "'no'"]),
         (["-d", "scans", "-o", "t.json"], ["-o/--output", "t.json ends in .json, which isn't written"]),

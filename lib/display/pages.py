@@ -126,7 +126,7 @@ class Teaching(NamedTuple):
         kernel: float32 `(categories, width + 1)`: the model's logits are the product of its rows and an image's
             features and 1. Its categories are the first of the page's labels.
         command: texts for the command line that applies what was taught, as a shell reads them: `model`, `features`,
-            and `stem`, the table's name without its ending.
+            and `stem`, the table's name without its ending; and `published`, whether the model has the 17 categories.
         audited: the names of the images to measure with.
         probabilities: `(cards, categories)`, of the model without what was taught; -1 where unknown.
         counts: `(categories,)`: how many images of the whole folder have each as that model's answer.
@@ -134,7 +134,7 @@ class Teaching(NamedTuple):
 
     features: Any
     kernel: Any
-    command: Mapping[str, str]
+    command: Mapping[str, Any]
     audited: Sequence[str]
     probabilities: Any
     counts: Sequence[int]

@@ -55,7 +55,7 @@ class Settings:
 def check(settings):
     """Raise UsageError if something is missing, or does not go together."""
     if not settings.embeddings and not settings.data:
-        either = f"{option('embeddings')} FILE.npz, or {option('data')} DIR to compute it"
+        either = f"{option('embeddings')} FILE.npz, or {option('data')} DIR to compute them"
         raise UsageError(f"the features are missing: give {either}.")
     if not settings.data and not os.path.isfile(settings.embeddings):
         cure = f"give {option('data')} DIR to compute it"

@@ -136,7 +136,8 @@ def check(settings):
             raise UsageError(f"{settings.embeddings} does not exist; give {both} to make it.", "embeddings")
     missing = [name for name in (source, "output") if not getattr(settings, name)]
     if settings.predicts and missing:
-        raise UsageError(f"the following arguments are required: {', '.join(map(option, missing))}")
+        names = [f"{option('data')} (or {option('list_file')})" if name == "data" else option(name) for name in missing]
+        raise UsageError(f"the following arguments are required: {', '.join(names)}")
     for kind in ("copy", "hardlink"):
         if getattr(settings, kind) and not settings.sort:
             raise UsageError(f"it needs {option('sort')} DIR.", kind)

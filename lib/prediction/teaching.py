@@ -6,6 +6,7 @@ import shlex
 
 import numpy as np
 
+from lib.data.categories import LABELS
 from lib.data.embeddings import load
 from lib.display.pages import Teaching
 from lib.errors import StageError, UsageError
@@ -90,6 +91,7 @@ def find_teaching(settings, rows, labels, audited, corrections):
     stem = stem[: -len(_ADAPTED)] if stem.endswith(_ADAPTED) else stem  # to adapt again, with more decisions
     command = {"model": named, "features": settings.features, "stem": stem}
     command = {name: shlex.quote(value) for name, value in command.items()}
+    command["published"] = tuple(labels[:known]) == LABELS
     numbers = (standard.astype("<f2"), kernel.T.astype("<f4"))
     return Teaching(*numbers, command, audited, probabilities, _count(stored, layer)), ""
 

@@ -73,7 +73,7 @@ def test_the_features_and_the_layer_give_the_models_logits(folder):
     whole = (folder.features - folder.features.mean(axis=0)) / folder.features.std(axis=0)
     np.testing.assert_allclose(found.features, whole[10:20], atol=2e-3)  # over all images, not those that are shown
     assert found.command["features"] == "t.tsv.features.npz" and found.command["stem"] == "t"
-    assert found.audited == ["3.jpg"]
+    assert found.audited == ["3.jpg"] and found.command["published"] is False
 
 
 def test_an_image_without_features_is_no_reason_to_learn_nothing(folder):

@@ -120,6 +120,9 @@ function drawApply() {
   byId("too-few").hidden = taught.size > 1;
   byId("command").textContent = join(`./adaptImages.py -m ${named} -e ${file} -t corrections.tsv`, ...added,
     `-o ${after(stem, "-adapted.keras")} --predict ${after(stem, "-adapted.tsv")} --report ${after(stem, "-adapted.html")}`);
+  // Records have the numbers of the model's outputs, unless there is a category that it doesn't have.
+  const same = data.command.published && [...decisions.values()].every(({ label }) => known.has(label));
+  byId("records-command").textContent = `./imagesToTFR.py -t corrections.tsv -o decided${same ? " --herbariograph" : ""}`;
   byId("sort-command").textContent = join(`./predictImages.py --report-from ${after(stem, "-adapted.tsv")} --sort ${after(stem, "-sorted")}`);
 }
 
