@@ -234,7 +234,7 @@ def test_a_picture_leads_to_its_file_whatever_the_name(opened, page):
     for label in LABELS:
         for card in section_of(opened, label):
             opened.run("arguments[0].focus()", card)
-            press(opened, "+")
+            press(opened, "z")
             address = urlsplit(opened.run("return document.querySelector('#zoomed-link').href"))
             assert (address.scheme, address.query, address.fragment) == ("file", "", "")
             addresses.add(unquote_to_bytes(address.path))
@@ -375,7 +375,7 @@ def test_licence_and_holder_stand_under_each_picture(window, tmp_path, monkeypat
     heights = [window.run("return arguments[0].getBoundingClientRect().bottom", card) for card in found]
     assert max(heights) - min(heights) < 2
     found[0].click()
-    press(window, "+")
+    press(window, "z")
     assert window.wait(lambda: window.text("#zoomed-rights")) == wanted[0]
 
 

@@ -211,7 +211,7 @@ def test_any_category_is_found_by_typing_its_first_letters(opened):
 def test_taking_back_and_skipping(opened, collection):
     open_tab(opened, "teach")
     first = asked(opened)
-    press(opened, "-")
+    press(opened, "s")
     opened.wait(lambda: asked(opened) != first)
     second = asked(opened)
     answer(opened, collection.label(second))
@@ -220,9 +220,9 @@ def test_taking_back_and_skipping(opened, collection):
     press(opened, Keys.BACKSPACE)
     opened.wait(lambda: asked(opened) == second)
     assert opened.text("#progress") == "0 of 493 looked at"
-    press(opened, "+")
+    press(opened, "z")
     assert opened.shown("#zoomed")
-    press(opened, "+")
+    press(opened, "z")
     assert not opened.shown("#zoomed")
     press(opened, "?")
     assert opened.shown("#help")

@@ -165,7 +165,7 @@ for (const dialog of document.querySelectorAll("dialog")) {
   dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
 }
 byId("zoomed").addEventListener("keydown", (event) => {
-  if (event.key !== "+" && event.key !== "-") return;
+  if (event.key !== "z" && event.key !== "Z") return;
   event.preventDefault();
   byId("zoomed").close();
 });
@@ -182,11 +182,15 @@ document.addEventListener("keydown", (event) => {
   if (event.defaultPrevented || event.altKey || document.querySelector("dialog[open]")) return;
   const { target, key } = event, within = (selector) => target.closest && target.closest(selector);
   if (within("input, select, textarea")) return;
+  if (continueName(key)) {
+    event.preventDefault();
+    return;
+  }
   if (key === "?") byId("help").showModal();
   else {
     const own = within("button, a, [role=tab]");
     if (own && (key === "Enter" || key === " " || key.startsWith("Arrow"))) return;
-    if (!byId("letters").checked && /^[\p{L}\d/+-]$/u.test(key)) return;
+    if (!byId("letters").checked && /^[\p{L}\d/]$/u.test(key)) return;
     const asked = (tab === "teach" || tab === "audit") && !event.ctrlKey && !event.metaKey && askKey(event);
     if (!asked && !(tab === "browse" && (within("#grid") || target === document.body) && gridKey(event))) return;
   }

@@ -205,8 +205,8 @@ function askKey(event) {
   else if (/^[1-9]$/.test(key) && Number(key) <= Math.min(most, byId("choices").children.length)) {
     answerWith(categories[choicesNow()[Number(key) - 1].category].label);
   } else if (key === "Backspace") takeBackAnswer();
-  else if (key === "-") skipImage(); // no letter: those find categories
-  else if (key === "+") zoom(ask.image);
+  else if (key === "s" || key === "S") keyOrName(key, skipImage, askFinder.start);
+  else if (key === "z" || key === "Z") keyOrName(key, () => zoom(ask.image), askFinder.start);
   else if (/^\p{L}$/u.test(key) || key === "/") askFinder.start(key === "/" ? "" : key);
   else return false;
   return true;

@@ -357,12 +357,15 @@ function gridKey(event) {
     if (!choice) return false;
     decideSelected(() => categories[choice[0]].label);
   } else if (key === "Backspace") undo();
-  else if (key === "+") zoom(active);
-  else if (/^\p{L}$/u.test(key) || key === "/") {
-    if (!selected.size) toggle(active);
-    browseFinder.start(key === "/" ? "" : key);
-  } else return false;
+  else if (key === "z" || key === "Z") keyOrName(key, () => zoom(active), nameActive);
+  else if (/^\p{L}$/u.test(key) || key === "/") nameActive(key === "/" ? "" : key);
+  else return false;
   return true;
+}
+
+function nameActive(letters) {
+  if (!selected.size) toggle(active);
+  browseFinder.start(letters);
 }
 
 grid.addEventListener("focusin", (event) => {

@@ -107,3 +107,34 @@ function makeFinder(root, choose, leave) {
     },
   };
 }
+
+// A letter that is a key of its own, such as S, also begins the names of categories: it acts unless another letter follows.
+
+const SECOND_LETTER = 500; // milliseconds
+let held = null;
+
+function keyOrName(key, act, name) {
+  if (!categories.some(({ label }) => label.toLowerCase().startsWith(key.toLowerCase()))) act();
+  else held = { key, act, name, timer: setTimeout(() => releaseKey(), SECOND_LETTER) };
+}
+
+function releaseKey() {
+  const { act, timer } = held;
+  clearTimeout(timer);
+  held = null;
+  act();
+}
+
+function continueName(key) {
+  // Returns whether the key is the second letter of a name; any other one lets a waiting key act first.
+  if (!held) return false;
+  if (!/^\p{L}$/u.test(key) || key.toLowerCase() === held.key.toLowerCase()) {
+    releaseKey();
+    return false;
+  }
+  const { key: first, name, timer } = held;
+  clearTimeout(timer);
+  held = null;
+  name(first + key);
+  return true;
+}
