@@ -27,7 +27,7 @@ def options():
     """The command line's options."""
     made = parser(__doc__, Settings)
     add, file = made.add_argument, {"metavar": "FILE"}
-    decisions = "what a person decided, a TSV: FILE CATEGORY and, if ROLE is audit, only to measure with"
+    decisions = "what a person decided, a table: FILE CATEGORY and, if ROLE is audit, only to measure with"
     add("-t", "--table", type=existing_file, required=True, help=decisions, **file)
     add("-o", "--output", type=output_model, required=True, help="the adapted model to write, .keras", **file)
     add = made.add_argument_group("features: one of the two is required").add_argument

@@ -38,7 +38,7 @@ def options():
     add("--probabilities", action="store_true", help="give the probability of every category")
     other = "write this table as --output, in the format of its ending, instead of predicting"
     add("--convert", type=existing_file, help=other, **file)
-    decisions = "what a person decided, a TSV: FILE CATEGORY; it wins over the model's answers"
+    decisions = "what a person decided, a table FILE CATEGORY; it wins over the model's answers"
     add("--corrections", type=existing_file, help=decisions, **file)
     more = "add the columns of this table, such as downloadImages.py's index.tsv, to the rows with the same FILE"
     add("--join", type=existing_file, help=more, **file)

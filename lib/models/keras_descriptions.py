@@ -79,7 +79,7 @@ class Call(NamedTuple):
 
 def layer_name(entry):
     """The name of one of the layers in a configuration."""
-    return entry.get("name", entry["config"].get("name"))
+    return entry.get("name") or entry["config"].get("name")
 
 
 def operation_of(entry):

@@ -3,7 +3,15 @@
 The project computes with logits, so it is taken off where a file is opened, and put back where the model is saved.
 """
 
-from lib.models.keras_descriptions import MODELS, functional_config, operation_of, read_call, read_ends, references_in
+from lib.models.keras_descriptions import (
+    MODELS,
+    functional_config,
+    layer_name,
+    operation_of,
+    read_call,
+    read_ends,
+    references_in,
+)
 
 ACTIVATIONS = ("softmax", "sigmoid")
 
@@ -23,7 +31,7 @@ def without_activation(description):
     """
     try:
         config = functional_config(description)
-        entries = {entry.get("name") or entry["config"]["name"]: entry for entry in config["layers"]}
+        entries = {layer_name(entry): entry for entry in config["layers"]}
         calls = {name: [read_call(node, str) for node in entry["inbound_nodes"]] for name, entry in entries.items()}
         changed, activation = _changed(config, entries, calls)
     except Exception:  # what is wrong with it is told where the model is built

@@ -15,7 +15,7 @@ import h5py
 import numpy as np
 
 from lib.models import keras_archives
-from lib.models.keras_descriptions import FEATURES, functional_config, read_call, read_ends, references_in
+from lib.models.keras_descriptions import FEATURES, functional_config, layer_name, read_call, read_ends, references_in
 from lib.models.keras_endings import without_activation
 from lib.storage.files import whole_file
 from lib.storage.untrusted import RefusedError, refusing
@@ -121,7 +121,7 @@ def _find_layer(description):
     """The name of the dense layer that gives the logits; RefusedError if there is none, or it takes no features."""
     stripped, activation = without_activation(description)
     config = functional_config(stripped)
-    layers = {entry.get("name") or entry["config"]["name"]: entry for entry in config["layers"]}
+    layers = {layer_name(entry): entry for entry in config["layers"]}
     (end,) = read_ends(config["output_layers"])
     name = _pass_over(layers, end.layer)
     entry = layers[name]
@@ -165,7 +165,7 @@ def _with_units(description, name, units):
     """A description whose layer has another number of units; None if it has that number."""
     description = copy.deepcopy(description)
     for entry in description["config"]["layers"]:
-        if name == (entry.get("name") or entry["config"]["name"]):
+        if name == layer_name(entry):
             former, entry["config"]["units"] = entry["config"]["units"], units
     return None if former == units else description
 
