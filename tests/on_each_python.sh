@@ -1,7 +1,7 @@
 #!/bin/sh
 # Run the tests on every supported Python that this machine has: on the PATH, or under pyenv. `make test-all` calls it.
 # The newest runs all; the oldest, which differs most from it, all but what is the same everywhere. Those between them have
-# the TensorFlow of the one or the other: they run the scripts, and what reads and writes files, but nothing that takes long.
+# the TensorFlow of the one or the other: they run what most users do, from images to a table and a trained model.
 set -eu
 
 found=""
@@ -22,7 +22,10 @@ for version in 3.8 3.11 3.12 3.13; do
         3.8) tests="-m 'not once'" ;;
         # The files in their order, or the longest, of few tests, would come last; three at once, since many wait.
         3.13) tests="--no-loadscope-reorder --numprocesses=3" ;;
-        *) tests="tests/test_*.py tests/data tests/storage -m 'not slow and not once'" ;;
+        *)
+            tests="tests/test_predictImages.py tests/test_adaptImages.py tests/test_imagesToTFR.py tests/test_trainImagesC.py"
+            tests="$tests tests/test_imageSoup.py tests/test_testImages.py tests/storage -m 'not slow and not once'"
+            ;;
     esac
     make test PYTHON="$interpreter" VENV=".venv-$version" TESTS="$tests"
     found="$found $version"
