@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+from conftest import ROOT
 from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 
 from lib.measures.adaptation import RIDGE, extend, fit, fold, least_sure, margins, measure, scale
+from lib.prediction.adaptation_settings import Settings
 
 
 @pytest.fixture(scope="module")
@@ -111,3 +113,8 @@ def test_a_reader_who_looks_at_a_hundred_real_images_repairs_nearly_all_others(s
     right = dict(replay(features, logits, categories, 10))
     assert right[20] >= 0.74 and right[50] >= 0.90 and right[100] >= 0.95
     assert dict(replay(features, logits, categories, 2)) == {10: right[10], 20: right[20]}, "the same each time"
+
+
+def test_the_command_and_the_page_hold_on_as_strongly():
+    page = (ROOT / "lib" / "display" / "templates" / "learn.js").read_text()
+    assert Settings.ridge == RIDGE and f"\nconst RIDGE = {RIDGE};\n" in page
