@@ -1,4 +1,4 @@
-"""Files that decoders refuse: mended if only their metadata are broken, else told in a user's words what they are."""
+"""Files that decoders refuse: mended if only their metadata are broken, else described in a user's words."""
 
 import itertools
 import re

@@ -11,7 +11,7 @@ from lib.data.categories import CATEGORIES, Category, read_categories, read_labe
 from lib.errors import UsageError, concerning, option
 from lib.models.published import is_published
 
-_NAME = "categories.tsv"
+TABLE = "categories.tsv"  # of the categories, beside a model
 _RECORDS = re.compile(r"(.+)-(?:train|validation|test)(?:-\d{5}-of-\d{5})?\.tfr")
 _PUBLISHED_RECORDS = re.compile(r"herbariograph-\d+")  # how names of the published data set begin, which has no table
 
@@ -50,8 +50,8 @@ def categories_of_records(settings, *names):
 def _beside_records(path):
     """The categories of a record file and their source, None if unknown."""
     match = _RECORDS.fullmatch(path)
-    if match and os.path.isfile(f"{match[1]}-{_NAME}"):
-        return read_categories(f"{match[1]}-{_NAME}"), f"{match[1]}-{_NAME}"
+    if match and os.path.isfile(f"{match[1]}-{TABLE}"):
+        return read_categories(f"{match[1]}-{TABLE}"), f"{match[1]}-{TABLE}"
     if match and _PUBLISHED_RECORDS.fullmatch(os.path.basename(match[1])):
         return CATEGORIES, "the published data set"
     return None, None
@@ -94,7 +94,7 @@ def categories_of_model(path, count):
     Raises:
         UsageError: the table can't be read.
     """
-    table = os.path.join(os.path.dirname(path), _NAME)
+    table = os.path.join(os.path.dirname(path), TABLE)
     if os.path.isfile(table):
         found = read_categories(table)
         if len(found) == count:  # else it is of another model in this directory
@@ -139,7 +139,7 @@ def neutral_labels(count):
 
 def unknown_outputs(path, count):
     """The message about a model whose outputs have `neutral_labels`."""
-    return f"{path} doesn't say what its {count} outputs are; put its {_NAME} beside it, or pass {option('labels')}."
+    return f"{path} doesn't say what its {count} outputs are; put its {TABLE} beside it, or pass {option('labels')}."
 
 
 def write_beside_model(path, categories):
@@ -149,6 +149,6 @@ def write_beside_model(path, categories):
         path: the model's file.
         categories: a tuple of `Category`; None writes none.
     """
-    table = os.path.join(os.path.dirname(path), _NAME)
+    table = os.path.join(os.path.dirname(path), TABLE)
     if categories is not None and not os.path.isfile(table):
         write_categories(table, categories)

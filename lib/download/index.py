@@ -4,7 +4,7 @@ import collections
 import os
 import re
 
-from lib.download.licences import read_licence
+from lib.download.licences import read_licence, short_name
 from lib.download.plan import host_of, name_of
 from lib.errors import UsageError, option
 from lib.storage.files import whole_file
@@ -107,4 +107,4 @@ def _licence_name(text):
     name, kept = read_licence(text)
     if name is None:
         return "another" if text else "none given"
-    return kept if len(kept) <= 24 else {"cc0": "CC0", "pdm": "PDM"}.get(name, f"CC {name.upper()}")
+    return kept if len(kept) <= 24 else short_name(name)

@@ -65,7 +65,7 @@ def read_licence(text):
     more = [token for token in more if not _VERSION.fullmatch(token)]
     if len(versions) > 1 or more:
         return name, text
-    return name, " ".join([_short_name(name), *versions])
+    return name, " ".join([short_name(name), *versions])
 
 
 def _tokens(text):
@@ -97,5 +97,6 @@ def _name_of(code):
     return name if name in KNOWN and len(elements) == len(code.split("-")) else None
 
 
-def _short_name(name):
+def short_name(name):
+    """What one of `KNOWN` is called where its version isn't known."""
     return {"cc0": "CC0", "pdm": "PDM"}.get(name, f"CC {name.upper()}")

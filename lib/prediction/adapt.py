@@ -7,6 +7,7 @@ import numpy as np
 from lib.data.categories import CATEGORIES, LABELS, Category, read_categories, write_categories
 from lib.data.corrections import find_new_categories, read_corrections
 from lib.data.embeddings import load
+from lib.data.outputs import TABLE
 from lib.errors import StageError, UsageError, WorkError, concerning, option
 from lib.measures.adaptation import extend, fit, fold, measure, scale
 from lib.models.output_layer import OutputLayer, have_equal_features, read_output_layer, write_output_layer
@@ -94,7 +95,7 @@ def _choose_categories(output, source, labels):
         UsageError: they would be taken for those of another model in the same folder.
     """
     folder = os.path.dirname(output) or "."
-    beside = os.path.join(folder, "categories.tsv")
+    beside = os.path.join(folder, TABLE)
     if os.path.isfile(beside):
         with concerning("output"):
             if tuple(category.label for category in read_categories(beside)) == tuple(labels):
@@ -171,6 +172,6 @@ def _write_model(source, output, layer, categories):
     try:
         write_output_layer(source, output, *layer)
         if categories is not None:
-            write_categories(os.path.join(os.path.dirname(output), "categories.tsv"), categories)
+            write_categories(os.path.join(os.path.dirname(output), TABLE), categories)
     except OSError as error:
         raise WorkError(f"{output} can't be written ({error.strerror or error}).", "output") from error
