@@ -110,7 +110,7 @@ function makeFinder(root, choose, leave) {
 
 // A letter that is a key of its own, such as S, also begins the names of categories: it acts unless another letter follows.
 
-const SECOND_LETTER = 500; // milliseconds
+const SECOND_LETTER = 1000; // milliseconds
 let held = null;
 
 function keyOrName(key, act, name) {
