@@ -201,7 +201,7 @@ def test_a_host_that_is_down_does_not_hold_up_the_rest(monkeypatch, capsys):
     (reason,) = errors().values()
     assert reason.startswith("the server can't be reached (")
     said = capsys.readouterr().err.splitlines()[-1]
-    assert said.endswith(".py: none of the 1 images could be downloaded; see out/errors.tsv.")
+    assert said.endswith(": none of the 1 images could be downloaded; see out/errors.tsv.")
 
 
 def test_failures_in_a_row_end_a_hosts_turn(monkeypatch, capsys):

@@ -201,6 +201,6 @@ def test_a_contact_sheet_has_a_picture_for_each_category(tmp_path):
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.format == "PNG"
         pixels = np.asarray(sheet.convert("L"))
-    assert pixels.shape == (2 * (96 + 12 + 4) + 4, 8 * (96 + 4) + 4)
+    assert pixels.shape == (2 * (96 + 24 + 4) + 4, 8 * (96 + 4) + 4)
     black = (pixels < 32).reshape(-1).mean()
     assert 0.2 < black * pixels.size / (10 * 96 * 96) < 1  # the pictures' ground
