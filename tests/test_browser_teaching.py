@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 from PIL import Image
-from selenium.webdriver.common.keys import Keys
 
 from lib.data.categories import LABELS
 from lib.data.corrections import read_corrections
@@ -20,6 +19,9 @@ pytestmark = [
     pytest.mark.once,
 ]
 
+Keys = pytest.importorskip(
+    "selenium.webdriver.common.keys", reason="needs selenium (Python 3.12 or later, requirements-test.txt)"
+).Keys
 TAUGHT = 30
 
 
