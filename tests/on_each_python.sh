@@ -4,6 +4,7 @@
 # the TensorFlow of the one or the other: they run what most users do, from images to a table and a trained model.
 set -eu
 
+export PIP_COMPILE=0 # which would take longer than the installation; few of the modules are ever imported
 found=""
 for version in 3.8 3.11 3.12 3.13; do
     interpreter=""
