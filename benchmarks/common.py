@@ -11,6 +11,8 @@ import sys
 import time
 from typing import NamedTuple
 
+from lib.system.packages import versions_of
+
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 ROWS = "HERBARIOGRAPH_BENCH_ROWS"  # the environment variable that names the file for the one table's rows
@@ -81,20 +83,9 @@ def processor():
     return f"{names[0] if names else platform.processor() or platform.machine()}, {os.cpu_count()} cores"
 
 
-def versions(*packages):
-    """Those of the packages that are installed, as a dictionary: name -> version."""
-    from importlib import metadata
-
-    found = {}
-    for package in packages:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            found[package] = metadata.version(package)
-    return found
-
-
 def machine():
     """The machine and the versions, in a line."""
-    installed = versions("openvino", "tensorflow-cpu", "tensorflow", "keras", "pillow", "numpy")
+    installed = versions_of("openvino", "tensorflow-cpu", "tensorflow", "keras", "pillow", "numpy")
     listed = ", ".join(f"{package} {version}" for package, version in installed.items())
     return f"{processor()}; Python {platform.python_version()}; {listed}"
 
@@ -112,7 +103,7 @@ def hand_over(stage, program, worked_on, speed, peak_mib=None, ratio=""):
     """
     if not os.environ.get(ROWS):
         return
-    tensorflow = versions("tensorflow-cpu", "tensorflow").values()
+    tensorflow = versions_of("tensorflow-cpu", "tensorflow").values()
     row = (
         *(stage, f"`benchmarks/{os.path.basename(program)}`", worked_on, speed),
         *("" if peak_mib is None else f"{peak_mib:,.0f} MiB", ratio),

@@ -16,15 +16,10 @@ from lib.errors import UsageError, concerning
 from lib.storage.files import whole_file
 from lib.storage.journal import Journal, compare_settings, look_up, with_facts
 from lib.storage.names import escape_name, path_order
-from lib.storage.untrusted import check_text, check_zip_member, parse_json
+from lib.storage.untrusted import SHRINKING, SMALL_BYTES, check_text, check_zip_member, parse_json
 
 _CHUNK = 4096  # rows at once
 _UNKNOWN = (-1, -1, -1)  # a fingerprint
-
-# How many times larger than the whole file a member may be, and bytes that any may have. Names shrink much, since they
-# begin alike and take four bytes a character.
-_SHRINKING = 200
-_SMALL_BYTES = 64 << 20
 
 
 class Stored(NamedTuple):
@@ -177,7 +172,7 @@ def load(path):
     try:
         with np.load(path, allow_pickle=False) as file:
             for member in file.zip.infolist():
-                check_zip_member(member, os.path.getsize(path), _SHRINKING, _SMALL_BYTES)
+                check_zip_member(member, os.path.getsize(path), SHRINKING, SMALL_BYTES)
             embeddings = _map(path, file.zip, "embeddings.npy")
             paths, settings = file["paths"], check_text(parse_json(str(file["settings"])))
             files = file["files"] if "files" in file.files else None

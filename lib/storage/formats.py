@@ -18,7 +18,7 @@ import zipfile
 
 from lib.errors import UsageError
 from lib.storage.files import whole_file
-from lib.storage.untrusted import check_text, check_zip_member, one_line, parse_json
+from lib.storage.untrusted import SHRINKING, SMALL_BYTES, check_text, check_zip_member, one_line, parse_json
 
 log = logging.getLogger(__name__)
 
@@ -27,8 +27,6 @@ _KINDS = {".tsv": "tsv", ".tab": "tsv", ".txt": "tsv", "": "tsv", ".csv": "csv",
 WRITTEN = ".tsv, .csv, .xlsx or .jsonl"
 
 _MOST_ROWS = 1_048_576  # of a sheet of Excel's, with the header
-_SHRINKING = 200  # times that a part of a workbook may be larger than the file: rows that are alike shrink much
-_SMALL_BYTES = 64 << 20  # that any part of it may have
 
 _BLOCK = 1 << 20
 _WORD = 30  # characters of one that a message shows
@@ -206,7 +204,7 @@ def _sheet_rows(path):
             file = opened.enter_context(open(path, "rb"))  # by its name openpyxl opens only what ends in .xlsx
             with zipfile.ZipFile(file) as archive:
                 for member in archive.infolist():
-                    check_zip_member(member, os.path.getsize(path), _SHRINKING, _SMALL_BYTES)
+                    check_zip_member(member, os.path.getsize(path), SHRINKING, SMALL_BYTES)
             workbook = opened.enter_context(contextlib.closing(load_workbook(file, read_only=True, data_only=True)))
             sheet, width = workbook.worksheets[0], 0
             sheet.reset_dimensions()  # which some programs write wrongly

@@ -37,6 +37,11 @@ def one_line(error):
     return " ".join(str(message).split()) or type(error).__name__
 
 
+# For members of tables and arrays: how many times larger than the zip, since rows and names that
+# begin alike shrink much, and the bytes that any may have.
+SHRINKING, SMALL_BYTES = 200, 64 << 20
+
+
 def check_zip_member(member, archive_size, shrinking=1, small=0):
     """Raise ValueError if a member of a zip would fill the memory when it is read.
 

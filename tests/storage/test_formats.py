@@ -125,7 +125,7 @@ def test_a_workbook_of_somebody_elses(tmp_path):
 
 
 def test_a_workbook_that_would_fill_the_memory_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("lib.storage.formats._SMALL_BYTES", 1 << 20)
+    monkeypatch.setattr("lib.storage.formats.SMALL_BYTES", 1 << 20)
     with zipfile.ZipFile(tmp_path / "t.xlsx", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("xl/worksheets/sheet1.xml", bytes(20 << 20))
     with pytest.raises(UsageError, match="would take 20,971,520 bytes"):
