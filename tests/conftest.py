@@ -2,6 +2,7 @@
 
 import collections
 import os
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -11,6 +12,11 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", os.path.join(tempfile.gettempdir(), "hypothesis"))
 
 import pytest
+
+# What a shell runs in the background, or nohup anywhere, ignores these, and so would the commands that the tests stop.
+for _number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
+    if signal.getsignal(_number) == signal.SIG_IGN:
+        signal.signal(_number, signal.default_int_handler if _number == signal.SIGINT else signal.SIG_DFL)
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("HERBARIOGRAPH_SHARED", ROOT.parent / "shared"))
