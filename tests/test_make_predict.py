@@ -18,8 +18,11 @@ def test_a_fresh_environment_without_tensorflow_writes_the_rows(shared, tmp_path
             copy = shutil.copytree if source.is_dir() else shutil.copy
             copy(source, clone / source.name)
     environment = dict(os.environ, HERBARIOGRAPH_MODELS=str(shared / "models"), PYTHONPATH="")
-    environment.pop("VIRTUAL_ENV", None)
-    base = os.path.realpath(sys.executable)  # an environment's own packages are not those of a fresh machine
+    # An environment's own packages are not those of a fresh machine.
+    base = os.path.realpath(sys.executable)
+    # Nor are the environment that is active, and what a `make` that runs the tests was called with.
+    for name in ("VIRTUAL_ENV", "VENV", "MAKEFLAGS", "MAKEOVERRIDES", "MFLAGS"):
+        environment.pop(name, None)
     command = ["make", "predict", f"PYTHON={base}", f"DATA={shared / 'images'}", "OUTPUT=p.tsv"]
     more = "OPTIONS=--report p.html --embeddings p.npz"
     done = subprocess.run([*command, more], cwd=clone, env=environment, capture_output=True, text=True)
