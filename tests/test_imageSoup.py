@@ -84,10 +84,14 @@ def test_the_best_mean_is_found(folder, tmp_path):
     lines = done.stdout.splitlines()
     assert lines[0] == "MODEL\tF1" and re.fullmatch(r"soup of 2\t[01]\.\d{4}", lines[-1]) and len(lines) == 5
     assert sorted(name.name for name in path.parent.iterdir()) == [
-        *(".lock", "README.md", "soup-log.tsv", "soup-model.keras", "soup-settings.json", "soup.png")
+        *(".lock", "README.md", "soup-log.tsv", "soup-model.keras", "soup-settings.json", "soup.png"),
+        *("validation-confusion.png", "validation.json"),
     ]
     card = (path.parent / "README.md").read_text()
     assert "good" not in card and card.count("* averaged: `") == 2 and "An image classifier of 3 categories" in card
+    measured = json.loads((path.parent / "validation.json").read_text())
+    assert f"{measured['macro_f1']:.4f}" == lines[-1].split("\t")[1]
+    assert f"| macro F1 | {measured['macro_f1']:.1%} |" in card and "(validation-confusion.png)" in card
     recorded = json.loads((path.parent / "soup-settings.json").read_text())
     assert len(recorded["ingredients"]) == 2 and all(len(digest) == 64 for digest in recorded["ingredients"].values())
     with Image.open(path.parent / "soup.png") as picture:

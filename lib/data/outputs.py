@@ -129,7 +129,12 @@ def labels_of_outputs(settings, records):
             if len(labels) != settings.categories:
                 raise UsageError(f"{settings.labels} has {len(labels)} labels, but {settings.categories} are needed.")
         return labels
-    return tuple(each.label for each in known or recorded or ()) or neutral_labels(settings.categories)
+    return labels_or_neutral(known or recorded, settings.categories)
+
+
+def labels_or_neutral(categories, count):
+    """The labels of the outputs: those of categories, or `neutral_labels` where these are None."""
+    return tuple(each.label for each in categories or ()) or neutral_labels(count)
 
 
 def neutral_labels(count):

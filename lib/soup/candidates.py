@@ -27,13 +27,15 @@ class Candidates(NamedTuple):
     Attributes:
         paths: their files.
         opened: the one model, as of `lib.models.keras_files.open_model`.
-        score: called with `data` or `validate`; returns the score, a float, of the model's present weights on these
-            records.
+        answer: called with `data` or `validate`; returns the true categories of these records, int `(images,)`, and an
+            iterable of their logits by the model's present weights, as of `lib.training.validation.answer`.
+        score: called likewise; returns the score of these answers, a float.
         left_out: sentences about the bad records that were left out.
     """
 
     paths: Tuple[str, ...]
     opened: Any
+    answer: Callable
     score: Callable
     left_out: Tuple[str, ...]
 
@@ -114,11 +116,14 @@ def open_candidates(settings, paths, needed):
         shapes = {each.shape for each in images.values()}
         compute = {shape: _compile(opened.model, (step, *shape), settings, paths[0]) for shape in shapes}
 
-    def score(setting):
-        shape = images[setting].shape
-        return _score(settings, class_weights, images[setting], answer(images[setting], compute[shape], step, threads))
+    def answers(setting):
+        chosen = images[setting]
+        return chosen.records.category, answer(chosen, compute[chosen.shape], step, threads)
 
-    return Candidates(paths, opened, score, tuple(left_out))
+    def score(setting):
+        return _score(settings, class_weights, *answers(setting))
+
+    return Candidates(paths, opened, answers, score, tuple(left_out))
 
 
 def _load_images(settings, needed, model, path, class_weights):
@@ -161,13 +166,13 @@ def _open_first(paths):
     raise WorkError("none of the .keras files can be read.", "models")
 
 
-def _score(settings, class_weights, images, answers):
-    """The score of answers, float32 logits in the images' order."""
+def _score(settings, class_weights, categories, answers):
+    """The score of answers, float32 logits in the order of the images, of which these are the categories."""
     from lib.measures import metrics
 
     counts, start = metrics.no_counts(settings.categories), 0
     for logits in answers:
-        category = images.records.category[start : start + len(logits)]
+        category = categories[start : start + len(logits)]
         start += len(logits)
         one_hot = np.eye(settings.categories, dtype="float32")[category]
         weights = None if class_weights is None else class_weights[category]

@@ -9,7 +9,13 @@ import re
 
 import numpy as np
 
-from lib.data.outputs import categories_of_model, categories_of_records, check_same, write_beside_model
+from lib.data.outputs import (
+    categories_of_model,
+    categories_of_records,
+    check_same,
+    labels_or_neutral,
+    write_beside_model,
+)
 from lib.errors import UsageError, WorkError, concerning, option
 from lib.soup.candidates import find_models, open_candidates
 from lib.storage.files import checksum, whole_file
@@ -57,7 +63,7 @@ def make_soup(settings):
             candidates = open_candidates(settings, found, sorted({"validate", settings.deciding}))
             with _journal(run) as journal, _enough_memory():
                 write_beside_model(run.model, categories)
-                lines = _make(settings, candidates, inputs, run, journal)
+                lines = _make(settings, candidates, inputs, run, journal, categories)
                 journal.remove()
     log.info(run.model)
     return lines
@@ -115,10 +121,10 @@ def _enough_memory():
     return enough_memory(f"give a smaller {option('batch')}")
 
 
-def _make(settings, candidates, inputs, run, journal):
+def _make(settings, candidates, inputs, run, journal, categories):
     """Make the soup and write the run's files, the model last; returns the lines of the result."""
     from lib.models.keras_files import save_model
-    from lib.training.cards import write_card
+    from lib.training.cards import write_card, write_validation
 
     _take_over_parts(run, journal)
     scores = _score(settings, candidates, inputs, journal, candidates.paths)
@@ -129,6 +135,7 @@ def _make(settings, candidates, inputs, run, journal):
     _write_settings(settings, candidates, inputs, run, ingredients, lines)
     _write_decisions(settings, decisions, run)
     _draw(settings.metric, list(decisions.values()), run)
+    write_validation(run.model, labels_or_neutral(categories, settings.categories), *candidates.answer("validate"))
     save_model(candidates.opened.model, run.model)
     write_card(run.model)
     return tuple(lines)

@@ -10,7 +10,7 @@ import shlex
 
 import numpy as np
 
-from lib.data.outputs import categories_of_model, neutral_labels
+from lib.data.outputs import categories_of_model, labels_or_neutral
 from lib.display.figures import draw_confusion
 from lib.errors import UsageError
 from lib.measures.uncertainty import confusion_matrix, intervals, macro_f1
@@ -19,6 +19,7 @@ from lib.storage.untrusted import json_text, parse_json
 from lib.training.verdict import f1_of_categories
 
 _MOST_ROWS = 100  # in a table of categories
+_MOST_IN_MATRIX = 1000  # categories of a confusion matrix in validation
 
 _LICENCE = "other # fill in: the licence of this model, as the licences of the images that it learnt from allow"
 
@@ -52,6 +53,24 @@ def write_answers(folder, kind, labels, answers, names):
     return matrix
 
 
+def write_validation(model, names, labels, logits):
+    """Write what the card of a model tells of its answers in validation.
+
+    Args:
+        model: the path of the `.keras` file, in its run's directory.
+        names: those of all categories.
+        labels: int `(images,)`: the true categories.
+        logits: float `(some, categories)`, an iterable of those of some images after the other.
+
+    Returns:
+        The confusion matrix; None, and nothing is written or computed, if it would be too large.
+    """
+    if len(names) > _MOST_IN_MATRIX:
+        return None
+    answers = np.concatenate([part.argmax(axis=1) for part in logits])
+    return write_answers(os.path.dirname(model), "validation", labels, answers, names)
+
+
 def write_card(model):
     """Write the card of a trained model or soup, from the files beside it.
 
@@ -66,7 +85,7 @@ def write_card(model):
     measured = {kind: found for kind, found in measured.items() if found is not None}
     count = recorded["settings"]["categories"]
     categories, _ = categories_of_model(model, count)
-    labels = [each.label for each in categories] if categories else list(neutral_labels(count))
+    labels = labels_or_neutral(categories, count)
     parts = [
         _front(model, recorded, measured),
         _summary(model, recorded, count),

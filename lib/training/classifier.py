@@ -3,19 +3,15 @@
 import dataclasses
 import functools
 import logging
-import os
 from typing import Dict, Optional, Tuple
 
 from lib.errors import UsageError, concerning, option
 from lib.measures.losses import LOSSES, LossParameters, build_loss
 from lib.measures.recipes import parse_recipe, per_class
-from lib.storage.runs import complete
 from lib.training.hyperparameters import PUBLISHED, Augmentation
-from lib.training.run import Execution, record, started
+from lib.training.run import Execution, describe, record, started
 
 log = logging.getLogger(__name__)
-
-_MOST_IN_CARD = 1000  # categories of a confusion matrix
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,11 +125,11 @@ def _train(settings, start, counts, weights):
     from lib.data.records import read_number_map
     from lib.models.inference import try_out
     from lib.training import augmentation, batches, randomness
-    from lib.training.cards import write_card
     from lib.training.inputs import open_data, open_trainee
     from lib.training.loop import Task, fit
     from lib.training.optimizers import build_optimizer
     from lib.training.validation import check_size
+    from lib.training.verdict import weakest
 
     team, batch = start.team, settings.batch
     randomness.start(settings.seed, settings.deterministic)
@@ -169,9 +165,9 @@ def _train(settings, start, counts, weights):
     classes = [float(count) for count in counts]
     record(start, settings, data, image_size=trainee.size, class_counts=classes)
     fit(task, settings, start.run)
-    if start.team.chief and complete(start.run):
-        _tell_answers(trainee.template, data.validate, settings, start)
-        write_card(start.run.model)
+    matrix, names = describe(start, settings, trainee.template, data.validate, batch)
+    if matrix is not None:
+        log.info(weakest(matrix, names))
 
 
 def _mixed_examples(settings, size, counts):
@@ -184,22 +180,3 @@ def _mixed_examples(settings, size, counts):
         rules = {"counts": counts, "kappa": settings.remix_kappa, "tau": settings.remix_tau}
         mixed = functools.partial(mixed, remix=functools.partial(augmentation.remix, **rules))
     return mixed
-
-
-def _tell_answers(model, images, settings, start):
-    """Write the answers of the trained model in validation for its card, and say which categories are weak."""
-    import numpy as np
-    import tensorflow as tf
-
-    from lib.data.outputs import neutral_labels
-    from lib.training.cards import write_answers
-    from lib.training.validation import answer
-    from lib.training.verdict import weakest
-
-    names = [each.label for each in start.categories or ()] or neutral_labels(settings.categories)
-    if len(names) > _MOST_IN_CARD:
-        return
-    compute = tf.function(lambda pixels: model(pixels, training=False))
-    chosen = [logits.argmax(axis=1) for logits in answer(images, compute, settings.batch, threads=1)]
-    folder, labels = os.path.dirname(start.run.model), images.records.category
-    log.info(weakest(write_answers(folder, "validation", labels, np.concatenate(chosen), names), names))

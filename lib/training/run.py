@@ -175,3 +175,29 @@ def record(start, settings, data, **about):
     if getattr(settings, "save_epochs", False):
         os.makedirs(start.run.intermediate, exist_ok=True)
         write_beside_model(start.run.epoch_model(1), start.categories)
+
+
+def describe(start, settings, model, images, batch, prepare=None):
+    """Write the card of a run that has just been completed, with the model's answers in validation.
+
+    Args:
+        start: the `Start`.
+        settings: the stage's.
+        model: the trained Keras model.
+        images, batch, prepare: see `lib.training.validation.answers_of`.
+
+    Returns:
+        The confusion matrix, and the names of its categories. It is None if the run isn't complete, if this is not the
+        process that writes, or if there are too many categories.
+    """
+    from lib.data.outputs import labels_or_neutral
+    from lib.training.cards import write_card, write_validation
+    from lib.training.validation import answers_of
+
+    names = labels_or_neutral(start.categories, settings.categories)
+    if not (start.team.chief and complete(start.run)):
+        return None, names
+    logits = answers_of(model, images, batch, prepare)
+    matrix = write_validation(start.run.model, names, images.records.category, logits)
+    write_card(start.run.model)
+    return matrix, names

@@ -1,13 +1,13 @@
 """Distilling a teacher into a student on records (arXiv:1503.02531)."""
 
 import dataclasses
+import functools
 import logging
 from typing import Optional, Tuple
 
 from lib.errors import WorkError, concerning, option
-from lib.storage.runs import complete
 from lib.training.hyperparameters import best_row, read_log
-from lib.training.run import Execution, record, started
+from lib.training.run import Execution, describe, record, started
 
 log = logging.getLogger(__name__)
 
@@ -121,7 +121,6 @@ def _train(settings, hyperparameters, start, watch):
     """Train in the run's directory."""
     from lib.models.teacher_files import open_teacher
     from lib.training import augmentation, randomness
-    from lib.training.cards import write_card
     from lib.training.inputs import open_data, open_trainee
     from lib.training.loop import fit
 
@@ -138,8 +137,8 @@ def _train(settings, hyperparameters, start, watch):
     task = build_task(settings, hyperparameters, team, trainee, teach, data)
     record(start, settings, data, hyperparameters=dataclasses.asdict(hyperparameters))
     fit(task, settings, start.run, watch)
-    if team.chief and complete(start.run):
-        write_card(start.run.model)
+    prepare = functools.partial(_resized, size=settings.student_size)
+    describe(start, settings, trainee.template, data.validate, hyperparameters.batch, prepare)
 
 
 def build_task(settings, hyperparameters, team, trainee, teach, data):

@@ -85,6 +85,19 @@ def check_size(model, images, path, setting):
         raise UsageError(f"{path} takes {width} x {height} images, but those of {option(setting)} are {theirs}.")
 
 
+def answers_of(model, images, batch, prepare=None):
+    """The logits of all images by a Keras model, as of `answer`.
+
+    Args:
+        model: the Keras model.
+        images, batch: see `answer`.
+        prepare: from float32 pixels `(batch, height, width, bands)` to those that the model takes; None to take them as
+            they are.
+    """
+    compute = tf.function(lambda pixels: model(prepare(pixels) if prepare else pixels, training=False))
+    return answer(images, compute, batch, threads=1)
+
+
 def answer(images, compute, batch, threads):
     """The logits of all images.
 

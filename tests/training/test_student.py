@@ -108,6 +108,10 @@ def test_the_student_learns_to_answer_as_its_teacher(files, tmp_path):
     for name, value in scores_of(best / "best-model.keras", files).items():
         assert history[f"val_{name}"][highest] == pytest.approx(value, rel=1e-3), name
     assert f"epoch {highest + 1}" in said[-1]
+    measured = json.loads((best / "validation.json").read_text())
+    assert measured["macro_f1"] == pytest.approx(history["val_f1"][highest], rel=1e-3)
+    card = (best / "README.md").read_text()
+    assert f"| macro F1 | {measured['macro_f1']:.1%} |" in card and "(validation-confusion.png)" in card
     recorded = json.loads((best / "training-settings.json").read_text())
     assert recorded["hyperparameters"]["distill_temperature"] == 4.0
     assert len(recorded["inputs"][files["teacher"]]) == 64
