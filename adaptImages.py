@@ -47,6 +47,8 @@ def options():
     add("--predict", type=output_table, help=table, **file)
     add("--top", type=whole_number(1), metavar="K", help="give the K most probable categories (1; 2 with --report)")
     add("--probabilities", action="store_true", help="give the probability of every category")
+    more = "add the columns of this table, such as downloadImages.py's index.tsv, to the rows with the same FILE"
+    add("--join", type=existing_file, help=more, **file)
     add_report_options(group)
     add_device_options(made)
     return made

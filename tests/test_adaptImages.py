@@ -147,6 +147,24 @@ def test_without_tensorflow_or_images_also_the_page(folder, environment):
     assert "scans/000.jpg" in (folder / "a.html").read_text() and "SOURCE" in (folder / "a.csv").read_text()
 
 
+def test_columns_of_another_table_are_joined_and_kept(folder, capsys):
+    (folder / "index.tsv").write_text("FILE\tLICENCE\tRIGHTSHOLDER\tSOURCE\nscans/000.jpg\tCC BY 4.0\tA museum\tGBIF\n")
+    call = ("--predict", "a.tsv", "--report", "a.html")
+    for joined in (("--join", "index.tsv"), ()):  # the second time, those that are there stay
+        assert run(*call, *joined) == 0
+        first, second = table("a.tsv")[:2]
+        assert list(first)[-4:] == ["SOURCE", "LICENCE", "RIGHTSHOLDER", "SOURCE_JOINED"]
+        assert [first[name] for name in list(first)[-3:]] == ["CC BY 4.0", "A museum", "GBIF"]
+        assert [second[name] for name in list(second)[-3:]] == [""] * 3
+        assert "A museum" in (folder / "a.html").read_text()
+        (folder / "a.html").unlink()
+    assert "1 of 300 images have a row in index.tsv." in capsys.readouterr().err
+    (folder / "other.tsv").write_text("NAME\nscans/000.jpg\n")
+    (folder / "out" / "a.keras").unlink()
+    assert run(*call, "--join", "other.tsv") == 2 and not (folder / "out" / "a.keras").exists()
+    assert "--join: other.tsv needs a column FILE" in capsys.readouterr().err
+
+
 def test_the_categories_lie_beside_the_model(folder, capsys):
     run()
     assert (folder / "out" / "categories.tsv").read_text() == FIVE + "F\t5\tF\n"

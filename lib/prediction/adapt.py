@@ -12,7 +12,7 @@ from lib.errors import StageError, UsageError, WorkError, concerning, option
 from lib.measures.adaptation import extend, fit, fold, measure, scale
 from lib.models.output_layer import OutputLayer, have_equal_features, read_output_layer, write_output_layer
 from lib.models.published import find_model, is_published
-from lib.prediction.adapted_answers import Folder, answer, check_table
+from lib.prediction.adapted_answers import Folder, answer, check_table, open_join
 from lib.prediction.model import labels_of
 from lib.storage.files import checksum
 from lib.storage.formats import check_rows
@@ -58,10 +58,11 @@ def adapt(settings):
     if settings.predict:
         with concerning("predict"):
             check_rows(settings.predict, len(stored.paths))
+    join = open_join(settings, labels, stored.settings)
     before = OutputLayer(*extend(*layer, len(new)))
     after = _learn(stored, corrections, labels, before, settings.ridge)
     _write_model(path, settings.output, after, categories)
-    return answer(Folder(stored, corrections, labels, before, after), settings)
+    return answer(Folder(stored, corrections, labels, before, after, join), settings)
 
 
 def make_page(settings):

@@ -23,7 +23,7 @@ class Settings:
         new_categories: names of new categories that may be spelled almost like another one; None for none.
         ridge: how strongly the model holds on to what it knew, see `lib.measures.adaptation.fit`.
         predict: a table of the adapted model's answers to write.
-        top, probabilities: which columns it has, see `lib.prediction.settings`.
+        top, probabilities, join: which columns it has, see `lib.prediction.settings`.
         report, report_images: the page to make of it.
         cpu, gpu, processors: see `lib.system.devices.select_device`; for `data` and `report`.
     """
@@ -40,6 +40,7 @@ class Settings:
     predict: Optional[str] = None
     top: Optional[int] = None
     probabilities: bool = False
+    join: Optional[str] = None
     report: Optional[str] = None
     report_images: int = 300
     cpu: bool = False
@@ -60,7 +61,7 @@ def check(settings):
     if not settings.data and not os.path.isfile(settings.embeddings):
         cure = f"give {option('data')} DIR to compute it"
         raise UsageError(f"{settings.embeddings} does not exist; {cure}.", "embeddings")
-    for name in ("top", "probabilities", "report"):
+    for name in ("top", "probabilities", "join", "report"):
         if getattr(settings, name) and not settings.predict:
             raise UsageError(f"it needs {option('predict')} TABLE.", name)
     files = {name: getattr(settings, name) for name in ("table", "output", "features", "predict", "report")}

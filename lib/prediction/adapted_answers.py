@@ -14,9 +14,11 @@ from lib.measures.uncertainty import mcnemar, share_interval
 from lib.models.output_layer import OutputLayer
 from lib.prediction.predict import columns_of
 from lib.storage import tables
+from lib.storage.decisions import SOURCE
 from lib.storage.files import checksum
 from lib.storage.fingerprints import write_fingerprints
-from lib.storage.names import escape_name, path_order
+from lib.storage.joins import Join
+from lib.storage.names import escape_name, path_order, unescape_name
 from lib.system.words import counted
 
 log = logging.getLogger(__name__)
@@ -30,6 +32,7 @@ class Folder(NamedTuple):
         corrections: `lib.data.corrections.Corrections`.
         labels: of the model's categories, new ones last.
         before, after: the model's last layer and the adapted one, of as many categories.
+        join: a `lib.storage.joins.Join`, whose columns the table gets, too; None for none.
     """
 
     stored: NamedTuple
@@ -37,6 +40,7 @@ class Folder(NamedTuple):
     labels: Sequence[str]
     before: OutputLayer
     after: OutputLayer
+    join: Optional[Join] = None
 
 
 class Count(NamedTuple):
@@ -86,6 +90,24 @@ def check_table(settings, labels):
     table = settings.predict
     if table and os.path.exists(table) and tables.settings_of(table)[0].get("model") != escape_name(settings.output):
         raise UsageError(f"{table} exists and is no table of {settings.output}; choose another FILE.", "predict")
+
+
+def open_join(settings, labels, about):
+    """The `Join` of the table to be written; None if none is wanted.
+
+    Args:
+        settings: `lib.prediction.adaptation_settings.Settings`.
+        labels: of the model's categories.
+        about: the settings that the features were computed with.
+    """
+    if not settings.join:
+        return None
+    columns, images = columns_of(labels, _top(settings), settings.probabilities), about.get("data")
+    return Join(settings.join, [*columns, SOURCE], unescape_name(images) if isinstance(images, str) else None)
+
+
+def _top(settings):
+    return settings.top or (2 if settings.report else 1)
 
 
 def answer(folder, settings):
@@ -150,11 +172,11 @@ def _write_table(folder, settings):
         "model": escape_name(settings.output),
         "model_sha256": checksum(settings.output),
         "labels": list(folder.labels),
-        "top": settings.top or (2 if settings.report else 1),
+        "top": _top(settings),
         "probabilities": settings.probabilities,
     }
     columns = columns_of(folder.labels, about["top"], settings.probabilities)
-    table = tables.Table(settings.predict, columns, about)
+    table = tables.Table(settings.predict, columns, about, folder.join)
     try:
         write_fingerprints(settings.predict, None if folder.stored.files is None else folder.stored.facts())
         entries = _entries(table, _answers(folder))
