@@ -15,7 +15,7 @@ OPTIONS ?=
 DEMO ?= demo
 OWN ?= own
 TESTS ?=
-BENCHMARKS ?= predict download shards records fractals train distill soup adapt scale
+BENCHMARKS ?= predict download shards records fractals train distill soup evaluate adapt scale
 BENCH_ROWS ?= bench-rows.tmp
 
 # Passed to commands as environment variables and taken as they stand, so that any character may be in a name.
@@ -55,8 +55,9 @@ folder-is-given:
 names-are-given:
 	@test -n "$$DATA" && test -n "$$OUTPUT" || { echo "make predict: give DATA=FOLDER and OUTPUT=FILE.tsv" >&2; exit 2; }
 
+# Three at once, since many wait; the files in their order, or the longest, of few tests, would come last.
 test: $(TEST_READY)
-	"$$VENV"/bin/python -m pytest --numprocesses=2 --dist=loadfile $(TESTS)
+	"$$VENV"/bin/python -m pytest --numprocesses=3 --dist=loadfile --no-loadscope-reorder $(TESTS)
 
 test-all:
 	sh tests/on_each_python.sh

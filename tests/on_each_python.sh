@@ -24,8 +24,7 @@ for version in 3.8 3.11 3.12 3.13; do
     echo "=== Python $version"
     case $version in
         3.8) tests="-m 'not once'" ;;
-        # The files in their order, or the longest, of few tests, would come last; three at once, since many wait.
-        3.13) tests="--no-loadscope-reorder --numprocesses=3" ;;
+        3.13) tests="" ;;
         *)
             tests="tests/test_chain.py::test_the_lines_of_the_readme_run tests/test_adaptImages.py tests/storage -m 'not once'"
             ;;

@@ -865,6 +865,6 @@ def test_the_published_line_runs_without_a_gpu(shared, tmp_path):
     process = subprocess.run(shell, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
     warning, summary, last = process.stderr.splitlines()
     assert warning == "There is no GPU that TensorFlow can use: OpenVINO computes on the CPU."
-    assert re.fullmatch(r"1 image: 1 \w+; (0|100) % below 40 %\.", summary)
+    assert re.fullmatch(r"1 image: 1 \w+; (0|100) % with a probability below 40 %\.", summary)
     assert last == "1 image categorised, no errors."
     assert len(table(tmp_path / "file.tsv")) == 1

@@ -22,7 +22,7 @@ def tell_outcome(path, images, errors):
 def summarise(path):
     """Say how many images of a table are in each category, and how many are doubtful; nothing of an empty table.
 
-    Such as `744 images: 161 Ordinary, 98 Live; 33 % below 40 %.`
+    Such as `744 images: 161 Ordinary, 98 Live; 33 % with a probability below 40 %.`
 
     Args:
         path: a table that predicting wrote.
@@ -44,5 +44,5 @@ def summarise(path):
         others = ranked[_MOST_SHOWN:]
         if others:
             shown.append(f"{sum(count for _, count in others):,} in {counted(len(others), 'other category', 'others')}")
-        share = f"; {100 * doubtful / known:.0f} % below {100 * _DOUBTFUL:.0f} %" if known else ""
+        share = f"; {100 * doubtful / known:.0f} % with a probability below {100 * _DOUBTFUL:.0f} %" if known else ""
         log.info(f"{counted(total, 'image')}: {', '.join(shown)}{share}.")

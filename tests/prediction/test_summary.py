@@ -12,16 +12,21 @@ def lines(*rows, header="FILE\tPREDICTION\tPROBABILITY"):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (lines("a\tLive\t0.5"), ["1 image: 1 Live; 0 % below 40 %."]),
+        (lines("a\tLive\t0.5"), ["1 image: 1 Live; 0 % with a probability below 40 %."]),
         (
             lines("a\tText\t0.39", "b\tLive\t0.4", "c\tText\t0.9"),
-            ["3 images: 2 Text, 1 Live; 33 % below 40 %."],
+            ["3 images: 2 Text, 1 Live; 33 % with a probability below 40 %."],
         ),
-        (lines("a\tText\t0.3", "b\tLive\t"), ["2 images: 1 Live, 1 Text; 100 % below 40 %."]),  # the latter a person's
+        (
+            lines("a\tText\t0.3", "b\tLive\t"),
+            ["2 images: 1 Live, 1 Text; 100 % with a probability below 40 %."],
+        ),  # the latter a person's
         (lines("a\tText\t"), ["1 image: 1 Text."]),
         (
             lines(*(f"{number}\tc{number:02d}\t1" for number in range(22))),
-            [f"22 images: {', '.join(f'1 c{number:02d}' for number in range(20))}, 2 in 2 others; 0 % below 40 %."],
+            [
+                f"22 images: {', '.join(f'1 c{number:02d}' for number in range(20))}, 2 in 2 others; 0 % with a probability below 40 %."
+            ],
         ),
         (lines(), []),
         (lines("a\tLive", header="FILE\tPREDICTION"), []),
