@@ -167,7 +167,7 @@ def compile_network(network, size, step, streams, pooled=False):
         UsageError: the model can't be applied to such images, or its weights don't fit.
     """
     openvino = import_openvino()
-    graph = _build_graph(network, (step, size, size, network.input_shape[3]), pooled)
+    graph = build_graph(network, (step, size, size, network.input_shape[3]), pooled)
     options = {"NUM_STREAMS": streams, "INFERENCE_NUM_THREADS": streams}
     # Unless told, OpenVINO computes in bfloat16 or float16 where the processor has them, and binds its threads to
     # cores, where those of another process may compute, too.
@@ -227,8 +227,17 @@ def _operations():
     return opset11
 
 
-def _build_graph(network, shape, pooled):
-    """The OpenVINO model of a network, from pixels of this shape to logits and, if `pooled`, features."""
+def build_graph(network, shape, pooled):
+    """The OpenVINO model of a network.
+
+    Args:
+        network: a `Network`.
+        shape: of its input: float32 pixels `(images, height, width, bands)`, 0-255.
+        pooled: whether it gives the pooled features after the logits.
+
+    Raises:
+        NoFeaturesError, UsageError: see `compile_network`.
+    """
     op = _operations()
     pixels = op.parameter(list(shape), np.float32)
     values = {network.ends[0]: op.transpose(pixels, [0, 3, 1, 2]).output(0)}

@@ -18,14 +18,15 @@ def lines(*rows, header="FILE\tPREDICTION\tPROBABILITY"):
             ["3 images: 2 Text, 1 Live; 33 % with a probability below 40 %."],
         ),
         (
-            lines("a\tText\t0.3", "b\tLive\t"),
+            lines("a\tText\t0.3", "b\tLive\t"),  # the latter a person's
             ["2 images: 1 Live, 1 Text; 100 % with a probability below 40 %."],
-        ),  # the latter a person's
+        ),
         (lines("a\tText\t"), ["1 image: 1 Text."]),
         (
             lines(*(f"{number}\tc{number:02d}\t1" for number in range(22))),
             [
-                f"22 images: {', '.join(f'1 c{number:02d}' for number in range(20))}, 2 in 2 others; 0 % with a probability below 40 %."
+                f"22 images: {', '.join(f'1 c{number:02d}' for number in range(20))}, 2 in 2 others"
+                "; 0 % with a probability below 40 %."
             ],
         ),
         (lines(), []),
