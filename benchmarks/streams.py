@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Measure how OpenVINO computes fastest: steps of 8 to 128 images, a stream on each core or its hints, on 1 core to all.
+"""Measure how OpenVINO computes fastest: steps of 8 to 128 images, a stream on each core or its hints, 1 core or more.
 
     .venv/bin/python benchmarks/streams.py
 
