@@ -1,8 +1,12 @@
 """What the tests share: the data beside the project, and a loud word when it is not there."""
 
 import collections
+import contextlib
+import importlib
+import io
 import os
 import signal
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -103,3 +107,22 @@ def pytest_terminal_summary(terminalreporter):
 def script(name):
     """The command that runs a script with this Python."""
     return [sys.executable, str(ROOT / name)]
+
+
+def run_here(name, here, *arguments):
+    """Run a script in this process and a folder; the `subprocess.CompletedProcess` that it would be as a process.
+
+    That spares the start of TensorFlow, which takes longer than most of what is tested.
+    """
+    arguments, former = [str(argument) for argument in arguments], os.getcwd()
+    main, out, err = importlib.import_module(name[: -len(".py")]).main, io.StringIO(), io.StringIO()
+    os.chdir(here)
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            try:
+                status = main(arguments)
+            except SystemExit as error:  # argparse's
+                status = error.code
+    finally:
+        os.chdir(former)
+    return subprocess.CompletedProcess([name, *arguments], status, out.getvalue(), err.getvalue())

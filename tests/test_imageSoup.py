@@ -8,7 +8,7 @@ import subprocess
 
 import numpy as np
 import pytest
-from conftest import script
+from conftest import run_here, script
 from PIL import Image
 from toys import SIZE, write_model, write_records
 
@@ -61,8 +61,7 @@ def options(folder, *more, models="models", data="train"):
 
 
 def run(here, *arguments):
-    command = [*script("imageSoup.py"), "-c", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=here)
+    return run_here("imageSoup.py", here, "-c", *arguments)
 
 
 def log(here):

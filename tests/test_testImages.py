@@ -3,13 +3,12 @@
 import json
 import re
 import shutil
-import subprocess
 
 import keras
 import numpy as np
 import pandas
 import pytest
-from conftest import script
+from conftest import run_here
 from PIL import Image
 from sklearn.metrics import average_precision_score, classification_report, confusion_matrix, f1_score
 from toys import write_damaged_records, write_layers, write_model, write_records
@@ -29,8 +28,7 @@ def folder(tmp_path_factory):
 
 
 def run(here, *arguments):
-    command = [*script("testImages.py"), "-c", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=here)
+    return run_here("testImages.py", here, "-c", *arguments)
 
 
 def golden(shared, *more):

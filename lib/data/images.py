@@ -55,7 +55,7 @@ with contextlib.suppress(AttributeError, OSError):  # a Pillow without libtiff, 
 
 _MOST_SCANS = 500  # of a JPEG
 
-_OVERSAMPLING = 3  # rows and columns of unfiltered pixels for each pixel of a thumbnail
+_OVERSAMPLING = 4  # the most rows and columns of unfiltered pixels for each pixel of a thumbnail
 
 _TIFF_PHOTOMETRIC, _EXIF_ORIENTATION = 262, 0x0112
 _TRANSPOSED = (5, 6, 7, 8)  # orientations in which rows and columns are swapped
@@ -134,13 +134,17 @@ def read_thumbnail(path, side, max_pixels=MAX_PIXELS):
     """
 
     def work(file, image):
-        sides = image.width, image.height  # which shrinking in the decoder changes
-        return sides, *_square_pixels(file, image, _OVERSAMPLING * side)
+        scale = min(1, side / max(image.width, image.height))  # which shrinking in the decoder changes
+        shape = [max(1, round(scale * length)) for length in (image.width, image.height)]
 
-    sides, square, orientation = _read(path, max_pixels, work)
-    scale = min(1, side / max(sides))
-    shape = [max(1, round(scale * length)) for length in (sides[::-1] if orientation in _TRANSPOSED else sides)]
-    return np.asarray(Image.fromarray(np.rint(square).astype("uint8")).resize(shape, Image.LANCZOS))
+        def shrink(decoded, mode, profile):
+            rows, columns = map(_spread, _shape(decoded), (_OVERSAMPLING * length for length in reversed(shape)))
+            picked = np.rint(_rgb(decoded, rows, columns, mode, profile)).astype("uint8")
+            return np.asarray(Image.fromarray(picked).resize(shape, Image.LANCZOS))
+
+        return _decoded(file, image, shrink)
+
+    return _read(path, max_pixels, work)
 
 
 def identify(path, max_pixels=MAX_PIXELS):
@@ -305,16 +309,22 @@ def _reason(file):
 def _pixels(file, image, size, exact):
     """See `read_image`."""
     if not exact:
-        return _square_pixels(file, image, size)[0]
+        return _decoded(file, image, functools.partial(_resize, size))
     with _DECODING.use(image.decoding_bytes if isinstance(image, Tiff) else 4 * image.width * image.height):
         return _exact_pixels(file, image, size)
 
 
-def _square_pixels(file, image, size):
+def _decoded(file, image, shrink):
     """Decode an open file, whose header has been read as `image`.
 
+    Args:
+        file: the file.
+        image: its Pillow image or `Tiff`.
+        shrink: called with what was decoded, its mode and ICC profile, as `_rgb` takes them; returns pixels
+            `(height, width, 3)`.
+
     Returns:
-        float32 `(size, size, 3)`, 0-255, turned as its EXIF orientation says; and that orientation, 1-8.
+        These pixels, turned as the EXIF orientation says.
     """
     with _DECODING.use(_decoding_bytes(image)):
         decoded = _decode_jpeg(file, image)
@@ -323,8 +333,8 @@ def _square_pixels(file, image, size):
                 image.draft(None, (SHORTER_SIDE, SHORTER_SIDE))
             image.load()
         orientation = _orientation(image)
-        square = _resize(image if decoded is None else decoded, size, image.mode, image.info.get("icc_profile"))
-        return _turn(square, orientation), orientation
+        pixels = shrink(image if decoded is None else decoded, image.mode, image.info.get("icc_profile"))
+        return _turn(pixels, orientation)
 
 
 def _shrinking(image):
@@ -362,33 +372,20 @@ def _decode_jpeg(file, image):
     return pixels if pixels.shape == (height, width, 3) else None
 
 
-def _resize(decoded, size, mode="RGB", profile=None):
+def _resize(size, decoded, mode="RGB", profile=None):
     """Resize to a square, bilinearly without antialiasing.
 
     Args:
-        decoded: a loaded Pillow image or `Tiff`; or uint8 `(height, width, 3)`.
         size: height and width of the result in pixels.
-        mode: for an array, L if its bands are equal, since the picture is grey.
-        profile: the bytes of the ICC profile that is applied; None for none.
+        decoded, mode, profile: see `_rgb`.
 
     Returns:
         float32 `(size, size, 3)`, 0-255.
     """
-    is_array = isinstance(decoded, np.ndarray)
-    height, width = decoded.shape[:2] if is_array else (decoded.height, decoded.width)
+    height, width = _shape(decoded)
     rows, row_weights = _lattice(height, size)
     columns, column_weights = _lattice(width, size)
-    if is_array:
-        mode, colours, opacity = mode, decoded.take(rows, axis=0).take(columns, axis=1).astype("float32"), None
-        colours = colours[..., :1] if mode == "L" and profile else colours
-    elif isinstance(decoded, Tiff):
-        mode, colours, opacity = decoded.pick(rows, columns)
-    else:
-        mode, colours, opacity = _colours(_pick(decoded, rows, columns), decoded, profile)
-    corners = to_rgb(colours, mode, profile) if colours.shape[2] != 3 or profile or mode == "LAB" else colours
-    if opacity is not None:  # on white
-        corners = 255 + (corners - 255) * opacity
-    corners = corners.reshape(2 * size, 6 * size)
+    corners = _rgb(decoded, rows, columns, mode, profile).reshape(2 * size, 6 * size)
     # First along the rows, then along the columns, as TensorFlow does; in place and flat, since that is twice as fast.
     before, behind = corners[:, : 3 * size], corners[:, 3 * size :]
     lines = behind - before
@@ -399,6 +396,42 @@ def _resize(decoded, size, mode="RGB", profile=None):
     pixels *= row_weights[:, None]
     pixels += before
     return pixels.reshape(size, size, 3)
+
+
+def _shape(decoded):
+    """The height and width of what was decoded, see `_rgb`."""
+    return decoded.shape[:2] if isinstance(decoded, np.ndarray) else (decoded.height, decoded.width)
+
+
+def _rgb(decoded, rows, columns, mode="RGB", profile=None):
+    """The colours where rows and columns cross.
+
+    Args:
+        decoded: a loaded Pillow image or `Tiff`; or uint8 `(height, width, 3)`.
+        rows, columns: int64, their numbers.
+        mode: for an array, L if its bands are equal, since the picture is grey.
+        profile: the bytes of the ICC profile that is applied; None for none.
+
+    Returns:
+        float32 `(rows, columns, 3)`, 0-255.
+    """
+    if isinstance(decoded, np.ndarray):
+        mode, colours, opacity = mode, decoded.take(rows, axis=0).take(columns, axis=1).astype("float32"), None
+        colours = colours[..., :1] if mode == "L" and profile else colours
+    elif isinstance(decoded, Tiff):
+        mode, colours, opacity = decoded.pick(rows, columns)
+    else:
+        mode, colours, opacity = _colours(_pick(decoded, rows, columns), decoded, profile)
+    crossings = to_rgb(colours, mode, profile) if colours.shape[2] != 3 or profile or mode == "LAB" else colours
+    if opacity is not None:  # on white
+        crossings = 255 + (crossings - 255) * opacity
+    return crossings
+
+
+def _spread(length, most):
+    """Up to so many numbers of pixels along an axis of `length` pixels, evenly spread."""
+    count = min(length, most)
+    return ((np.arange(count) + 0.5) * length / count).astype("int64")
 
 
 @functools.lru_cache(maxsize=4096)
@@ -471,7 +504,7 @@ def _orientation(image):
 
 
 def _turn(pixels, orientation):
-    """Turn square pixels `(size, size, 3)` as the EXIF orientation says. Resizing to a square commutes with it."""
+    """Turn pixels `(height, width, 3)` as the EXIF orientation says. Resizing commutes with it."""
     if orientation in _TRANSPOSED:
         pixels = pixels.transpose(1, 0, 2)
     if orientation in (3, 4, 7, 8):
@@ -493,4 +526,4 @@ def _exact_pixels(file, image, size):
         except tf.errors.InvalidArgumentError:
             pass  # Such as a JPEG in CMYK. If the file is cut short, Pillow says so below, too.
     image.load()
-    return _resize(image, size)
+    return _resize(size, image)
