@@ -4,7 +4,7 @@ import shutil
 import subprocess
 
 import pytest
-from conftest import script
+from conftest import run_here, script
 
 from lib.models.keras_files import load_model
 
@@ -15,9 +15,9 @@ def run(*arguments, **options):
     return subprocess.run([*script("convnext.py"), *arguments], capture_output=True, text=True, **options)
 
 
-def test_one_line_says_what_was_made_and_the_summary_goes_to_stderr_if_wanted(tmp_path, environment):
-    assert run(*TINY, "-o", "a.keras", cwd=tmp_path, env=environment).stderr == ""
-    done = run(*TINY, "--verbose", "-o", "a.keras", cwd=tmp_path, env=environment)
+def test_one_line_says_what_was_made_and_the_summary_goes_to_stderr_if_wanted(tmp_path):
+    assert run_here("convnext.py", tmp_path, *TINY, "-o", "a.keras").stderr == ""
+    done = run_here("convnext.py", tmp_path, *TINY, "--verbose", "-o", "a.keras")
     assert done.returncode == 0, done.stderr
     assert done.stdout == "a.keras: 58,477 parameters, 204,544 multiply-adds for an image of 32 x 32\n"
     assert "convNeXt3_block0_add" in done.stderr and "58,477" in done.stderr
@@ -58,7 +58,7 @@ def test_every_run_gives_the_same_bytes(tmp_path, environment):
     ],
 )
 def test_a_wrong_call_is_one_line_and_leaves_nothing(wrong, words, tmp_path):
-    done = run(*TINY, "-o", "a.keras", *wrong, cwd=tmp_path)
+    done = run_here("convnext.py", tmp_path, *TINY, "-o", "a.keras", *wrong)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert all(word in done.stderr for word in words), done.stderr
     assert not list(tmp_path.iterdir())
@@ -67,10 +67,12 @@ def test_a_wrong_call_is_one_line_and_leaves_nothing(wrong, words, tmp_path):
 @pytest.mark.parametrize("missing", ["-a", "-o"])
 def test_what_is_required_is_named(missing, tmp_path):
     given = {"-a": ["-a", "5"], "-o": ["-o", str(tmp_path / "a.keras")]}
-    done = run(*(word for option, words in given.items() if option != missing for word in words))
+    words = [word for option, words in given.items() if option != missing for word in words]
+    done = run_here("convnext.py", tmp_path, *words)
     assert done.returncode == 2 and missing in done.stderr
 
 
+@pytest.mark.once
 @pytest.mark.slow
 def test_a_model_larger_than_the_memory_is_one_line(tmp_path):
     done = run("-a", "5", "-x", "1000000", "-e", "1000000", "-o", "a.keras", cwd=tmp_path)
@@ -87,11 +89,11 @@ def test_plotting_needs_graphviz(tmp_path, environment):
 
 @pytest.mark.parametrize("ending", ["png", "svg"])
 @pytest.mark.slow
-def test_the_plot_shows_each_kind_of_layer(ending, tmp_path, environment):
+def test_the_plot_shows_each_kind_of_layer(ending, tmp_path):
     if shutil.which("dot") is None:
         pytest.skip("needs Graphviz's dot")
     path = tmp_path / f"a.{ending}"
-    done = run(*TINY, "-c", "-o", tmp_path / "a.keras", "--plot", path, env=environment)
+    done = run_here("convnext.py", tmp_path, *TINY, "-c", "-o", tmp_path / "a.keras", "--plot", path)
     assert done.returncode == 0, done.stderr
     if ending == "png":
         assert path.read_bytes().startswith(b"\x89PNG")

@@ -11,7 +11,7 @@ import sys
 
 import pytest
 import trainings
-from conftest import ROOT
+from conftest import ROOT, run_here
 from toys import SIZE, write_model, write_records
 from trainings import assert_same, wait_for_state
 
@@ -90,7 +90,7 @@ def test_two_at_once_are_refused(folder, tmp_path):
 def test_the_output_and_the_chains_way_to_find_it(folder, tmp_path):
     (tmp_path / "DIR").mkdir()
     arguments = [*options(folder, "-e", "2", "-Q"), "-o", "DIR"]
-    done = run(tmp_path, *arguments)
+    done = run_here("trainImagesC.py", tmp_path, *arguments)
     assert done.returncode == 0, done.stderr
     line = 'ls -ltr DIR/*/best-model.keras | awk -F"/" "{print \\$2}" | tail -1'
     newest = subprocess.run(line, shell=True, capture_output=True, text=True, cwd=tmp_path).stdout.strip()
@@ -100,7 +100,7 @@ def test_the_output_and_the_chains_way_to_find_it(folder, tmp_path):
     assert names == ["epoch-0001.keras", "epoch-0002.keras", "epochs.tsv"]
     lines = done.stderr.splitlines()
     assert [line.split(":")[0] for line in lines if line.startswith("Epoch")] == ["Epoch 1 of 2", "Epoch 2 of 2"]
-    again = run(tmp_path, *arguments)
+    again = run_here("trainImagesC.py", tmp_path, *arguments)
     assert (again.returncode, again.stdout) == (0, done.stdout) and "already complete" in again.stderr
 
 
@@ -242,7 +242,7 @@ def test_a_worker_that_dies_ends_the_others_and_the_same_command_goes_on(folder,
     ],
 )
 def test_a_wrong_call_is_one_line_and_leaves_nothing(folder, tmp_path, wrong, words):
-    done = run(tmp_path, *options(folder, "-e", "1"), *wrong)
+    done = run_here("trainImagesC.py", tmp_path, *options(folder, "-e", "1"), *wrong)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stderr[:500]
     assert all(word in done.stderr for word in words), done.stderr
     assert not list(tmp_path.iterdir())
