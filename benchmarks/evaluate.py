@@ -28,8 +28,9 @@ def main():
     quick = parser.parse_args().quick
     model, rows = find_model("ConvNeXt-N"), []
     with tempfile.TemporaryDirectory() as scratch:
-        for of_each in (5, 10) if quick else (20, 400):
-            records, _ = prepare(scratch, str(of_each), of_each, SIZE, "--per-class", f"{of_each}:0:0")
+        for of_each in (5, 10) if quick else (20, 100):
+            shares = f"{of_each}:0:0"
+            records, _ = prepare(scratch, str(of_each), of_each, SIZE, "--herbariograph", "--per-class", shares)
             ours = [sys.executable, os.path.join(ROOT, "testImages.py"), "-c", "-a", str(CLASSES), "-b", str(BATCH)]
             plain = [sys.executable, os.path.join(ROOT, "benchmarks", "plain_evaluate.py"), model, records, str(BATCH)]
             # In turn, since the machine's other work changes.
