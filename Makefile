@@ -55,9 +55,9 @@ folder-is-given:
 names-are-given:
 	@test -n "$$DATA" && test -n "$$OUTPUT" || { echo "make predict: give DATA=FOLDER and OUTPUT=FILE.tsv" >&2; exit 2; }
 
-# Three at once, since many wait; the files in their order, or the longest, of few tests, would come last.
+# Three at once, since many wait.
 test: $(TEST_READY)
-	"$$VENV"/bin/python -m pytest --numprocesses=3 --dist=loadfile --no-loadscope-reorder $(TESTS)
+	"$$VENV"/bin/python -m pytest --numprocesses=3 --dist=loadfile $(TESTS)
 
 test-all:
 	sh tests/on_each_python.sh
