@@ -39,7 +39,7 @@ def test_the_whole_image_is_resized_as_pictures_are_that_are_predicted_on(size):
     windows = np.tile(np.array([[0, 0, 1, 1]], "float32"), (3, 1))
     resized = everywhere(lambda i, w: crop(i, w, size), images, windows)
     for ours, picture in zip(resized, images):
-        np.testing.assert_allclose(ours, _resize(picture, size), atol=0.02)
+        np.testing.assert_allclose(ours, _resize(size, picture), atol=0.02)
 
 
 def test_a_window_of_whole_pixels_is_cut_out():
