@@ -9,7 +9,7 @@ The result is a .keras file that all stages take. It is made for this folder: on
 
 import sys
 
-from lib.cli.options import add_device_options, add_model_options, add_report_options
+from lib.cli.options import add_column_options, add_device_options, add_model_options, add_report_options
 from lib.cli.program import parser, run
 from lib.cli.types import (
     existing_directory,
@@ -46,9 +46,7 @@ def options():
     table = "write a table like that of predictImages.py: .tsv, .csv, .xlsx or .jsonl; no image is read again"
     add("--predict", type=output_table, help=table, **file)
     add("--top", type=whole_number(1), metavar="K", help="give the K most probable categories (1; 2 with --report)")
-    add("--probabilities", action="store_true", help="give the probability of every category")
-    more = "add the columns of this table, such as downloadImages.py's index.tsv, to the rows with the same FILE"
-    add("--join", type=existing_file, help=more, **file)
+    add_column_options(group)
     add_report_options(group)
     add_device_options(made)
     return made

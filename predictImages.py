@@ -10,6 +10,7 @@ reason in OUTPUT.errors.tsv, never in the table.
 import sys
 
 from lib.cli.options import (
+    add_column_options,
     add_device_options,
     add_engine_option,
     add_exclude_option,
@@ -32,16 +33,15 @@ def options():
     table = "the table to write; its ending sets the format: .tsv, .csv, .xlsx or .jsonl"
     add("-o", "--output", type=output_table, help=table, **file)
     add_model_options(made)
-    add = made.add_argument_group("table").add_argument
+    group = made.add_argument_group("table")
+    add = group.add_argument
     top = "give the K most probable categories (that of an existing table, else 1; 2 with --report)"
     add("--top", type=whole_number(1), metavar="K", help=top)
-    add("--probabilities", action="store_true", help="give the probability of every category")
+    add_column_options(group)
     other = "write this table as --output, in the format of its ending, instead of predicting"
     add("--convert", type=existing_file, help=other, **file)
     decisions = "what a person decided, a table FILE CATEGORY; it wins over the model's answers"
     add("--corrections", type=existing_file, help=decisions, **file)
-    more = "add the columns of this table, such as downloadImages.py's index.tsv, to the rows with the same FILE"
-    add("--join", type=existing_file, help=more, **file)
     add("--overwrite", action="store_true", help="start over instead of continuing the existing table")
     add("--strict", action="store_true", help="exit with status 1 if any file can't be read as an image")
     add_viewing_options(made.add_argument_group("viewing and searching"), file)

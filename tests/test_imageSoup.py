@@ -95,8 +95,10 @@ def test_the_best_mean_is_found(folder, tmp_path):
     assert len(recorded["ingredients"]) == 2 and all(len(digest) == 64 for digest in recorded["ingredients"].values())
     with Image.open(path.parent / "soup.png") as picture:
         picture.load()
+    (path.parent / "README.md").unlink()  # as if it had been killed before its last moment
     again = run(tmp_path, *options(folder))
     assert (again.returncode, again.stdout) == (0, done.stdout) and "already made" in again.stderr
+    assert (path.parent / "README.md").read_text() == card
 
 
 @pytest.mark.once

@@ -69,6 +69,13 @@ def add_shard_option(parser, what):
     parser.add_argument("--shard", type=parsed(parse_shard), metavar="K/N", help=what)
 
 
+def add_column_options(parser):
+    """Add `--probabilities` and `--join`, which columns a table of answers gets, too."""
+    parser.add_argument("--probabilities", action="store_true", help="give the probability of every category")
+    more = "add the columns of this table, such as downloadImages.py's index.tsv, to the rows with the same FILE"
+    parser.add_argument("--join", type=existing_file, metavar="FILE", help=more)
+
+
 def add_report_options(parser, audited=False):
     """Add `--report` and `--report-images` and, for pages that can be audited, `--audit`."""
     page = "a page to view in a browser, .html, with thumbnails for finding doubtful images"

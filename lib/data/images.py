@@ -403,7 +403,7 @@ def _shape(decoded):
     return decoded.shape[:2] if isinstance(decoded, np.ndarray) else (decoded.height, decoded.width)
 
 
-def _rgb(decoded, rows, columns, mode="RGB", profile=None):
+def _rgb(decoded, rows, columns, mode, profile):
     """The colours where rows and columns cross.
 
     Args:

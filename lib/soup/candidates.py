@@ -3,6 +3,7 @@
 Only one model is ever built: the weights of each candidate, and of each mean, are loaded into it in turn.
 """
 
+import functools
 import logging
 import os
 import zipfile
@@ -29,7 +30,7 @@ class Candidates(NamedTuple):
         opened: the one model, as of `lib.models.keras_files.open_model`.
         answer: called with `data` or `validate`; returns the true categories of these records, int `(images,)`, and an
             iterable of their logits by the model's present weights, as of `lib.training.validation.answer`.
-        score: called likewise; returns the score of these answers, a float.
+        score: called with what `answer` returned; returns its score, a float.
         left_out: sentences about the bad records that were left out.
     """
 
@@ -120,10 +121,7 @@ def open_candidates(settings, paths, needed):
         chosen = images[setting]
         return chosen.records.category, answer(chosen, compute[chosen.shape], step, threads)
 
-    def score(setting):
-        return _score(settings, class_weights, *answers(setting))
-
-    return Candidates(paths, opened, answers, score, tuple(left_out))
+    return Candidates(paths, opened, answers, functools.partial(_score, settings, class_weights), tuple(left_out))
 
 
 def _load_images(settings, needed, model, path, class_weights):

@@ -52,8 +52,11 @@ def make_soup(settings):
     if not settings.fresh and complete(run):
         for path in glob.glob(glob.escape(run.file("journal")) + "*"):
             os.unlink(path)  # of a process that was killed in its last moment
+        from lib.training.cards import write_missing_card
+
         log.info("The soup is already made.")
         write_beside_model(run.model, categories)
+        write_missing_card(run.model)
         lines = _former_result(run.file("settings.json"))
     elif settings.shard:
         _score_part(settings, found, inputs, run)
@@ -130,15 +133,25 @@ def _make(settings, candidates, inputs, run, journal, categories):
     scores = _score(settings, candidates, inputs, journal, candidates.paths)
     decisions = _mix(settings, candidates, journal, scores, _good_enough(settings, scores))
     ingredients = [path for path, decision in decisions.items() if decision["taken"]]
-    lines = _result(settings, scores, ingredients, candidates.score("validate"))
+    labels, logits = candidates.answer("validate")
+    answers = []
+    soup = candidates.score(labels, _noting(logits, answers))
+    lines = _result(settings, scores, ingredients, soup)
     _tell_saturation(settings, list(decisions.values()))
     _write_settings(settings, candidates, inputs, run, ingredients, lines)
     _write_decisions(settings, decisions, run)
     _draw(settings.metric, list(decisions.values()), run)
-    write_validation(run.model, labels_or_neutral(categories, settings.categories), *candidates.answer("validate"))
+    write_validation(run.model, labels_or_neutral(categories, settings.categories), labels, answers)
     save_model(candidates.opened.model, run.model)
     write_card(run.model)
     return tuple(lines)
+
+
+def _noting(logits, answers):
+    """Yield logits, and append to a list what each part of them answers, which takes less memory than they do."""
+    for part in logits:
+        answers.append(part.argmax(axis=1))
+        yield part
 
 
 def _result(settings, scores, ingredients, soup):
@@ -186,7 +199,7 @@ def _score(settings, candidates, inputs, journal, paths):
         if name not in known:
             if not _load(candidates, path):
                 continue
-            known[name] = candidates.score("validate")
+            known[name] = candidates.score(*candidates.answer("validate"))
             journal.add(name.encode(), b"", {"score": known[name]})
             log.info(f"{path}: {known[name]:.4f}")
         scores[path] = known[name]
@@ -283,7 +296,7 @@ def _mix(settings, candidates, journal, scores, chosen):
             if settings.method == "greedy":
                 if count:
                     _assign(candidates, ((one + other) / (count + 1) for one, other in zip(total, weights)))
-                together = candidates.score(settings.deciding)
+                together = candidates.score(*candidates.answer(settings.deciding))
             taken = together is None or not count or together > best or (together == best and not settings.strict)
             decision = {"score": scores[path], "with": together, "taken": taken}
             journal.add(name.encode(), b"", decision)

@@ -3,6 +3,7 @@
 It is made of the run's own records, the files beside it, and can be made again when these change.
 """
 
+import contextlib
 import datetime
 import json
 import os
@@ -53,22 +54,21 @@ def write_answers(folder, kind, labels, answers, names):
     return matrix
 
 
-def write_validation(model, names, labels, logits):
+def write_validation(model, names, labels, answers):
     """Write what the card of a model tells of its answers in validation.
 
     Args:
         model: the path of the `.keras` file, in its run's directory.
         names: those of all categories.
         labels: int `(images,)`: the true categories.
-        logits: float `(some, categories)`, an iterable of those of some images after the other.
+        answers: int `(some,)`, an iterable of the categories answered, of some images after the other.
 
     Returns:
         The confusion matrix; None, and nothing is written or computed, if it would be too large.
     """
     if len(names) > _MOST_IN_MATRIX:
         return None
-    answers = np.concatenate([part.argmax(axis=1) for part in logits])
-    return write_answers(os.path.dirname(model), "validation", labels, answers, names)
+    return write_answers(os.path.dirname(model), "validation", labels, np.concatenate(list(answers)), names)
 
 
 def write_card(model):
@@ -96,6 +96,16 @@ def write_card(model):
     ]
     with whole_file(card_of(model)) as file:
         file.write("\n\n".join(parts) + "\n")
+
+
+def write_missing_card(model):
+    """Write the card of a complete run that has none, since its process was killed in its last moment.
+
+    Where the run's records are not whole, the model is still good, and goes without.
+    """
+    if not os.path.isfile(card_of(model)):
+        with contextlib.suppress(UsageError):
+            write_card(model)
 
 
 def card_of(model):

@@ -7,7 +7,6 @@ import os
 import platform
 from typing import Any, Dict, NamedTuple, Optional, Tuple
 
-from lib.errors import UsageError
 from lib.storage.files import checksum_of
 from lib.storage.runs import Run, complete, find_run, reserved, run_name, write_settings
 
@@ -104,7 +103,7 @@ def started(settings, **contents):
         UsageError: another process has the same run, there are no such devices, or the records' categories are others.
     """
     from lib.data.outputs import write_beside_model
-    from lib.training.cards import card_of, write_card
+    from lib.training.cards import write_missing_card
 
     categories = _categories(settings)
     inputs, identity = identify(settings, **contents)
@@ -112,9 +111,7 @@ def started(settings, **contents):
     if not settings.fresh and complete(run):
         log.info("The run is already complete.")
         write_beside_model(run.model, categories)
-        if not os.path.isfile(card_of(run.model)):  # of a process that was killed in its last moment
-            with contextlib.suppress(UsageError):  # where the run's records are not whole, the model is still good
-                write_card(run.model)
+        write_missing_card(run.model)
         yield Start(run, None, inputs, categories)
         return
 
@@ -197,7 +194,7 @@ def describe(start, settings, model, images, batch, prepare=None):
     names = labels_or_neutral(start.categories, settings.categories)
     if not (start.team.chief and complete(start.run)):
         return None, names
-    logits = answers_of(model, images, batch, prepare)
-    matrix = write_validation(start.run.model, names, images.records.category, logits)
+    answers = (logits.argmax(axis=1) for logits in answers_of(model, images, batch, prepare))
+    matrix = write_validation(start.run.model, names, images.records.category, answers)
     write_card(start.run.model)
     return matrix, names
