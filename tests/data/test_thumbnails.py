@@ -57,6 +57,12 @@ def test_it_is_antialiased(tmp_path):
     assert abs(pixels.mean() - 127.5) < 10 and pixels.std() < 40  # every sixth pixel alone would have 127
 
 
+def test_a_small_picture_is_its_own_pixels(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 255, (90, 130, 3), dtype="uint8")
+    Image.fromarray(noise).save(tmp_path / "noise.png")
+    np.testing.assert_array_equal(read_thumbnail(tmp_path / "noise.png", 224), noise)
+
+
 def test_the_thinnest_picture_has_a_pixel(tmp_path):
     Image.new("L", (3000, 2), 7).save(tmp_path / "thin.png")
     assert read_thumbnail(tmp_path / "thin.png", 100).shape == (1, 100, 3)

@@ -13,6 +13,7 @@ from trainings import images_of, messages
 
 from lib.errors import DivergenceError, UsageError, WorkError
 from lib.measures import metrics
+from lib.measures.uncertainty import confusion_matrix
 from lib.models.keras_files import load_model, save_model
 from lib.models.teacher_files import open_teacher
 from lib.system.devices import start_team
@@ -152,6 +153,19 @@ def test_a_step_is_as_the_log_says_and_both_see_the_same(files, tmp_path):
     examples = task.training.examples(feed)
     np.testing.assert_allclose(examples.teacher, examples.pixels[:, 0, 0] / 255, atol=1e-5)
     assert not np.allclose(examples.teacher, task.training.examples(task.training.feed(0, 1, 0, 1)).teacher)
+
+
+def test_the_card_is_of_images_of_the_students_size(files, tmp_path):
+    slow = dataclasses.replace(HYPERPARAMETERS, learning_rate=1e-6)  # or it would be right about both
+    best, *_ = run(settings(files, tmp_path, epochs=1, student_size=6), slow)
+    images, model = images_of(*files["validate"]), load_model(best / "best-model.keras")
+    pixels = images.take(np.arange(len(images))).astype("float32")
+    as_they_are, smaller = (
+        confusion_matrix(images.records.category, model(given, training=False).numpy().argmax(axis=1), 3).tolist()
+        for given in (pixels, tf.image.resize(pixels, (6, 6)))
+    )
+    assert as_they_are != smaller, "the test shows nothing"
+    assert json.loads((best / "validation.json").read_text())["matrix"] == smaller
 
 
 @pytest.mark.slow
