@@ -83,8 +83,6 @@ BAD = {
     "bomb": "more than the 1,000,000 bytes allowed",
     "huge": "more than the 1,000,000 bytes allowed",
     "endless": "more than the 1,000,000 bytes allowed",
-    "slow": "the server takes too long",
-    "silent": "the server takes too long",
     "drop": "the connection fails",
     "garbage": "the server's answer is not HTTP",
     "loop": "more than 5 redirects",
@@ -108,13 +106,13 @@ def test_a_web_as_it_is(monkeypatch, capsys):
         good = [address(kind, number) for number, kind in enumerate(GOOD)]
         bad = [address(kind, number) for number, kind in enumerate(BAD, start=len(good))]
         plain = [address("", number) for number in range(28, 40)]
-        options = ("--contact", "me@museum.org", "--timeout", "1", "--max-bytes", "1000000")
+        options = ("--contact", "me@museum.org", "--max-bytes", "1000000")
         assert run([*good, *bad, *plain, plain[0]], *options) == 0
         said = capsys.readouterr()
         assert said.out == "LICENCE\tIMAGES\nCC BY 4.0\t19\n"
         assert said.err.splitlines() == [
-            "39 images of 5 hosts.",
-            "19 images in out, listed in its index.tsv; 20 errors, listed in out/errors.tsv.",
+            "37 images of 5 hosts.",
+            "19 images in out, listed in its index.tsv; 18 errors, listed in out/errors.tsv.",
         ]
         index, before = table("index.tsv"), tree()
         assert list(index.columns) == COLUMNS and list(index["FILE"]) == sorted(index["FILE"])
@@ -125,7 +123,7 @@ def test_a_web_as_it_is(monkeypatch, capsys):
             assert content == files[row.URL.rsplit("/", 1)[1]]
             assert (hashlib.sha256(content).hexdigest(), str(len(content))) == (row.SHA256, row.BYTES)
             assert f"C {row.GBIFID}" == row.CATALOGNUMBER and row.LICENCE == "CC BY 4.0"
-        assert sorted(index[index["URL"] == plain[0]]["GBIFID"]) == ["27", "39"]
+        assert sorted(index[index["URL"] == plain[0]]["GBIFID"]) == ["25", "37"]
         assert {*tree()} == {
             *(path[4:] for path in index["FILE"]),
             "index.tsv",
@@ -148,6 +146,14 @@ def test_a_web_as_it_is(monkeypatch, capsys):
         assert run([*good, missing, *plain], *options) == run([*good, missing, *plain], *options) == 0
         assert server.asked == {**asked, "status/404/a.jpg": 2}
         assert {*tree()} == {*before} and errors() == {"status/404/a.jpg": "HTTP status 404 (Not Found)"}
+
+
+def test_a_request_ends_in_time(monkeypatch):
+    """Whether the server says nothing or never ends; apart, as a busy machine may need a second for each other answer."""
+    monkeypatch.setattr(stage, "_TRIES", 2)
+    with web.Server({"a.jpg": web.picture(0)}) as server:
+        assert run([server.url("slow/a.jpg"), server.url("silent/a.jpg")], "--timeout", "1") == 1
+    assert errors() == dict.fromkeys(["slow/a.jpg", "silent/a.jpg"], "the server takes too long")
 
 
 def test_what_only_the_reader_of_predictions_knows_is_an_image_too(capsys):
