@@ -149,7 +149,7 @@ def test_a_web_as_it_is(monkeypatch, capsys):
 
 
 def test_a_request_ends_in_time(monkeypatch):
-    """Whether the server says nothing or never ends; apart, as a busy machine may need a second for each other answer."""
+    """Whether the server says nothing or never ends. Apart, as other answers may take a busy machine a second."""
     monkeypatch.setattr(stage, "_TRIES", 2)
     with web.Server({"a.jpg": web.picture(0)}) as server:
         assert run([server.url("slow/a.jpg"), server.url("silent/a.jpg")], "--timeout", "1") == 1

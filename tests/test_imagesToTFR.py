@@ -17,6 +17,7 @@ from conftest import script
 from PIL import Image
 
 import imagesToTFR
+from lib.data import reading
 from lib.data.conversion import Settings, convert
 from lib.data.images import read_image
 from lib.data.record_format import decode
@@ -425,6 +426,25 @@ def test_memory_does_not_grow_with_pictures(here):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 1000 * 96 * 96 * 3 / 2
+
+
+def test_small_files_are_handed_over_together_and_large_ones_one_by_one(here, monkeypatch):
+    """So that a kill loses no more work with scans than with thumbnails."""
+    handed, read = [], reading._read_all
+    monkeypatch.setattr(reading, "_read_all", lambda settings, paths: handed.append(paths) or read(settings, paths))
+    rows = []
+    for number in range(3):
+        path = str(here / "images" / f"large{number}.bmp")
+        Image.new("RGB", (600, 600), (number, 0, 0)).save(path)
+        rows.append((path, "Text"))
+    for number in range(40):
+        path = str(here / "images" / f"small{number}.png")
+        Image.new("RGB", (30, 30), (number, 0, 0)).save(path)
+        rows.append((path, "Text"))
+    table(here, [*rows, ("missing.jpg", "Text")], "FILE\tCATEGORY")
+    assert run(here, "-t", "table.tsv", "-o", "r", "--per-class", "1.0:0:0").returncode == 0
+    assert sum(map(len, handed)) == 44 and max(map(len, handed)) == 32
+    assert sum(paths[-1].endswith(".bmp") for paths in handed) == 3
 
 
 def test_a_second_run_keeps_its_records_also_with_a_doubled_slash(here):
