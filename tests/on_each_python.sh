@@ -8,16 +8,31 @@ set -eu
 # once, not by each of the many processes that the tests start.
 export PIP_COMPILE=0
 unset PYTHONDONTWRITEBYTECODE
-found=""
-for version in 3.8 3.11 3.12 3.13; do
-    interpreter=""
-    for candidate in "python$version" "${PYENV_ROOT:-$HOME/.pyenv}/versions/$version".*/bin/python; do
-        if "$candidate" -c "import sys; sys.exit('%d.%d' % sys.version_info[:2] != '$version')" 2> /dev/null; then
-            interpreter=$candidate
-            break
+versions="3.8 3.11 3.12 3.13"
+
+# interpreter VERSION: the command of that Python; nothing if there is none
+interpreter() {
+    for candidate in "python$1" "${PYENV_ROOT:-$HOME/.pyenv}/versions/$1".*/bin/python; do
+        if "$candidate" -c "import sys; sys.exit('%d.%d' % sys.version_info[:2] != '$1')" 2> /dev/null; then
+            echo "$candidate"
+            return
         fi
     done
-    if [ -z "$interpreter" ]; then
+}
+
+# All environments at once, since an installation keeps one core busy. What fails here, the tests' `make` will say again.
+for version in $versions; do
+    found=$(interpreter "$version")
+    if [ -n "$found" ]; then
+        make --silent ".venv-$version/.ready-test" PYTHON="$found" VENV=".venv-$version" &
+    fi
+done
+wait
+
+tested=""
+for version in $versions; do
+    found=$(interpreter "$version")
+    if [ -z "$found" ]; then
         echo "=== Python $version: NOT TESTED, this machine has none"
         continue
     fi
@@ -31,11 +46,11 @@ for version in 3.8 3.11 3.12 3.13; do
             tests="$tests -m 'not once'"
             ;;
     esac
-    make test PYTHON="$interpreter" VENV=".venv-$version" TESTS="$tests"
-    found="$found $version"
+    make test PYTHON="$found" VENV=".venv-$version" TESTS="$tests"
+    tested="$tested $version"
 done
-if [ -z "$found" ]; then
+if [ -z "$tested" ]; then
     echo "No Python from 3.8 to 3.13 was found." >&2
     exit 1
 fi
-echo "=== Passed on Python$found"
+echo "=== Passed on Python$tested"
