@@ -3,8 +3,8 @@
 #   make demo                                          the whole chain in small, on drawn pictures (DEMO=FOLDER for another place)
 #   make predict DATA=images OUTPUT=predictions.tsv    categorise a folder of images; sets up what that needs, without TensorFlow
 #   make own DATA=collection OWN=own                   a model of your own, from a folder with a subfolder for each category
-#   make test                                          the tests, in the environment that the toolkit runs in (TESTS=tests/data for a part)
-#   make test-all                                      the tests on each supported Python that the machine has
+#   make test                                          the tests, but those that take longest (TESTS= for all, TESTS=tests/data for a part)
+#   make test-all                                      all tests, on each supported Python that the machine has
 #   make axe                                           what some tests of the pages need from npm
 #   make lint                                          style, Python 3.8, Dockerfile, shell
 #   make bench                                         the benchmarks' tables, and one of all (BENCHMARKS=predict for a part)
@@ -14,7 +14,7 @@ VENV ?= .venv
 OPTIONS ?=
 DEMO ?= demo
 OWN ?= own
-TESTS ?=
+TESTS ?= -m 'not once'
 BENCHMARKS ?= predict download shards records fractals train distill soup evaluate adapt scale
 BENCH_ROWS ?= bench-rows.tmp
 

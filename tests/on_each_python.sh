@@ -39,7 +39,7 @@ for version in $versions; do
     echo "=== Python $version"
     case $version in
         3.8) tests="-m 'not once'" ;;
-        # The files in their order, or the longest, of few tests, would come last. Python 3.8 has no xdist that can.
+        # All. The files in their order, or the longest, of few tests, would come last; Python 3.8 has no xdist that can.
         3.13) tests="--no-loadscope-reorder" ;;
         *)
             tests="tests/test_convnextClassifier.py tests/prediction/test_model.py tests/test_adaptImages.py tests/storage"

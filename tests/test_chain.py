@@ -18,7 +18,7 @@ from documents import commands
 from lib.models.keras_files import load_model
 
 CHAIN = "The whole chain"
-KILLS = 5
+KILLS = 3
 
 # What the README has -> what is run: sizes, epochs and data; and the same bits each time, to compare by.
 SMALLER = (
