@@ -6,6 +6,7 @@ follow from (seed, epoch, step), and all else is in the state that is written af
 
 import contextlib
 import dataclasses
+import glob
 import itertools
 import logging
 import math
@@ -446,12 +447,13 @@ def save_weights_as(template, weights, path):
 
 
 def _check_disk(task, run, epochs):
-    """Raise WorkError if the disk lacks room for another `epochs`."""
+    """Raise WorkError if the disk lacks room for another `epochs`, beside the run's files that will stay."""
     weights = sum(4 * math.prod(weight.shape) for weight in task.model.weights)
     state = 2 * 4 * weights  # weights, the optimizer's two moments, best weights; twice while it is replaced
     models = epochs if task.keep is None else min(epochs, task.keep)
     need = state + (models + 1) * (weights + (1 << 18))
-    free = shutil.disk_usage(run.best).free
+    replaced = [run.state] if task.keep is None else [run.state, *glob.glob(f"{glob.escape(run.intermediate)}/*.keras")]
+    free = shutil.disk_usage(run.best).free + sum(os.path.getsize(path) for path in replaced if os.path.isfile(path))
     if need > free:
         cure = f"; {option('keep')} N keeps the N best ones" if task.keep != 0 else ""
         what = f"the models of {models:,} epochs ({option('save_epochs')})" if task.keep != 0 else "the training"

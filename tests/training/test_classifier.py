@@ -362,7 +362,26 @@ def test_a_full_disk_is_foreseen(files, tmp_path, monkeypatch):
     with pytest.raises(WorkError, match="the models of 3 epochs"):
         run(made)
     give(need)
-    run(made)
+    save, saved = loop._Trainer.save, []
+
+    def save_once(trainer):
+        if saved:
+            raise StopError
+        saved.append(save(trainer))
+
+    with monkeypatch.context() as patch, pytest.raises(StopError):
+        patch.setattr(loop._Trainer, "save", save_once)
+        run(made)
+    # What the run itself has written makes room for what replaces it.
+    files_of_run = [*tmp_path.glob("*-best/*state.npz"), *tmp_path.glob("*-intermediate/*.keras")]
+    assert len(files_of_run) == 3
+    left = need - sum(path.stat().st_size for path in files_of_run)
+    give(left - 1)
+    with pytest.raises(WorkError, match="the models of 3 epochs"):
+        run(made)
+    give(left)
+    _, _, said = run(made)
+    assert any(message.startswith("Resuming after 1 of") for message in said)
 
 
 def test_a_failed_write_leaves_the_former_state(files, tmp_path, monkeypatch):
