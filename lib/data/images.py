@@ -55,7 +55,8 @@ with contextlib.suppress(AttributeError, OSError):  # a Pillow without libtiff, 
 
 _MOST_SCANS = 500  # of a JPEG
 
-_OVERSAMPLING = 4  # the most rows and columns of unfiltered pixels for each pixel of a thumbnail
+# The most rows and columns of unfiltered pixels for each pixel of a thumbnail, and how many of these are floats at once.
+_OVERSAMPLING, _PIXELS_AT_ONCE = 4, 2_000_000
 
 _TIFF_PHOTOMETRIC, _EXIF_ORIENTATION = 262, 0x0112
 _TRANSPOSED = (5, 6, 7, 8)  # orientations in which rows and columns are swapped
@@ -139,10 +140,13 @@ def read_thumbnail(path, side, max_pixels=MAX_PIXELS):
 
         def shrink(decoded, mode, profile):
             rows, columns = map(_spread, _shape(decoded), (_OVERSAMPLING * length for length in reversed(shape)))
-            picked = np.rint(_rgb(decoded, rows, columns, mode, profile)).astype("uint8")
+            picked = np.empty((len(rows), len(columns), 3), "uint8")
+            count = -(-_PIXELS_AT_ONCE // len(columns))
+            for part in (slice(start, start + count) for start in range(0, len(rows), count)):
+                picked[part] = np.rint(_rgb(decoded, rows[part], columns, mode, profile))
             return np.asarray(Image.fromarray(picked).resize(shape, Image.LANCZOS))
 
-        return _decoded(file, image, shrink)
+        return _decoded(file, image, shrink, max(SHORTER_SIDE, min(shape)))
 
     return _read(path, max_pixels, work)
 
@@ -314,7 +318,7 @@ def _pixels(file, image, size, exact):
         return _exact_pixels(file, image, size)
 
 
-def _decoded(file, image, shrink):
+def _decoded(file, image, shrink, shorter=SHORTER_SIDE):
     """Decode an open file, whose header has been read as `image`.
 
     Args:
@@ -322,39 +326,40 @@ def _decoded(file, image, shrink):
         image: its Pillow image or `Tiff`.
         shrink: called with what was decoded, its mode and ICC profile, as `_rgb` takes them; returns pixels
             `(height, width, 3)`.
+        shorter: how many pixels the shorter side of a JPEG that is shrunk in the decoder has at least.
 
     Returns:
         These pixels, turned as the EXIF orientation says.
     """
-    with _DECODING.use(_decoding_bytes(image)):
-        decoded = _decode_jpeg(file, image)
+    with _DECODING.use(_decoding_bytes(image, shorter)):
+        decoded = _decode_jpeg(file, image, shorter)
         if decoded is None:
             if not isinstance(image, Tiff):
-                image.draft(None, (SHORTER_SIDE, SHORTER_SIDE))
+                image.draft(None, (shorter, shorter))
             image.load()
         orientation = _orientation(image)
         pixels = shrink(image if decoded is None else decoded, image.mode, image.info.get("icc_profile"))
         return _turn(pixels, orientation)
 
 
-def _shrinking(image):
-    """The factor by which a JPEG is shrunk in its decoder: 1, 2, 4 or 8."""
-    most = min(image.width, image.height) // SHORTER_SIDE
+def _shrinking(image, shorter):
+    """The factor by which a JPEG is shrunk in its decoder: 1, 2, 4 or 8; its shorter side keeps `shorter` pixels."""
+    most = min(image.width, image.height) // shorter
     return next(factor for factor in (8, 4, 2, 1) if most >= factor or factor == 1)
 
 
-def _decoding_bytes(image):
+def _decoding_bytes(image, shorter):
     """About how much memory decoding a Pillow image or `Tiff` takes."""
     if isinstance(image, Tiff):
         return image.decoding_bytes
     pixels = image.width * image.height
     if image.format in ("JPEG", "MPO"):
         # A progressive JPEG is held whole as coefficients of 2 bytes, whatever it is shrunk to.
-        return 4 * pixels // _shrinking(image) ** 2 + (6 * pixels if image.info.get("progressive") else 0)
+        return 4 * pixels // _shrinking(image, shorter) ** 2 + (6 * pixels if image.info.get("progressive") else 0)
     return {"PNG": 4, "BMP": 4, "DIB": 4, "HEIF": 12, "AVIF": 12}.get(image.format, 8) * pixels
 
 
-def _decode_jpeg(file, image):
+def _decode_jpeg(file, image, shorter):
     """Decode an ordinary JPEG, whose header Pillow has read as `image`, faster than Pillow does and with equal pixels.
 
     Returns:
@@ -362,7 +367,7 @@ def _decode_jpeg(file, image):
     """
     if image.format not in ("JPEG", "MPO") or image.mode not in ("L", "RGB"):
         return None
-    factor = _shrinking(image)
+    factor = _shrinking(image, shorter)
     width, height = -(-image.width // factor), -(-image.height // factor)
     file.seek(0)
     try:

@@ -1,6 +1,7 @@
 """Small pictures for pages."""
 
 import io
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -61,6 +62,27 @@ def test_a_small_picture_is_its_own_pixels(tmp_path):
     noise = np.random.default_rng(0).integers(0, 255, (90, 130, 3), dtype="uint8")
     Image.fromarray(noise).save(tmp_path / "noise.png")
     np.testing.assert_array_equal(read_thumbnail(tmp_path / "noise.png", 224), noise)
+
+
+def test_a_large_one_of_a_jpeg_is_as_sharp_as_of_its_pixels(tmp_path):
+    """Not a few pixels that were enlarged again."""
+    rng = np.random.default_rng(0)
+    detailed = Image.fromarray(rng.integers(0, 255, (1250, 1500), dtype="uint8")).resize((2400, 2000))
+    detailed.save(tmp_path / "a.png")
+    detailed.save(tmp_path / "a.jpg", quality=97, subsampling=0)
+    found, expected = (read_thumbnail(tmp_path / name, 1800).astype("float32") for name in ("a.jpg", "a.png"))
+    assert found.shape == expected.shape == (1500, 1800, 3)
+    assert abs(found - expected).mean() < 0.05 * expected.std()
+
+
+def test_memory_is_that_of_the_pixels_in_bytes(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 255, (2000, 3000, 4), dtype="uint8")
+    Image.fromarray(noise).save(tmp_path / "noise.png", compress_level=1)
+    tracemalloc.start()
+    assert read_thumbnail(tmp_path / "noise.png", 2900).shape == (1933, 2900, 3)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 6 * noise.nbytes
 
 
 def test_the_thinnest_picture_has_a_pixel(tmp_path):
