@@ -55,7 +55,7 @@ with contextlib.suppress(AttributeError, OSError):  # a Pillow without libtiff, 
 
 _MOST_SCANS = 500  # of a JPEG
 
-# The most rows and columns of unfiltered pixels for each pixel of a thumbnail, and how many of these are floats at once.
+# The most rows and columns of unfiltered pixels for each pixel of a thumbnail; how many of these are floats at once.
 _OVERSAMPLING, _PIXELS_AT_ONCE = 4, 2_000_000
 
 _TIFF_PHOTOMETRIC, _EXIF_ORIENTATION = 262, 0x0112
