@@ -97,10 +97,11 @@ def read_image(path, size, exact=False, max_pixels=MAX_PIXELS):
     """Read an image file as the pixels that a model is given.
 
     The picture is turned as its EXIF orientation says; a JPEG is shrunk inside the decoder to the smallest of 1/1,
-    1/2, 1/4 and 1/8 of its size whose shorter side is at least 512 pixels; 16 bits are scaled to 0-255, transparent
-    pixels lie on white, of an animation or a multi-page file the first picture counts, of a camera's raw file the JPEG
-    in it. Then comes bilinear resizing to a square without antialiasing: the published models were trained on such
-    pixels, and antialiasing ruins their answers. The colour profile is applied to the pixels that resizing picks.
+    1/2, 1/4 and 1/8 of its size whose shorter side is at least 512 pixels, and at least `size`; 16 bits are scaled to
+    0-255, transparent pixels lie on white, of an animation or a multi-page file the first picture counts, of a camera's
+    raw file the JPEG in it. Then comes bilinear resizing to a square without antialiasing: the published models were
+    trained on such pixels, and antialiasing ruins their answers. The colour profile is applied to the pixels that
+    resizing picks.
 
     Args:
         path: the file.
@@ -313,12 +314,12 @@ def _reason(file):
 def _pixels(file, image, size, exact):
     """See `read_image`."""
     if not exact:
-        return _decoded(file, image, functools.partial(_resize, size))
+        return _decoded(file, image, functools.partial(_resize, size), max(SHORTER_SIDE, size))
     with _DECODING.use(image.decoding_bytes if isinstance(image, Tiff) else 4 * image.width * image.height):
         return _exact_pixels(file, image, size)
 
 
-def _decoded(file, image, shrink, shorter=SHORTER_SIDE):
+def _decoded(file, image, shrink, shorter):
     """Decode an open file, whose header has been read as `image`.
 
     Args:

@@ -132,6 +132,11 @@ def test_a_jpeg_is_shrunk_in_its_decoder_as_far_as_512_pixels(tmp_path, width, h
     np.testing.assert_allclose(read_image(path, 96), bilinear(np.asarray(reduced), 96), atol=1e-3)
 
 
+def test_a_model_of_large_images_gets_pixels_that_there_are(tmp_path):
+    path = saved(tmp_path, picture(1500, 1400), "a.jpg")
+    np.testing.assert_allclose(read_image(path, 750), bilinear(np.asarray(Image.open(path)), 750), atol=1e-3)
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.tif", "a.webp"])
 def test_exif_orientation_is_applied(tmp_path, orientation, name):
