@@ -1,7 +1,7 @@
 """What the numbers of records and the outputs of models stand for: categories, which travel along with both.
 
 Records made here have a table beside them, `PREFIX-categories.tsv`; a trained model and a soup have theirs beside them,
-too, `categories.tsv`.
+too, `categories.tsv`, and where several models of different categories lie in one folder, `NAME-categories.tsv`.
 """
 
 import os
@@ -80,6 +80,12 @@ def check_same(categories, source, others, other):
             raise UsageError(f"{other} has the category {two.label!r} as number {two.index}, {source} {one.label!r}.")
 
 
+def table_of_model(path, own=False):
+    """The path of the table of a model's categories: its own if it has or is to have (`own`) one, else its folder's."""
+    table = f"{os.path.splitext(path)[0]}-{TABLE}"
+    return table if own or os.path.isfile(table) else os.path.join(os.path.dirname(path), TABLE)
+
+
 def categories_of_model(path, count):
     """What the outputs of a model stand for.
 
@@ -94,7 +100,7 @@ def categories_of_model(path, count):
     Raises:
         UsageError: the table can't be read.
     """
-    table = os.path.join(os.path.dirname(path), TABLE)
+    table = table_of_model(path)
     if os.path.isfile(table):
         found = read_categories(table)
         if len(found) == count:  # else it is of another model in this directory
@@ -154,6 +160,6 @@ def write_beside_model(path, categories):
         path: the model's file.
         categories: a tuple of `Category`; None writes none.
     """
-    table = os.path.join(os.path.dirname(path), TABLE)
+    table = table_of_model(path)
     if categories is not None and not os.path.isfile(table):
         write_categories(table, categories)

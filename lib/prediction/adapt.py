@@ -7,7 +7,7 @@ import numpy as np
 from lib.data.categories import CATEGORIES, LABELS, Category, read_categories, write_categories
 from lib.data.corrections import find_new_categories, read_corrections
 from lib.data.embeddings import load
-from lib.data.outputs import TABLE
+from lib.data.outputs import table_of_model
 from lib.errors import StageError, UsageError, WorkError, concerning, option
 from lib.measures.adaptation import extend, fit, fold, measure, scale
 from lib.models.output_layer import OutputLayer, have_equal_features, read_output_layer, write_output_layer
@@ -52,7 +52,7 @@ def adapt(settings):
         new = find_new_categories(corrections, labels, settings.new_categories or ())
         _check_taught(corrections)
     labels = (*labels, *new)
-    categories = _choose_categories(settings.output, source, labels)
+    table, categories = _choose_categories(settings.output, source, labels)
     check_table(settings, labels)
     stored = _load_features(settings, path, layer)
     if settings.predict:
@@ -61,7 +61,7 @@ def adapt(settings):
     join = open_join(settings, labels, stored.settings)
     before = OutputLayer(*extend(*layer, len(new)))
     after = _learn(stored, corrections, labels, before, settings.ridge)
-    _write_model(path, settings.output, after, categories)
+    _write_model(path, settings.output, after, table, categories)
     return answer(Folder(stored, corrections, labels, before, after, join), settings)
 
 
@@ -85,31 +85,29 @@ def _check_taught(corrections):
 
 
 def _choose_categories(output, source, labels):
-    """The categories to write beside an adapted model; None if they are there already.
+    """The categories of an adapted model, and where to write them.
 
     Args:
         output: the model to write.
         source: where the former labels are from, perhaps a file.
         labels: of the categories.
 
-    Raises:
-        UsageError: they would be taken for those of another model in the same folder.
+    Returns:
+        The path of their table, which other models in the folder must not take for theirs; and a tuple of `Category`,
+        None if the table is right as it is.
     """
-    folder = os.path.dirname(output) or "."
-    beside = os.path.join(folder, TABLE)
-    if os.path.isfile(beside):
+    folder, table = os.path.dirname(output) or ".", table_of_model(output)
+    if os.path.isfile(table):
         with concerning("output"):
-            if tuple(category.label for category in read_categories(beside)) == tuple(labels):
-                return None
+            if tuple(category.label for category in read_categories(table)) == tuple(labels):
+                return table, None
     others = {name for name in os.listdir(folder) if name.endswith(".keras")} - {os.path.basename(output)}
     if tuple(labels) == LABELS:
         others = {name for name in others if not is_published(os.path.join(folder, name))}
-    if others:
-        change = f"{beside}, which has the categories of all models in its folder, also of {min(others)}, would change"
-        raise UsageError(f"{change}; choose another folder for {os.path.basename(output)}.", "output")
     known = [*CATEGORIES, *(read_categories(source) if os.path.isfile(source) else ())]
     names = {category.label: category.name for category in known}
-    return tuple(Category(index, label, names.get(label) or label) for index, label in enumerate(labels))
+    categories = tuple(Category(index, label, names.get(label) or label) for index, label in enumerate(labels))
+    return table_of_model(output, own=bool(others)), categories
 
 
 def _load_features(settings, path, layer):
@@ -168,11 +166,11 @@ def _find(stored, corrections):
     return found
 
 
-def _write_model(source, output, layer, categories):
-    """Write the adapted model and, unless None, its categories."""
+def _write_model(source, output, layer, table, categories):
+    """Write the adapted model and, unless they are None, its categories to their table."""
     try:
         write_output_layer(source, output, *layer)
         if categories is not None:
-            write_categories(os.path.join(os.path.dirname(output), TABLE), categories)
+            write_categories(table, categories)
     except OSError as error:
         raise WorkError(f"{output} can't be written ({error.strerror or error}).", "output") from error

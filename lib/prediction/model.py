@@ -10,7 +10,7 @@ import os
 from typing import Any, NamedTuple
 
 from lib.data.categories import LABELS, read_labels
-from lib.data.outputs import TABLE, neutral_labels, unknown_outputs
+from lib.data.outputs import neutral_labels, table_of_model, unknown_outputs
 from lib.errors import UsageError, concerning, option
 from lib.measures.softmax import probabilities_of
 from lib.models.published import MODELS, PUBLISHED_SIZE, is_published
@@ -56,7 +56,7 @@ def labels_of(path, settings):
 
     file = settings.labels
     if file is None and settings.model not in MODELS:
-        beside = os.path.join(os.path.dirname(path), TABLE)
+        beside = table_of_model(path)
         file = beside if os.path.isfile(beside) else None
     if file is not None:
         return read_labels(file), file
