@@ -5,12 +5,15 @@ ROLE is `teach`, the default, or `audit`: images drawn at random, which are neve
 """
 
 import difflib
+import logging
 from typing import Mapping, NamedTuple
 
 from lib.data.categories import CATEGORIES, canonical
 from lib.errors import UsageError, option
 from lib.storage.formats import read_rows
 from lib.storage.names import escape_name, unescape_name
+
+log = logging.getLogger(__name__)
 
 TEACH, AUDIT = ROLES = ("teach", "audit")
 
@@ -99,22 +102,30 @@ def find_new_categories(corrections, labels, allowed=()):
     Raises:
         UsageError: one is spelled almost like one of the model's, or like another new one.
     """
-    known = {label: label for label in labels}
+    for name, clause in _nearly_known(corrections, labels, allowed):
+        other = f"write that, or pass {option('new_categories')} {name!r} if it is another"
+        raise UsageError(f"{corrections.path} {clause}; {other}.")
+    return sorted(set(corrections.taught.values()) - set(labels))
+
+
+def tell_nearly_known(corrections, labels):
+    """Log which categories may be mistyped names of others; see `find_new_categories`."""
+    for _, clause in _nearly_known(corrections, labels):
+        log.info(f"{corrections.path} {clause}; if it is mistyped, write that and run the command again.")
+
+
+def _nearly_known(corrections, labels, allowed=()):
+    """Yield a new category that is spelled almost like one of the model's, or like another new one, and a clause that
+    says so."""
+    known, allowed = {label: label for label in labels}, set(map(canonical, allowed))
     known.update((category.name, category.label) for category in CATEGORIES if category.label in known)
-    allowed, found = set(map(canonical, allowed)), []
     for name in sorted(set(corrections.decided.values()) - set(labels)):
         likely = difflib.get_close_matches(_key(name), map(_key, known), 1, _ALIKE)
         if likely and name not in allowed:
             meant = next(label for key, label in known.items() if _key(key) == likely[0])
             file = next(file for file, category in corrections.decided.items() if category == name)
-            raise UsageError(
-                f"{corrections.path} has the CATEGORY {name!r} (of {file}), almost {meant!r}; write that, or pass "
-                f"{option('new_categories')} {name!r} if it is another."
-            )
+            yield name, f"has the CATEGORY {name!r} (of {file}), almost {meant!r}"
         known[name] = name
-        if name in corrections.taught.values():
-            found.append(name)
-    return found
 
 
 def _key(name):

@@ -2,7 +2,7 @@
 
 import logging
 
-from lib.data.corrections import Corrections, read_corrections
+from lib.data.corrections import Corrections, read_corrections, tell_nearly_known
 from lib.errors import concerning
 from lib.storage import tables
 from lib.system.words import counted
@@ -10,18 +10,22 @@ from lib.system.words import counted
 log = logging.getLogger(__name__)
 
 
-def find_decisions(settings):
-    """What a person decided: name -> category; None for nothing.
+def find_decisions(settings, labels=()):
+    """What a person decided: name -> category; None for nothing. Says which categories may be mistyped.
 
     Args:
         settings: `lib.prediction.settings.Settings`. Without corrections, those that its table has are kept.
+        labels: of the model's categories; empty to say nothing.
 
     Raises:
         UsageError: the corrections can't be read.
     """
     if settings.corrections:
         with concerning("corrections"):
-            return read_corrections(settings.corrections).decided
+            found = read_corrections(settings.corrections)
+        if labels:
+            tell_nearly_known(found, labels)
+        return found.decided
     return None if settings.overwrite else tables.decisions_in(settings.table)
 
 

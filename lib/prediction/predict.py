@@ -62,7 +62,7 @@ def predict(settings):
     check_fingerprints(settings.output)
     with concerning("output"):
         check_rows(settings.output, len(listing.paths))
-    decided = find_decisions(settings)
+    decided = find_decisions(settings, labels)
     with contextlib.ExitStack() as stack:
         journals = {ROW: stack.enter_context(tables.open_rows(table, settings.overwrite))}
         of_features = {key: table.settings[key] for key in _OF_FEATURES if key in table.settings}

@@ -184,7 +184,9 @@ def sort_table(settings):
     """Sort the images of `settings.table` into folders; see `sort_images`."""
     kind = "copy" if settings.copy else "hardlink" if settings.hardlink else "link"
     rows, _ = read_predictions(settings.table)
-    rows = with_decisions(rows, find_decisions(settings) or {})
+    # If this call has made the table, mistyped categories have been told.
+    labels = labels_of_table(settings.table, settings.labels) if settings.report_from else ()
+    rows = with_decisions(rows, find_decisions(settings, labels) or {})
     _tell_changed(settings.table, [row.name for row in rows])
     recorded = settings_of(settings.table)[0].get("data")
     data = unescape_name(recorded) if isinstance(recorded, str) else None

@@ -155,3 +155,19 @@ def test_calls_in_which_decisions_have_no_place(folder, capsys):
     (folder / "c.tsv").write_text("FILE\tPREDICTION\n")
     assert predictImages.main([*CALL, "--corrections", "c.tsv"]) == 2
     assert "--corrections: c.tsv needs a header with the columns FILE and CATEGORY" in capsys.readouterr().err
+
+
+def test_a_category_that_may_be_mistyped_is_named_once(folder, capsys):
+    words = ["Sheet", "Slide", "Text", "Live", "Animal"]
+    lines = [f"{name}\t{index}\t{name}\n" for index, name in enumerate(words)]
+    (folder / "words.tsv").write_text("CATEGORY\tINDEX\tLABEL\n" + "".join(lines))
+    decide(s1="Texxt", s2="Moss", s3="Text")
+    said = "c.tsv has the CATEGORY 'Texxt' (of scans/1.png), almost 'Text'; if it is mistyped, write that"
+    call = ["-c", "-d", "scans", "-o", "w.tsv", "-m", "model.keras", "--labels", "words.tsv", "--corrections", "c.tsv"]
+    for more in ([], ["--sort", "sorted"]):
+        assert predictImages.main([*call, *more]) == 0
+        found = capsys.readouterr().err
+        assert found.count(said) == 1 and found.count("almost") == 1
+    assert table("w.tsv")["scans/1.png"]["PREDICTION"] == "Texxt"
+    assert predictImages.main(["--report-from", "w.tsv", "--sort", "sorted", "--corrections", "c.tsv"]) == 0
+    assert capsys.readouterr().err.count(said) == 1
