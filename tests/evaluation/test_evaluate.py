@@ -59,7 +59,7 @@ def test_one_image():
     found = measure(answers(1, 3, sure=20), ("a", "b", "c"))
     assert found.weighted["accuracy"] == 1 and found.weighted["f1"] == pytest.approx(1 / 3)
     assert found.absent == ("b", "c") and len(found.rows) == 1
-    assert found.accuracy == (1, 1)
+    assert found.accuracy == pytest.approx((0.2065, 1), abs=1e-4)
 
 
 @pytest.mark.parametrize(("classes", "sure", "weighted"), [(3, 40.0, False), (45, 2.0, True)])

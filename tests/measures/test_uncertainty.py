@@ -51,6 +51,20 @@ def test_the_intervals_are_those_of_drawing_images(weights):
         np.testing.assert_allclose(found, np.percentile(expected, [2.5, 97.5]), atol=0.006)
 
 
+def test_of_few_images_all_of_them_right_the_accuracy_is_not_certain():
+    labels = np.arange(12) % 3
+    accuracy, _ = intervals(labels, labels, 3)
+    np.testing.assert_allclose(accuracy, proportion_interval(12, 12), atol=1e-9)
+    assert 0.75 < accuracy.low < 0.77
+
+
+def proportion_interval(right, count, z=1.959963984540054):
+    """Wilson's, as he wrote it (1927)."""
+    share, square = right / count, z * z / count
+    centre, half = share + square / 2, z * np.sqrt(share * (1 - share) / count + square / (4 * count))
+    return (centre - half) / (1 + square), (centre + half) / (1 + square)
+
+
 def test_two_models_on_the_same_images():
     labels, first = answers(5)
     _, second = answers(5, right=0.9)
