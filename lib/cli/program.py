@@ -19,6 +19,9 @@ from lib.system.processes import Interrupted, interrupt
 
 RESULTS = "results"  # the logger for stdout
 
+# Packages by the names of their modules, where these differ.
+_PACKAGES = {"PIL": "pillow", "google": "protobuf", "sklearn": "scikit-learn"}
+
 _MENTIONED = re.compile(r"⟦(\w+)⟧")  # of `lib.errors.option`
 
 
@@ -92,8 +95,9 @@ def run(options, stage, settings, argv=None):
         except ModuleNotFoundError as error:
             if error.name is None or error.name.split(".")[0] in ("lib", "tools"):
                 raise
-            cure = "run `make setup` and `. .venv/bin/activate`"
-            return _complain(options, f"the package {error.name} is missing; {cure}.", 1)
+            package = _PACKAGES.get(error.name.split(".")[0], error.name)
+            cure = "enter the environment of `make setup` (`make predict` if you only categorise)"
+            return _complain(options, f"the package {package} is missing; {cure} with `. .venv/bin/activate`.", 1)
         except MemoryError as error:
             return _complain(options, str(error) or "there is not enough memory.", 1)
         except OSError as error:

@@ -138,7 +138,7 @@ def test_a_missing_package_is_one_line_that_says_how_to_get_it(capsys):
         import no_such_package.part  # noqa: F401
 
     assert run(options(), stage, Settings, []) == 1
-    assert "the package no_such_package is missing; run `make setup` and" in capsys.readouterr().err
+    assert "the package no_such_package is missing; enter the environment of `make setup` " in capsys.readouterr().err
 
 
 def test_an_error_is_one_line_whatever_the_file_is_called(capsys):
