@@ -14,9 +14,10 @@ _MOST_SHOWN = 20  # categories
 
 def tell_outcome(path, images, errors):
     """Say what a table holds, and of how many images it was made, and how many could not be read."""
-    summarise(path)
+    gone = summarise(path) - images
     listed = f"{counted(errors, 'error')}, listed in {path}.errors.tsv" if errors else "no errors"
-    log.info(f"{counted(images, 'image')} categorised, {listed}.")
+    kept = f"; {counted(gone, 'row')} kept from a former call" if gone > 0 else ""
+    log.info(f"{counted(images, 'image')} categorised, {listed}{kept}.")
 
 
 def summarise(path):
@@ -26,11 +27,14 @@ def summarise(path):
 
     Args:
         path: a table that predicting wrote.
+
+    Returns:
+        The number of its rows.
     """
     rows, counts, known, doubtful = read_table(path), collections.Counter(), 0, 0
     columns = next(rows, [])
     if not {"PREDICTION", "PROBABILITY"} <= set(columns):
-        return
+        return 0
     category, probability = columns.index("PREDICTION"), columns.index("PROBABILITY")
     for row in rows:
         counts[row[category]] += 1
@@ -46,3 +50,4 @@ def summarise(path):
             shown.append(f"{sum(count for _, count in others):,} in {counted(len(others), 'other category', 'others')}")
         share = f"; {100 * doubtful / known:.0f} % with a probability below {100 * _DOUBTFUL:.0f} %" if known else ""
         log.info(f"{counted(total, 'image')}: {', '.join(shown)}{share}.")
+    return total

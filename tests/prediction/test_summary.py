@@ -2,7 +2,7 @@
 
 import pytest
 
-from lib.prediction.summary import summarise
+from lib.prediction.summary import summarise, tell_outcome
 
 
 def lines(*rows, header="FILE\tPREDICTION\tPROBABILITY"):
@@ -38,3 +38,18 @@ def test_how_many_images_are_in_each_category_and_how_many_are_doubtful(tmp_path
     (tmp_path / "t.tsv").write_text(text)
     summarise(str(tmp_path / "t.tsv"))
     assert caplog.messages == said
+
+
+@pytest.mark.parametrize(
+    ("images", "errors", "said"),
+    [
+        (2, 0, "2 images categorised, no errors."),
+        (1, 1, "1 image categorised, 1 error, listed in t.tsv.errors.tsv; 1 row kept from a former call."),
+    ],
+)
+def test_the_outcome_tells_of_rows_without_a_file(tmp_path, monkeypatch, caplog, images, errors, said):
+    caplog.set_level("INFO")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "t.tsv").write_text(lines("a\tLive\t0.5", "b\tLive\t0.5"))
+    tell_outcome("t.tsv", images, errors)
+    assert caplog.messages[-1] == said
