@@ -187,7 +187,8 @@ def test_corrections_become_training_data(opened, page, tmp_path, monkeypatch):
     opened.driver.switch_to.alert.accept()
     assert opened.text("#progress") == "0 of 33 looked at"
     opened.one("#load").send_keys(str(saved))
-    opened.wait(lambda: opened.text("#loaded") == "4 corrections loaded.")
+    told = "4 corrections loaded; this page has no category Seeds & fruits, so it is new."
+    opened.wait(lambda: opened.text("#loaded") == told)
     assert opened.text("#progress") == "4 of 33 looked at"
     saved.write_text("FILE\tPREDICTION\n")
     opened.one("#load").send_keys(str(saved))
@@ -195,6 +196,105 @@ def test_corrections_become_training_data(opened, page, tmp_path, monkeypatch):
     saved.unlink()
     opened.one("#undo").click()
     assert opened.text("#progress") == "0 of 33 looked at"
+
+
+def load(window, path, content):
+    """Load a file of corrections into the page, and return what the page says of it."""
+    path.write_bytes(content)
+    window.run("document.querySelector('#loaded').textContent = ''")
+    window.one("#load").send_keys(str(path))
+    return window.wait(lambda: window.text("#loaded"))
+
+
+def saved(window):
+    """The corrections that the page saves."""
+    path = window.downloads / "corrections.tsv"
+    window.one("#save").click()
+    window.wait(path.exists)
+    found = read_corrections(str(path))
+    path.unlink()
+    return found
+
+
+def some_names(window):
+    return window.run(
+        "return JSON.parse(document.querySelector('#data').textContent).names.filter(n => /\\d\\.png$/.test(n))"
+    )
+
+
+# FILE, CATEGORY and ROLE as programs write them; A and B stand for names of images.
+TABLES = {
+    "Excel in German": 'sep=;\r\nFILE;CATEGORY;ROLE\r\nA;Käfer;teach\r\nB;"Text ""<b>""";\r\n'.encode("cp1252"),
+    "Excel's UTF-8": '\ufeffFILE,CATEGORY,NOTE\r\nA,Käfer,"two\r\nlines; ""or"" 2"\r\n,,\r\nB,\'=Seeds,\r\n'.encode(),
+    "Excel's Unicode text": 'FILE\tCATEGORY\r\nA\t"Käfer"\r\nB\tAnimal\r\n'.encode("utf-16"),
+    "UTF-16 of another order": "\ufeffFILE;CATEGORY\nA;Käfer\nB;Animal".encode("utf-16-be"),
+    "an old Macintosh": b"ROLE,CATEGORY, FILE \raudit,Animal  1,A\rteach,Seeds,B\r",
+    "pandas": b'FILE\tCATEGORY\nA\t"Text ""<b>"""\nB\t"Seeds\n',
+}
+
+
+def test_corrections_are_read_as_python_reads_them(opened, tmp_path):
+    first, second = some_names(opened)[:2]
+    opened.one("#tab-apply").click()
+    for writer, content in TABLES.items():
+        path = tmp_path / "loaded.csv"
+        for sign, name in (("A", first), ("B", second)):
+            for encoding in ("ascii", "utf-16-le", "utf-16-be"):
+                for before, behind in (("\n", "\t"), ("\n", ","), ("\n", ";"), (",", "\r")):
+                    cell = (before + sign + behind).encode(encoding)
+                    content = content.replace(cell, (before + name + behind).encode(encoding))
+        said = load(opened, path, content)
+        expected = read_corrections(str(path))
+        assert set(expected.decided) == {first, second}, writer
+        assert said.startswith("2 corrections loaded"), writer
+        found = saved(opened)
+        assert (found.taught, found.audited) == (expected.taught, expected.audited), writer
+        assert opened.text("#progress") == "2 of 33 looked at"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"PK\x03\x04...", "it is a workbook of Excel’s; save it there as .csv and load that"),
+        (b"FILE\tCATEGORY\tROLE\nx.png\tAnimal\t\ny.png\tAnimal\ttech\n", "line 3 has the ROLE “tech”, and it must be"),
+        ("FILE,CATEGORY\nü.png,".encode() + b"K\xe4fer\n", "it is in UTF-8, but for some bytes; save it as UTF-8"),
+        (b'FILE,CATEGORY\nx.png,"Animal\n', "line 2 has a double quote that opens no value or closes none"),
+        (b'FILE,CATEGORY\n"x\ty.png",Animal\n', "line 2 has no FILE, or no CATEGORY that can be used"),
+    ],
+)
+def test_corrections_that_cannot_be_used_are_refused(opened, tmp_path, content, said):
+    opened.one("#tab-apply").click()
+    assert load(opened, tmp_path / "loaded.csv", content).startswith(f"Nothing was loaded: {said}")
+    assert not opened.one("#save").is_enabled()
+
+
+def test_loading_names_what_is_new_and_counts_what_is_here(opened, tmp_path):
+    opened.one("#tab-apply").click()
+    here, rows = some_names(opened)[0], "".join(f"elsewhere/{number}.png\tAnimal\n" for number in range(40))
+    said = load(opened, tmp_path / "loaded.tsv", f"FILE\tCATEGORY\n{here}\tAnimaal\n{rows}".encode())
+    assert said == (
+        "41 corrections loaded, 40 of them about images that aren’t in this page (kept and saved again, but not learnt "
+        "from here); this page has no category Animaal, so it is new."
+    )
+    assert opened.text("#progress") == "1 of 33 looked at"
+    assert opened.text("#apply-count") == "41 images taught, 0 images audited; 40 of them not in this page."
+    assert len(saved(opened).taught) == 41
+    rows = "".join(f"{here}\t{letter}\n" for letter in "ABCDEFG")
+    said = load(opened, tmp_path / "loaded.tsv", f"FILE\tCATEGORY\n{rows}".encode())
+    assert said.endswith("; this page has no categories A, B, C, D, E and 2 more, so they are new.")
+
+
+def test_details_tell_answers_from_decisions(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (6, 4)).save("0.png")
+    (tmp_path / "t.tsv").write_text("FILE\tPREDICTION\n0.png\tLive\n", encoding="utf-8")
+    (tmp_path / "c.tsv").write_text("FILE\tCATEGORY\n0.png\tText\nelsewhere.png\tText\n", encoding="utf-8")
+    for corrections, told in (
+        (None, "model</h2>\n<table"),
+        ("c.tsv", "model and of people</h2>\n<p>1 image as people"),
+    ):
+        report_table(Settings(report_from="t.tsv", report="t.html", corrections=corrections))
+        assert f"<h2>Answers of the {told}" in (tmp_path / "t.html").read_text(encoding="utf-8")
 
 
 def test_hostile_names_are_shown_and_harm_nothing(opened):
@@ -309,8 +409,8 @@ def test_by_keyboard(opened):
     opened.one("#letters").click()
     press(opened, Keys.ESCAPE)
     opened.run("document.querySelector('.card').focus()")
-    press(opened, "1")
-    assert opened.text("#progress") == "0 of 33 looked at"
+    press(opened, "1", "(")
+    assert opened.text("#progress") == "0 of 33 looked at" and not opened.shown("#browse-categories")
     opened.run("localStorage.clear()")  # which all pages share
 
 

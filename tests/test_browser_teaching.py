@@ -96,7 +96,7 @@ def press(window, *keys):
 
 def open_tab(window, name):
     window.one(f"#tab-{name}").click()
-    window.wait(lambda: window.shown("#choices button"))
+    window.wait(lambda: len(window.shown("#choices button")) >= 5)  # before the page has learnt, Teach knows two
 
 
 def asked(window):
@@ -196,6 +196,35 @@ def test_a_new_category_is_learnt(opened, collection):
     assert "--new-category 'Seed packets'" in command and "-e t.tsv.features.npz -t corrections.tsv" in command
     assert "-o t-adapted.keras --predict t-adapted.tsv --report t-adapted.html" in command
     assert opened.text("#records-command").endswith("-o decided")  # no more the published categories alone
+
+
+def test_a_new_category_may_begin_with_any_sign(opened):
+    open_tab(opened, "teach")
+    decided, box = {}, opened.one("#ask-finder input")
+    ways = {
+        "3 Blätter": [("/",), ("3 Blätter",)],
+        "(x)": [("(x)",)],
+        "<y>": [box.click, ("<y>",)],
+        "12 petals": [box.click, ("12 petals",)],
+        "No 5": [("No ",), lambda: opened.one("#ask-name").click(), ("5",)],  # begun, left, gone on with
+        "80": [("80",)],
+    }
+    for label, steps in ways.items():
+        decided[asked(opened)] = label
+        for step in steps:
+            step() if callable(step) else press(opened, *step)
+        press(opened, Keys.ENTER)
+        opened.wait(lambda: opened.text("#figure-taught") == str(len(decided)) and asked(opened) not in decided)
+    press(opened, "No ")
+    opened.all("#choices button")[1].click()  # what was begun is not about the next image
+    opened.wait(lambda: asked(opened) not in decided and opened.text("#figure-taught") == str(len(ways) + 1))
+    assert box.get_attribute("value") == ""
+    press(opened, "1")
+    opened.wait(lambda: opened.text("#figure-taught") == str(len(ways) + 2))
+    taught = saved(opened).taught
+    assert {name: taught[name] for name in decided} == decided
+    opened.one("#tab-apply").click()
+    assert ". .venv/bin/activate" in opened.text("#apply") and "make setup" in opened.text("#apply")
 
 
 def test_any_category_is_found_by_typing_its_first_letters(opened):

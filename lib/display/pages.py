@@ -24,7 +24,8 @@ _TEMPLATES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "templates
 _SCRIPTS = {
     "evaluation": ("evaluation.js",),
     "prediction": (
-        *("data.js", "decisions.js", "answers.js", "finder.js", "statistics.js", "ask.js", "browse.js", "app.js"),
+        *("data.js", "table.js", "decisions.js", "answers.js", "finder.js", "statistics.js", "ask.js", "browse.js"),
+        "app.js",
     ),
 }
 
@@ -157,6 +158,7 @@ def write_prediction_page(path, subject, groups, errors, teaching="", decided=()
         "errors": list(errors),
         "most_errors": MOST_ERRORS,
         "data": {**_data_of(subject, groups, cards, teaching), "decided": list(decided)},
+        "by_people": len({card.name for card in cards}.intersection(name for name, _, _ in decided)),
         "small": [card.picture for card in cards],
         "larger": [card.larger for card in cards],
         "teaching": teaching,

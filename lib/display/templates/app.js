@@ -44,14 +44,15 @@ function learnerFailed() {
 }
 
 function drawAll() {
-  const count = decisions.size, changed = current.answers.reduce((sum, _, image) => sum + isChanged(image), 0);
+  const count = decidedHere().length, changed = current.answers.reduce((sum, _, image) => sum + isChanged(image), 0);
   const total = data.counts.reduce((sum, one) => sum + one, 0);
   byId("progress").textContent = `${count.toLocaleString("en")} of ${total.toLocaleString("en")} looked at`
     + (changed ? ` · ${counted(changed, "answer")} changed` : "");
-  byId("save").disabled = count === 0;
-  byId("save").classList.toggle("due", count > 0 && correctionsTable() !== savedText);
-  byId("undo").disabled = count === 0 && past.length === 0;
-  byId("unkept").hidden = stored || count === 0;
+  const none = decisions.size === 0;
+  byId("save").disabled = none;
+  byId("save").classList.toggle("due", !none && correctionsTable() !== savedText);
+  byId("undo").disabled = none && past.length === 0;
+  byId("unkept").hidden = stored || none;
   drawSide();
   if (tab === "apply") drawApply();
 }
@@ -106,22 +107,22 @@ function showCategory(category) {
 // Applying: the table of corrections, and the commands that use it.
 
 function drawApply() {
-  const roles = { teach: 0, audit: 0 };
+  const roles = { teach: 0, audit: 0 }, absent = decisions.size - decidedHere().length;
   for (const { role } of decisions.values()) roles[role]++;
   byId("apply-count").textContent = decisions.size === 0 ? "Nothing is decided yet."
-    : `${counted(roles.teach, "image")} taught, ${counted(roles.audit, "image")} audited.`;
+    : `${counted(roles.teach, "image")} taught, ${counted(roles.audit, "image")} audited${
+      absent ? `; ${absent.toLocaleString("en")} of them not in this page` : ""}.`;
   byId("save-here").disabled = byId("discard").disabled = decisions.size === 0;
   if (!data.command) return;
   const { model: named, features: file, stem } = data.command;
-  const known = new Set(data.labels.slice(0, data.modelCategories));
   const taught = new Set([...decisions.values()].filter(({ role }) => role === "teach").map(({ label }) => label));
-  const added = [...taught].filter((label) => !known.has(label)).map((label) => `--new-category ${quoted(label)}`);
+  const added = [...taught].filter((label) => !modelLabels.has(label)).map((label) => `--new-category ${quoted(label)}`);
   const join = (...parts) => parts.filter(Boolean).join(" \\\n    ");
   byId("too-few").hidden = taught.size > 1;
   byId("command").textContent = join(`./adaptImages.py -m ${named} -e ${file} -t corrections.tsv`, ...added,
     `-o ${after(stem, "-adapted.keras")} --predict ${after(stem, "-adapted.tsv")} --report ${after(stem, "-adapted.html")}`);
   // Records have the numbers of the model's outputs, unless there is a category that it doesn't have.
-  const same = data.command.published && [...decisions.values()].every(({ label }) => known.has(label));
+  const same = data.command.published && [...decisions.values()].every(({ label }) => modelLabels.has(label));
   byId("records-command").textContent = `./imagesToTFR.py -t corrections.tsv -o decided${same ? " --herbariograph" : ""}`;
   byId("sort-command").textContent = join(`./predictImages.py --report-from ${after(stem, "-adapted.tsv")} --sort ${after(stem, "-sorted")}`);
 }
@@ -190,7 +191,7 @@ document.addEventListener("keydown", (event) => {
   else {
     const own = within("button, a, [role=tab]");
     if (own && (key === "Enter" || key === " " || key.startsWith("Arrow"))) return;
-    if (!byId("letters").checked && /^[\p{L}\d/]$/u.test(key)) return;
+    if (!byId("letters").checked && SIGN.test(key)) return;
     const asked = (tab === "teach" || tab === "audit") && !event.ctrlKey && !event.metaKey && askKey(event);
     if (!asked && !(tab === "browse" && (within("#grid") || target === document.body) && gridKey(event))) return;
   }
@@ -218,7 +219,7 @@ byId("discard").addEventListener("click", () => {
 byId("load").addEventListener("change", async (event) => {
   const [file] = event.target.files;
   if (!file) return;
-  const said = loadCorrections(await file.text());
+  const said = loadCorrections(new Uint8Array(await file.arrayBuffer()));
   event.target.value = "";
   byId("loaded").textContent = said;
 });

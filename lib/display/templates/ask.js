@@ -13,6 +13,7 @@ function showAsk(role) {
   byId("ask").setAttribute("aria-labelledby", `tab-${role}`);
   byId("ask").dataset.role = role;
   byId("choices").replaceChildren();
+  askFinder.clear();
   byId("ask-said").textContent = "";
   nextImage();
 }
@@ -83,6 +84,7 @@ function answerWith(label) {
   if (role === "teach") ask.agreed.push(guess === label);
   ask.previous = { label, answers: current.answers };
   ask.skipped[role].delete(image);
+  askFinder.clear();
   byId("ask").focus({ preventScroll: true }); // else Enter would press the same button for the next image
   decide([[image, label]]);
   if (role === "audit") {
@@ -126,6 +128,7 @@ function nameOfNext() {
 function skipImage() {
   if (ask.image < 0 || learning) return;
   ask.skipped[ask.role].add(ask.image);
+  askFinder.clear();
   nextImage();
   tell("Skipped.", nameOfNext());
 }
@@ -200,14 +203,15 @@ function drawShare(id, right, count) {
 
 function askKey(event) {
   // Returns whether it was one of the keys.
-  const { key } = event, most = ask.role === "teach" ? 5 : 9;
-  if (key === "Enter" && ask.role === "teach" && ask.image >= 0) answerWith(categories[choicesNow()[0].category].label);
+  const { key } = event, most = ask.role === "teach" ? 5 : 9, sign = key === "/" ? "" : key, begun = askFinder.text();
+  if (begun && SIGN.test(key)) askFinder.start(begun + sign);
+  else if (key === "Enter" && ask.role === "teach" && ask.image >= 0) answerWith(categories[choicesNow()[0].category].label);
   else if (/^[1-9]$/.test(key) && Number(key) <= Math.min(most, byId("choices").children.length)) {
     answerWith(categories[choicesNow()[Number(key) - 1].category].label);
   } else if (key === "Backspace") takeBackAnswer();
   else if (key === "s" || key === "S") keyOrName(key, skipImage, askFinder.start);
   else if (key === "z" || key === "Z") keyOrName(key, () => zoom(ask.image), askFinder.start);
-  else if (/^\p{L}$/u.test(key) || key === "/") askFinder.start(key === "/" ? "" : key);
+  else if (SIGN.test(key)) askFinder.start(sign);
   else return false;
   return true;
 }

@@ -358,7 +358,7 @@ function gridKey(event) {
     decideSelected(() => categories[choice[0]].label);
   } else if (key === "Backspace") undo();
   else if (key === "z" || key === "Z") keyOrName(key, () => zoom(active), nameActive);
-  else if (/^\p{L}$/u.test(key) || key === "/") nameActive(key === "/" ? "" : key);
+  else if (SIGN.test(key)) nameActive(key === "/" ? "" : key);
   else return false;
   return true;
 }

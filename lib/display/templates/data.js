@@ -56,6 +56,7 @@ const categories = data.labels.map((label, place) => ({
   label, shown: data.shownLabels[place], full: data.fullNames[place],
 }));
 const placeOf = new Map(data.labels.map((label, place) => [label, place]));
+const modelLabels = new Set(data.labels.slice(0, teachable ? data.modelCategories : undefined)); // else those of the table
 
 function categoryOf(label) {
   // The place of a category, which is added if it is new.
@@ -65,6 +66,8 @@ function categoryOf(label) {
   }
   return placeOf.get(label);
 }
+
+const canonical = (label) => label.normalize("NFC").replace(/\s+/g, " ").trim();
 
 function objectionTo(label) {
   // Why a text can't name a category: it is one column of a table and the name of a folder.

@@ -8,7 +8,9 @@ let savedText = ""; // the table as it was saved or loaded last
 
 const decisionOf = (image) => decisions.get(data.names[image]);
 const roleOf = (image) => (audited.has(image) ? "audit" : "teach");
-const taughtCount = () => [...decisions.values()].filter(({ role }) => role === "teach").length;
+// Others are about images of other pages.
+const decidedHere = () => [...decisions].filter(([name]) => numberOf.has(name)).map(([, decision]) => decision);
+const taughtCount = () => decidedHere().filter(({ role }) => role === "teach").length;
 
 function keepDecisions() {
   try {
@@ -87,23 +89,57 @@ function saveCorrections() {
   decisionsSaved();
 }
 
-function loadCorrections(text) {
+const ROLES = ["teach", "audit"];
+
+function correctionsIn(bytes) {
+  // The decisions in a file, names, labels and roles; an Error, a clause, if not all of them can be used.
+  const [[, names] = [0, []], ...rows] = rowsOf(textOf(bytes));
+  const [file, category, role] = ["FILE", "CATEGORY", "ROLE"].map((name) => names.map((one) => one.trim()).indexOf(name));
+  if (file < 0 || category < 0) throw new Error("that is no table of corrections, which needs the columns FILE and CATEGORY");
+  return rows.map(([line, values]) => {
+    const name = values[file] ?? "", label = canonical(values[category] ?? ""), part = (values[role] ?? "").trim() || "teach";
+    if (!name || /[\t\r\n]/.test(name) || !label || objectionTo(label)) {
+      throw new Error(`line ${line} has no FILE, or no CATEGORY that can be used`);
+    }
+    if (!ROLES.includes(part)) {
+      const shown = part.slice(0, 30).replace(/\p{C}/gu, "\ufffd");
+      throw new Error(`line ${line} has the ROLE “${shown}”, and it must be ${ROLES.join(" or ")}`);
+    }
+    return [name, label, part];
+  });
+}
+
+function loadCorrections(bytes) {
   // Add the rows of a table; returns what came of it, for the reader.
-  const [header, ...rows] = text.replace(/^\ufeff/, "").split(/\r?\n/).filter(Boolean).map((line) => line.split("\t"));
-  const [file, category, role] = ["FILE", "CATEGORY", "ROLE"].map((name) => (header || []).indexOf(name));
-  if (file < 0 || category < 0) return "That is no table of corrections: it needs the columns FILE and CATEGORY.";
-  const bad = rows.findIndex((row) => !row[file] || !row[category] || objectionTo(row[category]));
-  if (bad >= 0) return `Nothing was loaded: row ${bad + 1} has no FILE, or no CATEGORY that can be used.`;
-  const former = [...new Set(rows.map((row) => row[file]))].map((name) => [name, decisions.get(name)]);
+  let rows;
+  try {
+    rows = correctionsIn(bytes);
+  } catch (error) {
+    return `Nothing was loaded: ${error.message}.`;
+  }
+  const former = [...new Set(rows.map(([name]) => name))].map((name) => [name, decisions.get(name)]);
   past.push(former.filter(([name]) => numberOf.has(name)));
   for (const row of rows) {
-    decisions.delete(row[file]);
-    setDecision(row[file], row[category], row[role] || "teach");
+    decisions.delete(row[0]);
+    setDecision(...row);
   }
   savedText = correctionsTable();
   decisionsChanged();
-  const absent = rows.filter((row) => !numberOf.has(row[file])).length;
-  return `${counted(rows.length, "correction")} loaded.${absent
-    ? ` ${counted(absent, "image")} of them ${absent === 1 ? "isn’t" : "aren’t"} in this page: kept and saved again, but not learnt from here.`
-    : ""}`;
+  return `${counted(rows.length, "correction")} loaded${toldAbsent(rows)}${toldNew(rows)}.`;
+}
+
+function toldAbsent(rows) {
+  const absent = rows.filter(([name]) => !numberOf.has(name)).length;
+  if (!absent) return "";
+  return `, ${absent.toLocaleString("en")} of them about images that aren’t in this page (kept and saved again, but not learnt from here)`;
+}
+
+function toldNew(rows) {
+  // Names that nobody meant are seen here before a model is adapted to them.
+  const most = 5, added = [...new Set(rows.map(([, label]) => label))].filter((label) => !modelLabels.has(label));
+  if (!added.length) return "";
+  const parts = added.length > most + 1 ? [...added.slice(0, most), `${(added.length - most).toLocaleString("en")} more`] : added;
+  const named = [parts.slice(0, -1).join(", "), ...parts.slice(-1)].filter(Boolean).join(" and ");
+  const [noun, are] = added.length === 1 ? ["category", "it is"] : ["categories", "they are"];
+  return `; ${teachable ? "the model" : "this page"} has no ${noun} ${named}, so ${are} new`;
 }

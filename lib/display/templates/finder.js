@@ -1,5 +1,7 @@
 // A field to find a category by a few letters, or to add one: a combobox.
 
+const SIGN = /^[\p{L}\p{N}\p{P}\p{S}]$/u; // a key that writes, but for a blank
+
 function wordsOf(category) {
   return `${category.shown} ${category.full}`.toLowerCase();
 }
@@ -53,7 +55,7 @@ function makeFinder(root, choose, leave) {
   }
 
   function open() {
-    const label = input.value.trim().normalize("NFC");
+    const label = canonical(input.value);
     const found = matching(label).map((category) => ({ label: category.label, text: category.shown, note: category.full }));
     const known = found.some((one) => one.label.toLowerCase() === label.toLowerCase());
     const objection = objectionTo(label);
@@ -101,6 +103,7 @@ function makeFinder(root, choose, leave) {
       input.focus({ preventScroll: true });
       open();
     },
+    text: () => input.value,
     clear() {
       input.value = "";
       close();
