@@ -208,6 +208,8 @@ def test_a_new_category_may_begin_with_any_sign(opened):
         "12 petals": [box.click, ("12 petals",)],
         "No 5": [("No ",), lambda: opened.one("#ask-name").click(), ("5",)],  # begun, left, gone on with
         "80": [("80",)],
+        "12 petala": [box.click, ("12 petala", Keys.ARROW_DOWN)],  # so like the other that it is offered first
+        "13 petals": [box.click, ("13 petals",)],
     }
     for label, steps in ways.items():
         decided[asked(opened)] = label

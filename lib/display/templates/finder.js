@@ -14,11 +14,14 @@ function matching(query) {
     if (shown.toLowerCase().startsWith(text)) return 0;
     if (words.split(/[^\p{L}\p{N}]+/u).some((word) => word.startsWith(text))) return 1;
     if (text.length > 1 && words.includes(text)) return 2;
-    return text.length > 3 && distance(text, label.toLowerCase()) <= 2 ? 3 : 4;
+    // Names with other digits, such as "plate 1" and "plate 2", are alike, but never meant for each other.
+    return text.length > 3 && digitsOf(text) === digitsOf(label) && distance(text, label.toLowerCase()) <= 2 ? 3 : 4;
   };
   return categories.map((category) => [rank(category), category]).filter(([value]) => value < 4)
     .sort(([a], [b]) => a - b).map(([, category]) => category);
 }
+
+const digitsOf = (text) => text.replace(/\P{N}/gu, "");
 
 function distance(a, b) {
   // How many letters differ: Levenshtein's.
