@@ -50,7 +50,8 @@ own: folder-is-given $(READY)
 	@PATH="$$(cd "$$VENV" && pwd)/bin:$$PATH" bash own.sh "$$DATA"
 
 folder-is-given:
-	@test -d "$$DATA" || { echo "make own: give DATA=FOLDER, with a subfolder for each category" >&2; exit 2; }
+	@test -n "$$DATA" || { echo "make own: give DATA=FOLDER, with a subfolder for each category" >&2; exit 2; }
+	@test -d "$$DATA" || { echo "make own: DATA: $$DATA is not an existing folder" >&2; exit 2; }
 
 names-are-given:
 	@test -n "$$DATA" && test -n "$$OUTPUT" || { echo "make predict: give DATA=FOLDER and OUTPUT=FILE.tsv" >&2; exit 2; }

@@ -25,11 +25,22 @@ case ${1-} in
         sed -nE '2,/^case/{/^# /{s/^# ?//p;d};/^#$/{s/.*//p;d};/^: /{s/^: /    /;s/"\$\{([A-Z_]+):=([^}]*)\}"/\1=\2/gp}}' "$0"
         exit ;;
 esac
-if (($# != 1)) || ! [ -d "$1" ]; then
-    echo "own.sh: give a folder with a subfolder for each category; settings come from the environment, and --help lists them" >&2
+
+refuse() {
+    echo "own.sh: $*" >&2
     exit 2
-fi
+}
+
+(($# == 1)) || refuse "give a folder with a subfolder for each category; settings come from the environment, and --help lists them"
+[ -d "$1" ] || refuse "$1 is not an existing folder; give a folder with a subfolder for each category"
 DATA=$1 DIR=$OWN/runs RECORDS=$OWN/records
+
+# Hours may pass before a setting is needed: what is wrong with one should be said now.
+SETTINGS=()
+for NAME in OWN SEED SHARES SIZE ENCODER HEAD_EPOCHS EPOCHS RATE BATCH AUGMENT KEEP; do
+    SETTINGS+=("$NAME=${!NAME}")
+done
+ENCODER_FILE=$(PYTHONPATH=$TOOLKIT${PYTHONPATH:+:$PYTHONPATH} python3 -m tools.own_settings "$DATA" "${SETTINGS[@]}")
 mkdir -p "$DIR"
 . "$TOOLKIT/stages.sh"
 
@@ -37,17 +48,28 @@ say() {
     printf '\n== %s\n' "$*" >&2
 }
 
+# without COLUMN: the categories that have no image there in the table of counts
+without() {
+    awk -F '\t' -v column="$1" 'NR > 1 && !$column { printf "%s%s", comma, $1; comma = ", " }' "$OWN/counts.tsv"
+}
+
 say "Records: $SHARES of each category for training, validation and test; near-duplicates stay together"
-stage "$TOOLKIT/imagesToTFR.py" -d "$DATA" -o "$RECORDS" -s "$SIZE" --per-class "$SHARES" -r "$SEED" > "$OWN/counts.tsv"
+stage "$TOOLKIT/imagesToTFR.py" -d "$DATA" -o "$RECORDS" -s "$SIZE" --per-class "$SHARES" -r "$SEED" > "$OWN/counts.tsv.partial"
+mv "$OWN/counts.tsv.partial" "$OWN/counts.tsv"
 cat "$OWN/counts.tsv" >&2
-CATEGORIES=$(($(wc -l < "$RECORDS-categories.tsv") - 1))
+CATEGORIES=$(($(wc -l < "$RECORDS-categories.tsv") - 1)) UNLEARNT=$(without 2) UNTESTED=$(without 4)
+((CATEGORIES > 1)) || refuse "only one category has images that can be read, and a model needs two or more"
+[ -z "$UNLEARNT" ] || refuse "no image for training: $UNLEARNT; add images, remove the folder, or give other SHARES"
+for SPLIT in validation test; do
+    [ -f "$RECORDS-$SPLIT.tfr" ] || refuse "no category has an image for $SPLIT; add images, or give other SHARES"
+done
+[ -z "$UNTESTED" ] || say "Learnt, but with too few images to be tested, so that no figure is about them: $UNTESTED"
 IMAGES=$(awk -F '\t' 'NR > 1 { count += $2 } END { print count }' "$OWN/counts.tsv")
 while ((BATCH > 4 && BATCH * 4 > IMAGES)); do ((BATCH /= 2)); done
 
 say "A fresh classifier of $CATEGORIES categories takes over the encoder of $ENCODER"
-ENCODER=$(PYTHONPATH=$TOOLKIT python3 -c 'import sys; from lib.models.published import find_model; print(find_model(sys.argv[1]))' "$ENCODER")
 stage "$TOOLKIT/convnext.py" -a "$CATEGORIES" -e 2 -i "$SIZE" -r "$SEED" -x 24 -o "$OWN/fresh.keras" > /dev/null
-stage "$TOOLKIT/convnextClassifier.py" -e "$ENCODER" -m "$OWN/fresh.keras" -o "$OWN/start.keras" > /dev/null
+stage "$TOOLKIT/convnextClassifier.py" -e "$ENCODER_FILE" -m "$OWN/fresh.keras" -o "$OWN/start.keras" > /dev/null
 
 COMMON=(-a "$CATEGORIES" -b "$BATCH" -o "$DIR" -r "$SEED" -t "$RECORDS-train.tfr" -v "$RECORDS-validation.tfr" --augment "$AUGMENT")
 say "First only the last layers, since fresh ones would spoil the encoder: $IMAGES images, $BATCH a step"
@@ -61,7 +83,9 @@ BEST=$(cat "$OWN/path")
 say "A soup: the mean of those that are better together, on the images for validation"
 stage "$TOOLKIT/imageSoup.py" -a "$CATEGORIES" -d "$RECORDS-validation.tfr" -v "$RECORDS-validation.tfr" \
     -m "${BEST%-best/*}-intermediate" -o "$DIR" -T 1 --name soup > "$OWN/soup.tsv"
-SOUP=$(newest soup-model.keras)
+# Not the newest one: an earlier one, if the collection is again what it was.
+SOUP=$(grep -lF "/$(basename "${BEST%-best/*}")-intermediate\"" "$DIR"/*/soup-settings.json | tail -n 1)
+SOUP=${SOUP%settings.json}model.keras
 
 # Their macro F1s on the images for validation, since those for the test are for nothing but the test.
 ALONE=$(sed -n 2p "$OWN/soup.tsv" | cut -f 2) TOGETHER=$(tail -n 1 "$OWN/soup.tsv" | cut -f 2)
@@ -78,5 +102,5 @@ The model:                 $OWN/model/$(basename "$MODEL")
 Its card:                  $OWN/model/README.md
 The test's images:         $OWN/test.html
 Time and memory by stage:  $DIR/chain.tsv
-To categorise a folder:    ./predictImages.py -d images -o predictions.tsv -m $OWN/model/$(basename "$MODEL")
+To categorise a folder:    ./predictImages.py -d images -o predictions.tsv -m $(printf %q "$OWN/model/$(basename "$MODEL")")
 TEXT

@@ -137,7 +137,7 @@ def _make(settings, candidates, inputs, run, journal, categories):
     answers = []
     soup = candidates.score(labels, _noting(logits, answers))
     lines = _result(settings, scores, ingredients, soup)
-    _tell_saturation(settings, list(decisions.values()))
+    _tell_saturation(settings, inputs, list(decisions.values()))
     _write_settings(settings, candidates, inputs, run, ingredients, lines)
     _write_decisions(settings, decisions, run)
     _draw(settings.metric, list(decisions.values()), run)
@@ -168,13 +168,14 @@ def _result(settings, scores, ingredients, soup):
     return lines
 
 
-def _tell_saturation(settings, decisions):
+def _tell_saturation(settings, inputs, decisions):
     """Say so if the records that decide did not tell the means apart, as those do that the models learnt by heart."""
+    deciding, ranking = ({inputs[path] for path in paths} for paths in (settings.data, settings.validate))
     means = {decision["with"] for decision in decisions}
     if settings.method == "greedy" and len(decisions) > 2 and len(means) == 1:
         told = f"{option(settings.deciding)} decided nothing: every mean of models scores {means.pop():.4f} there"
-        cure = f"; {option('decide')} validation decides by {option('validate')}" if settings.decide == "data" else ""
-        log.info(f"{told}{cure}.")
+        cure = f"; {option('decide')} validation decides by {option('validate')}"
+        log.info(f"{told}{cure if settings.decide == 'data' and deciding != ranking else ''}.")
 
 
 def _take_over_parts(run, journal):

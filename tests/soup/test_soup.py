@@ -153,6 +153,11 @@ def test_a_soup_that_is_worse_than_its_best_ingredient_says_so_first(folder, tmp
     assert any(line.startswith("⟦data⟧ decided nothing: every mean of models scores 0.3333 there;") for line in said)
     with open(os.path.join(os.path.dirname(path), "soup-settings.json")) as file:
         assert json.load(file)["result"] == list(lines)
+    copied = shutil.copy(tmp_path / "one.tfr", tmp_path / "same.tfr")  # to decide by the same images is no cure
+    _, _, said = make(tmp_path, settings, validate=(str(copied),))
+    assert [line for line in said if "decided nothing" in line] == [
+        "⟦data⟧ decided nothing: every mean of models scores 0.3333 there."
+    ]
     path, lines, said = make(tmp_path, settings, decide="validation")
     assert lines[0] == "MODEL\tF1" and lines[-1] == "soup of 1\t1.0000"
     assert [row["TAKEN"] for row in log_of(path)] == ["yes", "no", "no"] and "decided nothing" not in " ".join(said)
