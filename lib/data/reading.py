@@ -17,7 +17,7 @@ from lib.errors import UsageError, option
 from lib.storage.files import checksum
 from lib.storage.journal import Journal, settings_of_journal
 from lib.storage.tables import check_errors_table, write_errors_table
-from lib.system.parallel import in_order, reading_threads
+from lib.system.parallel import cores, in_order
 from lib.system.progress import progress
 from lib.system.shard import WHOLE, Shard
 from lib.system.words import counted
@@ -71,7 +71,7 @@ def read_images(items, journal, settings, errors):
     todo = [item.path for item in items if item.path not in read]
     if read:
         log.info(f"{len(read):,} of {counted(len(items), 'image')} have already been read.")
-    threads = reading_threads(settings.processors)
+    threads = cores(settings.processors)  # more would wait for Python's lock, and make the others wait
     limit_memory(settings.processors)
     results = in_order(functools.partial(_read_all, settings), _portions(todo), threads, _AHEAD * threads)
     with contextlib.closing(results), progress(len(todo), "images") as advance:
