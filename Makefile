@@ -56,9 +56,9 @@ folder-is-given:
 names-are-given:
 	@test -n "$$DATA" && test -n "$$OUTPUT" || { echo "make predict: give DATA=FOLDER and OUTPUT=FILE.tsv" >&2; exit 2; }
 
-# Three at once, since many wait.
+# Three at once, since many wait. If one of the three dies, all end, which else may wait for it for ever.
 test: $(TEST_READY)
-	"$$VENV"/bin/python -m pytest --numprocesses=3 --dist=loadfile $(TESTS)
+	"$$VENV"/bin/python -m pytest --numprocesses=3 --dist=loadfile --max-worker-restart=0 $(TESTS)
 
 test-all:
 	sh tests/on_each_python.sh

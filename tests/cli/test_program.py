@@ -92,8 +92,9 @@ def test_messages_go_to_stderr_and_results_to_stdout_with_options_spelled(capsys
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_to_stop_ends_the_work_in_order(capsys, number):
     before = signal.signal(number, signal.SIG_DFL)  # the tests may run under nohup
+    # Raised, as `os.kill` may return before another thread has taken the signal, which then ends the tests' process.
     try:
-        assert run(options(), lambda settings: os.kill(os.getpid(), number), Settings, []) == 128 + number
+        assert run(options(), lambda settings: signal.raise_signal(number), Settings, []) == 128 + number
         assert signal.getsignal(number) is signal.SIG_DFL
     finally:
         signal.signal(number, before)
@@ -103,7 +104,7 @@ def test_a_signal_to_stop_ends_the_work_in_order(capsys, number):
 def test_nohup_stays_in_force():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        assert run(options(), lambda settings: os.kill(os.getpid(), signal.SIGHUP), Settings, []) == 0
+        assert run(options(), lambda settings: signal.raise_signal(signal.SIGHUP), Settings, []) == 0
     finally:
         signal.signal(signal.SIGHUP, before)
 
