@@ -89,7 +89,7 @@ def test_messages_go_to_stderr_and_results_to_stdout_with_options_spelled(capsys
         assert capsys.readouterr() == ("loss 1\n", "Resuming; -m/--model is as before.\nSlow.\n")
 
 
-# In a process of its own, since what other tests have loaded there has threads, and signals have ended the tests with it.
+# In a process of its own: where other tests had loaded much, a signal has ended the process of the tests.
 SIGNALLED = """
 import dataclasses, os, signal, sys
 from lib.cli.program import parser, run
