@@ -6,6 +6,8 @@ import time
 
 from conftest import ROOT
 
+from lib.data.corrections import read_corrections
+
 AXE = ROOT / "tests" / "npm" / "node_modules" / "axe-core" / "axe.min.js"
 
 
@@ -123,3 +125,13 @@ class Browser:
             for one in found["violations"]
             if one["impact"] in ("serious", "critical")
         ]
+
+
+def saved(window):
+    """The corrections that the page saves."""
+    path = window.downloads / "corrections.tsv"
+    window.one("#save").click()
+    window.wait(path.exists)
+    found = read_corrections(str(path))
+    path.unlink()
+    return found

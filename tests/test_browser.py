@@ -6,6 +6,7 @@ from urllib.parse import unquote_to_bytes, urlsplit
 
 import numpy as np
 import pytest
+from browser import saved
 from PIL import Image
 
 import imagesToTFR
@@ -204,16 +205,6 @@ def load(window, path, content):
     window.run("document.querySelector('#loaded').textContent = ''")
     window.one("#load").send_keys(str(path))
     return window.wait(lambda: window.text("#loaded"))
-
-
-def saved(window):
-    """The corrections that the page saves."""
-    path = window.downloads / "corrections.tsv"
-    window.one("#save").click()
-    window.wait(path.exists)
-    found = read_corrections(str(path))
-    path.unlink()
-    return found
 
 
 def some_names(window):

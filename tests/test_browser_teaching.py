@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
+from browser import saved
 from PIL import Image
 
 from lib.data.categories import LABELS
-from lib.data.corrections import read_corrections
 from lib.measures.adaptation import extend, fit, measure, scale
 from lib.measures.softmax import softmax
 from lib.measures.uncertainty import share_interval
@@ -112,16 +112,6 @@ def answer(window, label):
     else:
         press(window, "/", label, Keys.ENTER)
     window.wait(lambda: (asked(window), window.text("#progress"))[1] != before[1] and asked(window) != before[0])
-
-
-def saved(window):
-    """The corrections that the page saves."""
-    path = window.downloads / "corrections.tsv"
-    window.one("#save").click()
-    window.wait(path.exists)
-    found = read_corrections(str(path))
-    path.unlink()
-    return found
 
 
 def probabilities(window, decided, added=()):

@@ -101,7 +101,7 @@ def work(settings):
         UsageError: a setting or the collection is wrong.
         WorkError: the encoder can't be downloaded.
     """
-    from lib.data.collection import items_of_folder
+    from lib.data.collection import categories_of_folder, items_of_folder
     from lib.models.published import find_model
 
     values = dict(settings.given)
@@ -110,7 +110,7 @@ def work(settings):
     own, data = (os.path.join(os.path.realpath(path), "") for path in (values["OWN"], settings.data))
     if own.startswith(data):
         raise UsageError(f"{values['OWN']!r} lies in the collection, whose folders are categories.", "OWN")
-    names = category_names(settings.data)
+    names = categories_of_folder(settings.data)
     if not names:
         check("DATA", items_of_folder, settings.data)  # its complaint tells what there is instead
     if len(names) < 2:
@@ -119,17 +119,6 @@ def work(settings):
     encoder = check("ENCODER", find_model, values["ENCODER"])
     forget_former_categories(names, os.path.join(values["OWN"], "records-categories.tsv"))
     print(encoder)
-
-
-def category_names(folder):
-    """The categories that imagesToTFR.py finds in a folder, sorted, whether their images can be read or not."""
-    from lib.data.categories import canonical
-    from lib.data.listing import list_images
-    from lib.storage.names import escape_name
-
-    paths, _ = list_images(folder)
-    parts = (os.path.relpath(path, folder).partition(os.sep) for path in paths)
-    return sorted({canonical(escape_name(category)) for category, below, _ in parts if below})
 
 
 def forget_former_categories(names, table):

@@ -61,17 +61,8 @@ def items_of_folder(directory, exclude=None):
         UsageError: no subfolder has an image.
     """
     left_out = LeftOut(exclude)
-    items, (paths, errors) = [], list_images(directory, left_out)
-    folders = set()
-    for path in paths:
-        name = os.path.relpath(path, directory)
-        category, below, _ = name.partition(os.sep)
-        if below:
-            folders.add(category)
-            items.append(Item(path, escape_name(category), name))
-        else:
-            errors[path] = "it lies in no category's folder"
-    without = _without_images(directory, folders, exclude)
+    items, errors = _list_items(directory, left_out)
+    without = _without_images(directory, {item.name.partition(os.sep)[0] for item in items}, exclude)
     if not items:
         found = f": {without}" if without else ""
         raise UsageError(f"{directory} has no subfolders with images, one per category{found}.", "data")
@@ -79,6 +70,24 @@ def items_of_folder(directory, exclude=None):
     if without:
         log.info(f"folders without images, which make no category: {without}.")
     return _sorted(_of_one_spelling(items)), errors
+
+
+def categories_of_folder(directory):
+    """The categories of `items_of_folder`, a set, whether their images can be read or not; says nothing."""
+    return {canonical(item.category) for item in _list_items(directory)[0]}
+
+
+def _list_items(directory, left_out=None):
+    """The `Item`s of a folder's subfolders, and the images that lie in none, path -> reason."""
+    items, (paths, errors) = [], list_images(directory, left_out)
+    for path in paths:
+        name = os.path.relpath(path, directory)
+        category, below, _ = name.partition(os.sep)
+        if below:
+            items.append(Item(path, escape_name(category), name))
+        else:
+            errors[path] = "it lies in no category's folder"
+    return items, errors
 
 
 def _without_images(directory, folders, exclude):

@@ -89,11 +89,12 @@ def intervals(labels, answers, classes, weights=None, seed=0, draws=DRAWS):
     accuracy, f1 = [], []
     for counts, (label, answer) in _draws([labels, answers], classes, weights, seed, draws):
         right, of_label, of_answer = _margins(counts, label, answer, classes)
-        accuracy.append(divide(right.sum(axis=1), counts.sum(axis=1)))
         f1.append(mean_f1(right, of_label, of_answer))
-    if weights is None:
-        return share_interval(int(np.sum(np.asarray(labels) == answers)), len(labels)), _interval(f1)
-    return _interval(accuracy), _interval(f1)
+        if weights is not None:
+            accuracy.append(divide(right.sum(axis=1), counts.sum(axis=1)))
+    if accuracy:
+        return _interval(accuracy), _interval(f1)
+    return share_interval(int(np.sum(np.asarray(labels) == answers)), len(labels)), _interval(f1)
 
 
 def compare(labels, first, second, classes, weights=None, seed=0, draws=DRAWS):
