@@ -24,7 +24,7 @@ def find_decisions(settings, labels=()):
         with concerning("corrections"):
             found = read_corrections(settings.corrections)
         if labels:
-            tell_nearly_known(found.spelled_as(labels), labels)
+            tell_nearly_known(found, labels)
         return found.decided
     return None if settings.overwrite else tables.decisions_in(settings.table)
 

@@ -153,6 +153,12 @@ def test_a_missing_package_is_one_line_that_says_how_to_get_it(capsys):
     assert run(options(), stage, Settings, []) == 1
     assert "the package no_such_package is missing; enter the environment of `make setup` " in capsys.readouterr().err
 
+    def another(settings):
+        raise ModuleNotFoundError(name="google.protobuf")
+
+    assert run(options(), another, Settings, []) == 1
+    assert "the package protobuf is missing" in capsys.readouterr().err
+
 
 def test_an_error_is_one_line_whatever_the_file_is_called(capsys):
     name = os.fsdecode(b"a\n\x1b[2J\xe2\x80\xae\xff")

@@ -171,12 +171,3 @@ def test_a_category_that_may_be_mistyped_is_named_once(folder, capsys):
     assert table("w.tsv")["scans/1.png"]["PREDICTION"] == "Texxt"
     assert predictImages.main(["--report-from", "w.tsv", "--sort", "sorted", "--corrections", "c.tsv"]) == 0
     assert capsys.readouterr().err.count(said) == 1
-
-
-def test_a_category_whose_accents_are_stored_otherwise_is_the_same(folder, capsys):
-    words = ["Sheet", "Slide", "Text", "Live", "Ka\u0308fer"]
-    lines = [f"{name}\t{index}\t{name}\n" for index, name in enumerate(words)]
-    (folder / "words.tsv").write_text("CATEGORY\tINDEX\tLABEL\n" + "".join(lines), encoding="utf-8")
-    decide(s1="K\u00e4fer")
-    call = ["-c", "-d", "scans", "-o", "w.tsv", "-m", "model.keras", "--labels", "words.tsv", "--corrections", "c.tsv"]
-    assert predictImages.main(call) == 0 and "almost" not in capsys.readouterr().err
