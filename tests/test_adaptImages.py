@@ -1,7 +1,9 @@
 """adaptImages.py as its users call it: from features and decisions to a model, a table, a page, without TensorFlow."""
 
 import csv
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -231,6 +233,13 @@ def test_a_smaller_ridge_learns_faster(folder, capsys):
         run("--ridge", ridge)
         changed[ridge] = int(capsys.readouterr().out.split("Answers that change: ")[1].split(" ")[0])
     assert changed["1000"] < changed["0.03"]
+
+
+def test_the_page_goes_on_with_the_ridge(folder):
+    assert run("--ridge", "1.5", "--predict", "a.tsv", "--report", "a.html") == 0
+    data = json.loads(re.search(r'id="data">(.*?)</script>', (folder / "a.html").read_text())[1])
+    assert data["command"]["model"] == "model.keras", "that which the features are of, not the adapted one"
+    assert (data["ridge"], data["command"]["ridge"]) == (1.5, "1.5")
 
 
 def corrections(*rows):

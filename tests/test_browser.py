@@ -486,9 +486,9 @@ def test_a_page_of_twenty_thousand_images_is_small_and_can_be_filtered(window, t
     groups = [pages.Group(label, 1177, [card(label, number) for number in range(300)]) for label in labels]
     path, features = tmp_path / "large.html", rng.standard_normal((count, 192)).astype("<f2")
     kernel = 0.3 * rng.standard_normal((len(labels), 193)).astype("<f4")
-    command = {"model": "m", "features": "f.npz", "stem": "t", "published": True}
+    command = {"model": "m", "features": "f.npz", "stem": "t", "ridge": "", "published": True}
     answers = np.full((count, len(labels)), 1 / len(labels))
-    teaching = pages.Teaching(features, kernel, command, [], answers, [1177] * len(labels))
+    teaching = pages.Teaching(features, kernel, 0.03, command, [], answers, [1177] * len(labels))
     pages.write_prediction_page(str(path), pages.Subject("Large", [], labels), groups, [], teaching)
     assert 17_000_000 < path.stat().st_size < 20_000_000
     window.open(path)

@@ -10,6 +10,7 @@ from lib.measures.adaptation import extend, fit, measure, scale
 from lib.measures.softmax import softmax
 from lib.measures.uncertainty import share_interval
 from lib.models.output_layer import read_output_layer
+from lib.prediction.adaptation_settings import RIDGE
 from lib.prediction.report import report_table
 from lib.prediction.settings import Settings
 from lib.storage.tables import Table, write_settings
@@ -61,7 +62,7 @@ class Collection:
         kernel, bias = extend(self.layer.kernel, self.layer.bias, len(new))
         logits = self.features.astype("float64") @ kernel + bias
         rows = [self.names.index(name) for name in decided]
-        weights = fit(scaled[rows], logits[rows], np.array([labels.index(label) for label in decided.values()]))
+        weights = fit(scaled[rows], logits[rows], np.array([labels.index(label) for label in decided.values()]), RIDGE)
         return softmax(logits + scaled @ weights.T)
 
     def label(self, name):
@@ -123,7 +124,7 @@ def probabilities(window, decided, added=()):
         const names = JSON.parse(text("data")).names, kernel = new Float32Array(bytes("kernel"));
         const learner = new Worker(URL.createObjectURL(new Blob([text("learner")])));
         learner.onmessage = ({ data }) => done([names, [...data.probabilities]]);
-        learner.postMessage({ features: new Uint16Array(bytes("features")), kernel, width: 192 });
+        learner.postMessage({ features: new Uint16Array(bytes("features")), kernel, width: 192, ridge: 0.03 });
         const rows = arguments[0].map((name) => names.indexOf(name));
         learner.postMessage({ rows, targets: arguments[1], added: arguments[2] });
     """

@@ -18,7 +18,7 @@ from lib.data.categories import CATEGORIES, LABELS, find_category
 from lib.data.corrections import AUDIT, TEACH
 from lib.data.embeddings import load
 from lib.errors import UsageError
-from lib.measures.adaptation import RIDGE, extend, fit, least_sure, measure, scale
+from lib.measures.adaptation import extend, fit, least_sure, measure, scale
 from lib.measures.softmax import softmax
 from lib.models.output_layer import read_output_layer
 from lib.prediction.model import labels_of

@@ -126,8 +126,10 @@ class Teaching(NamedTuple):
             over the whole folder; NaN for a card without.
         kernel: float32 `(categories, width + 1)`: the model's logits are the product of its rows and an image's
             features and 1. Its categories are the first of the page's labels.
+        ridge: of `lib.measures.adaptation.fit`.
         command: texts for the command line that applies what was taught, as a shell reads them: `model`, `features`,
-            and `stem`, the table's name without its ending; and `published`, whether the model has the 17 categories.
+            `stem`, the table's name without its ending, and `ridge`, empty for the default; and `published`, whether
+            the model has the 17 categories.
         audited: the names of the images to measure with.
         probabilities: `(cards, categories)`, of the model without what was taught; -1 where unknown.
         counts: `(categories,)`: how many images of the whole folder have each as that model's answer.
@@ -135,6 +137,7 @@ class Teaching(NamedTuple):
 
     features: Any
     kernel: Any
+    ridge: float
     command: Mapping[str, Any]
     audited: Sequence[str]
     probabilities: Any
@@ -201,6 +204,7 @@ def _data_of(subject, groups, cards, teaching):
         "rights": {place: shown(card.rights) for place, card in enumerate(cards) if card.rights},
         "audited": [places[name] for name in teaching.audited if name in places] if teaching else [],
         "modelCategories": len(teaching.kernel) if teaching else 0,
+        "ridge": teaching.ridge if teaching else None,
         "command": dict(teaching.command) if teaching else None,
     }
 

@@ -16,8 +16,6 @@ import numpy as np
 from lib.errors import WorkError
 from lib.measures.softmax import softmax
 
-RIDGE = 0.03
-
 # A feature that varies by less than this share of its mean is taken for a constant: float32 weights for it would lose
 # the precision of the logits.
 _CONSTANT = 1e-4
@@ -84,7 +82,7 @@ def extend(kernel, bias, count):
     return np.hstack([kernel, more]), np.append(bias, np.full(count, bias.mean()))
 
 
-def fit(scaled, logits, categories, ridge=RIDGE):
+def fit(scaled, logits, categories, ridge):
     """Learn from taught images.
 
     Args:

@@ -6,6 +6,8 @@ from typing import Optional, Tuple
 
 from lib.errors import UsageError, option
 
+RIDGE = 0.03
+
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
@@ -36,7 +38,7 @@ class Settings:
     models: Optional[str] = None
     labels: Optional[str] = None
     new_categories: Optional[Tuple[str, ...]] = None
-    ridge: float = 0.03
+    ridge: float = RIDGE
     predict: Optional[str] = None
     top: Optional[int] = None
     probabilities: bool = False

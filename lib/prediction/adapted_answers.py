@@ -174,6 +174,7 @@ def _write_table(folder, settings):
         "labels": list(folder.labels),
         "top": _top(settings),
         "probabilities": settings.probabilities,
+        "ridge": settings.ridge,
     }
     columns = columns_of(folder.labels, about["top"], settings.probabilities)
     table = tables.Table(settings.predict, columns, about, folder.join)

@@ -267,6 +267,7 @@ _WORDS = {
     "exact": "The published pipeline's pixels",
     "top": "Categories of an image",
     "probabilities": "Probabilities of all categories",
+    "ridge": "Ridge of what was learnt",
     "shard": "Part",
     "listed": "The list",
 }

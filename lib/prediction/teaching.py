@@ -14,6 +14,7 @@ from lib.measures.adaptation import extend, fit, measure, scale
 from lib.measures.softmax import softmax
 from lib.models.output_layer import read_output_layer
 from lib.models.published import find_model
+from lib.prediction.adaptation_settings import RIDGE
 from lib.storage.names import unescape_name
 from lib.storage.tables import settings_of
 
@@ -70,6 +71,7 @@ def find_teaching(settings, rows, labels, audited, corrections):
     except (StageError, ValueError):
         return None, f"{settings.features} can't be read"
     features = _features_of(stored, [row.name for row in rows])
+    ridge = _ridge_of(settings.table)
     for named in _models_of(stored, settings):
         try:
             layer = read_output_layer(find_model(named, settings.models))
@@ -79,7 +81,7 @@ def find_teaching(settings, rows, labels, audited, corrections):
         if layer.kernel.shape[0] != features.shape[1]:
             continue
         logits = features @ layer.kernel + layer.bias
-        adapted = _learn(features, layer, scaling, rows, labels, corrections.taught)
+        adapted = _learn(features, layer, scaling, rows, labels, corrections.taught, ridge)
         if _fits(logits, rows, labels[:known], corrections.decided) or _fits(*adapted, corrections.decided):
             break
     else:
@@ -91,9 +93,9 @@ def find_teaching(settings, rows, labels, audited, corrections):
     stem = stem[: -len(_ADAPTED)] if stem.endswith(_ADAPTED) else stem  # to adapt again, with more decisions
     command = {"model": named, "features": settings.features, "stem": stem}
     command = {name: shlex.quote(value) for name, value in command.items()}
-    command["published"] = tuple(labels[:known]) == LABELS
+    command.update(ridge="" if ridge == RIDGE else repr(ridge), published=tuple(labels[:known]) == LABELS)
     numbers = (standard.astype("<f2"), kernel.T.astype("<f4"))
-    return Teaching(*numbers, command, audited, probabilities, _count(stored, layer)), ""
+    return Teaching(*numbers, ridge, command, audited, probabilities, _count(stored, layer)), ""
 
 
 def _models_of(stored, settings):
@@ -102,7 +104,13 @@ def _models_of(stored, settings):
     return list(dict.fromkeys(unescape_name(name) for name in names if isinstance(name, str)))
 
 
-def _learn(features, layer, scaling, rows, labels, taught):
+def _ridge_of(table):
+    """The ridge that the model of a table was adapted with, and that its page goes on with."""
+    ridge = settings_of(table)[0].get("ridge")
+    return float(ridge) if isinstance(ridge, (int, float)) and ridge > 0 else RIDGE
+
+
+def _learn(features, layer, scaling, rows, labels, taught, ridge):
     """The logits of a model that learnt from what was taught, the rows, and the labels of its categories."""
     known = list(labels[: layer.kernel.shape[1]])
     own = [*known, *(label for label in labels[len(known) :] if label in taught.values())]
@@ -114,7 +122,7 @@ def _learn(features, layer, scaling, rows, labels, taught):
     if not places:
         return logits, rows, own
     wanted = np.array([own.index(taught[rows[place].name]) for place in places])
-    return logits + scaled @ fit(scaled[places], logits[places], wanted).T, rows, own
+    return logits + scaled @ fit(scaled[places], logits[places], wanted, ridge).T, rows, own
 
 
 def _count(stored, layer):

@@ -89,7 +89,8 @@ def test_what_a_page_learns_with(tmp_path):
     features = np.array([[1.5, -2, np.nan], [0.25, 0, 1]], "<f2")
     kernel = np.arange(8, dtype="<f4").reshape(2, 4)
     command = {"model": "m", "features": "f", "stem": "t"}
-    teaching = Teaching(features, kernel, command, ["x", "scans/b.jpg"], np.array([[-1, -1], [0.25, 0.75]]), [3, 1231])
+    probabilities = np.array([[-1, -1], [0.25, 0.75]])
+    teaching = Teaching(features, kernel, 0.5, command, ["x", "scans/b.jpg"], probabilities, [3, 1231])
     text = write(tmp_path / "t.html", teaching=teaching, decided=[("scans/a.jpg", "Live", "teach")])
 
     def numbers(name, kind):
@@ -101,6 +102,7 @@ def test_what_a_page_learns_with(tmp_path):
     assert (data["answers"], data["probabilities"], data["countsBefore"]) == ([0, 1], [0.25, 0.75], [3, 1231])
     assert data["answersOfTable"] == [0, 0] and data["decided"] == [["scans/a.jpg", "Live", "teach"]]
     assert data["audited"] == [1] and data["modelCategories"] == 2 and data["command"] == command
+    assert data["ridge"] == 0.5
     assert 'id="learner">"use strict"' in text and "worker-src blob:" in text
 
 

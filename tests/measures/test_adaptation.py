@@ -2,12 +2,11 @@
 
 import numpy as np
 import pytest
-from conftest import ROOT
 from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 
-from lib.measures.adaptation import RIDGE, extend, fit, fold, least_sure, margins, measure, scale
-from lib.prediction.adaptation_settings import Settings
+from lib.measures.adaptation import extend, fit, fold, least_sure, margins, measure, scale
+from lib.prediction.adaptation_settings import RIDGE
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +82,7 @@ def test_a_category_that_the_model_never_had_is_learnt(folder):
     logits = features @ fewer + less
     np.testing.assert_allclose(logits[:, 3], logits[:, :3].mean(axis=1), atol=1e-6)
     x = scale(features, measure([features]))
-    adapted = logits + x @ fit(x[:80], logits[:80], categories[:80]).T
+    adapted = logits + x @ fit(x[:80], logits[:80], categories[:80], RIDGE).T
     rest = np.arange(80, 300)
     recall = (adapted.argmax(axis=1) == categories)[rest][categories[rest] == 3].mean()
     assert (logits.argmax(axis=1) != 3).all() and recall > 0.8
@@ -101,7 +100,7 @@ def replay(features, logits, categories, rounds, each=10):
     x, known, adapted = scale(features, measure([features])), [], logits
     for _ in range(rounds):
         known += least_sure(softmax(adapted, axis=1), each, known).tolist()
-        adapted = logits + x @ fit(x[known], logits[known], categories[known]).T
+        adapted = logits + x @ fit(x[known], logits[known], categories[known], RIDGE).T
         rest = np.delete(np.arange(len(x)), known)
         yield len(known), (adapted.argmax(axis=1) == categories)[rest].mean()
 
@@ -113,8 +112,3 @@ def test_a_reader_who_looks_at_a_hundred_real_images_repairs_nearly_all_others(s
     right = dict(replay(features, logits, categories, 10))
     assert right[20] >= 0.74 and right[50] >= 0.90 and right[100] >= 0.95
     assert dict(replay(features, logits, categories, 2)) == {10: right[10], 20: right[20]}, "the same each time"
-
-
-def test_the_command_and_the_page_hold_on_as_strongly():
-    page = (ROOT / "lib" / "display" / "templates" / "learn.js").read_text()
-    assert Settings.ridge == RIDGE and f"\nconst RIDGE = {RIDGE};\n" in page

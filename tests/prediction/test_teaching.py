@@ -11,6 +11,7 @@ from lib.data.corrections import Corrections
 from lib.measures.adaptation import extend, fit, measure, scale
 from lib.measures.softmax import softmax
 from lib.models.output_layer import read_output_layer
+from lib.prediction.adaptation_settings import RIDGE
 from lib.prediction.report import Predicted
 from lib.prediction.settings import Settings
 from lib.prediction.teaching import can_be_taught, draw, find_teaching
@@ -97,14 +98,17 @@ def test_features_that_are_not_the_tables(folder):
     assert "can't be read" in folder.find()[1]
 
 
-def test_the_table_of_an_adapted_model_follows_from_the_corrections(folder):
+@pytest.mark.parametrize("ridge", [RIDGE, 1.5])
+def test_the_table_of_an_adapted_model_follows_from_the_corrections(folder, ridge):
+    with open("t.tsv.settings.json", "w") as file:
+        json.dump({"settings": {"model": str(MODEL), "ridge": ridge}, "versions": {}}, file)
     taught = {f"{number}.jpg": "New" if number < 5 else LABELS[number % 3] for number in range(20)}
     corrections = Corrections("c.tsv", taught, {"30.jpg": "A"})
     labels = [*LABELS, "New"]
     scaled, layer = scale(folder.features, measure([folder.features])), extend(*folder.layer, 1)
     logits = folder.features @ layer[0] + layer[1]
     wanted = np.array([labels.index(label) for label in taught.values()])
-    chances = softmax(logits + scaled @ fit(scaled[:20], logits[:20], wanted).T)
+    chances = softmax(logits + scaled @ fit(scaled[:20], logits[:20], wanted, ridge).T)
     decided = corrections.decided
     rows = [
         Predicted(
@@ -114,6 +118,7 @@ def test_the_table_of_an_adapted_model_follows_from_the_corrections(folder):
     ]
     found, lacking = folder.find(rows, labels, corrections)
     assert lacking == "" and len(found.kernel) == 5
+    assert found.ridge == ridge and found.command["ridge"] == ("" if ridge == RIDGE else "1.5")
     answers = folder.logits.argmax(axis=1)
     np.testing.assert_array_equal(found.probabilities.argmax(axis=1), answers)  # before anything was taught
     np.testing.assert_array_equal(found.counts, np.bincount(answers, minlength=5))

@@ -17,7 +17,7 @@ function startLearner() {
   learner = new Worker(URL.createObjectURL(new Blob([byId("learner").textContent], { type: "text/javascript" })));
   learner.onmessage = ({ data: answer }) => (answer.likeness ? awaited(answer.likeness) : learnt(answer));
   learner.onerror = () => learnerFailed();
-  learner.postMessage({ features: bits, kernel, width });
+  learner.postMessage({ features: bits, kernel, width, ridge: data.ridge });
 }
 
 function learn() {

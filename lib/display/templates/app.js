@@ -114,12 +114,12 @@ function drawApply() {
       absent ? `; ${absent.toLocaleString("en")} of them not in this page` : ""}.`;
   byId("save-here").disabled = byId("discard").disabled = decisions.size === 0;
   if (!data.command) return;
-  const { model: named, features: file, stem } = data.command;
+  const { model: named, features: file, stem, ridge } = data.command;
   const taught = new Set([...decisions.values()].filter(({ role }) => role === "teach").map(({ label }) => label));
   const added = [...taught].filter((label) => !modelLabels.has(label)).map((label) => `--new-category ${quoted(label)}`);
   const join = (...parts) => parts.filter(Boolean).join(" \\\n    ");
   byId("too-few").hidden = taught.size > 1;
-  byId("command").textContent = join(`./adaptImages.py -m ${named} -e ${file} -t corrections.tsv`, ...added,
+  byId("command").textContent = join(`./adaptImages.py -m ${named} -e ${file} -t corrections.tsv`, ...added, ridge && `--ridge ${ridge}`,
     `-o ${after(stem, "-adapted.keras")} --predict ${after(stem, "-adapted.tsv")} --report ${after(stem, "-adapted.html")}`);
   // Records have the numbers of the model's outputs, unless there is a category that it doesn't have.
   const same = data.command.published && [...decisions.values()].every(({ label }) => modelLabels.has(label));

@@ -5,14 +5,13 @@
 // the cross entropy of the taught images plus ridge / 2 times the sum of the squares of W. That is convex, so there is
 // one W, whatever the way to it. A category that the model doesn't have starts with the mean of the other logits.
 
-const RIDGE = 0.03;
 const PRECISION = 1e-6; // of the gradient's length
 const MEMORY = 12; // steps that L-BFGS remembers
 const MOST_STEPS = 1000;
 
 // x of all images, their length, and M as an array of rows. All numbers are float64: with two kinds of arrays the inner
 // loops take five times as long.
-let images, size, modelRows;
+let images, size, modelRows, ridge;
 let fitted = new Map(); // category, by its name or its number in the model -> row of W, to start from
 
 function halves(bits) {
@@ -27,7 +26,8 @@ function halves(bits) {
   return Float32Array.from(bits, (code) => all[code]);
 }
 
-function begin({ features, kernel, width }) {
+function begin({ features, kernel, width, ridge: given }) {
+  ridge = given;
   const values = halves(features), count = values.length / width;
   size = width + 1;
   const scale = 1 / Math.sqrt(size);
@@ -73,8 +73,8 @@ function objective(taught, categories) {
   const { rows, targets } = taught, base = Array.from(rows, (row) => logitsOf(row, categories));
   const logits = new Float64Array(categories.length);
   return (weights, gradient) => {
-    let loss = (RIDGE / 2) * product(weights, 0, weights, 0, weights.length);
-    for (let k = 0; k < weights.length; k++) gradient[k] = RIDGE * weights[k];
+    let loss = (ridge / 2) * product(weights, 0, weights, 0, weights.length);
+    for (let k = 0; k < weights.length; k++) gradient[k] = ridge * weights[k];
     rows.forEach((row, number) => {
       for (let c = 0; c < logits.length; c++) {
         logits[c] = base[number][c] + product(images, row * size, weights, c * size, size);
