@@ -12,7 +12,7 @@ import unicodedata
 from typing import NamedTuple
 
 from lib.errors import UsageError, WorkError, option
-from lib.storage.files import whole_file
+from lib.storage.files import temporary_name, whole_file
 from lib.storage.names import escape_name, path_order, unescape_name
 
 INDEX = "sorted.tsv"
@@ -230,9 +230,7 @@ def _make(source, path, kind):
         present = "link" if os.path.islink(path) else "hardlink" if os.path.samefile(path, source) else "copy"
         if present == kind:
             return False
-    temporary = os.path.join(os.path.dirname(path), f".{os.getpid()}.tmp")
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(temporary)
+    temporary = temporary_name(os.path.join(os.path.dirname(path), ""))
     try:
         if kind == "link":
             os.symlink(_target(source, path), temporary)

@@ -5,6 +5,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import secrets
 import time
 
 
@@ -24,7 +25,7 @@ def whole_file(path, mode="w", **options):
     path = os.path.realpath(path)  # of a link, what it leads to is written
     if "b" not in mode:
         options = dict({"encoding": "utf-8", "newline": ""}, **options)
-    temporary = f"{path}.{os.getpid()}.tmp"
+    temporary = temporary_name(path)
     try:
         with open(temporary, mode, **options) as file:
             yield file
@@ -37,6 +38,11 @@ def whole_file(path, mode="w", **options):
         if isinstance(error, OSError) and error.filename in (None, temporary):
             raise OSError(error.errno, error.strerror, path) from error  # the name that the caller knows
         raise
+
+
+def temporary_name(path):
+    """A name beside `path` that nobody else writes to, also not a process of the same number on another machine."""
+    return f"{path}.{os.getpid()}{secrets.randbelow(10**9):09d}.tmp"
 
 
 def check_regular(path):

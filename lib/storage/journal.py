@@ -142,12 +142,16 @@ class Journal:
     def __enter__(self):
         return self
 
-    def __exit__(self, *exception):
-        with contextlib.suppress(StageError):  # such as a full disk, which has been reported
+    def __exit__(self, kind, *exception):
+        try:
             self.save()
             if self._database is not None and not len(self) and self.finished is None:
                 self.remove()
-        self._close()
+        except StageError:
+            if kind is None:  # else it is that of the block which counts, such as a full disk
+                raise
+        finally:
+            self._close()
 
     def continue_from(self, former):
         """Use the entries of a finished result, which has methods `facts` and `entries`, if there are none here.

@@ -13,7 +13,7 @@ import shutil
 from typing import NamedTuple
 
 from lib.errors import UsageError
-from lib.storage.files import lock, whole_file
+from lib.storage.files import open_locked, whole_file
 from lib.storage.untrusted import json_text
 
 _LOCK = ".lock"
@@ -86,11 +86,10 @@ def reserved(run, fresh=False):
     """
     made, parent = not os.path.isdir(run.best), os.path.dirname(run.best)
     made_parent = not os.path.isdir(parent or ".")
-    os.makedirs(run.best, exist_ok=True)
-    # A file of its own, open for writing: network file systems don't lock directories.
-    with open(os.path.join(run.best, _LOCK), "ab") as file:
-        if not lock(file):
-            raise UsageError(f"{run.best} is in use: another process is at the same run.")
+    file = _lock(run)
+    if file is None:
+        raise UsageError(f"{run.best} is in use: another process is at the same run.")
+    with file:
         if fresh:
             _empty(run)
         _tidy(run)
@@ -104,6 +103,18 @@ def reserved(run, fresh=False):
                     with contextlib.suppress(OSError):  # another process has put something there
                         os.rmdir(parent)
             raise
+
+
+def _lock(run):
+    """The open file that locks a run, whose directory is made; None if another process has it."""
+    path = os.path.join(run.best, _LOCK)  # a file of its own: network file systems don't lock directories
+    while True:
+        os.makedirs(run.best, exist_ok=True)
+        try:
+            return open_locked(path)
+        except FileNotFoundError:  # a call that turned out to be wrong has just removed the directory
+            if os.path.lexists(path):
+                raise
 
 
 def _empty(run):

@@ -181,6 +181,10 @@ def test_a_full_disk_is_told_and_what_was_written_is_kept(tmp_path):
             journal.save()
     with opened(tmp_path / "j") as journal:
         assert [key for key, _, _ in journal.entries()] == [b"a"]
+    with pytest.raises(WorkError, match="disk is full"), opened(tmp_path / "j") as journal:
+        journal._database.execute("PRAGMA max_page_count = 8").fetchall()
+        journal._saved = time.monotonic()  # so that what is added stays for the end
+        journal.add(b"b", bytes(20_000))
 
 
 def test_a_place_that_cannot_be_written_is_told(tmp_path):
