@@ -22,7 +22,7 @@ from PIL import Image
 import predictImages
 from lib.data import images
 from lib.data.categories import LABELS
-from lib.prediction import unanswered
+from lib.prediction import pending
 from lib.storage.formats import read_rows
 
 MODEL = str(FIXTURES / "keras" / "reference-2.13.keras")
@@ -301,8 +301,8 @@ def test_the_same_command_goes_on(folder, capsys, monkeypatch):
     draw(folder / "scans" / "05b.jpg", 5)
     draw(folder / "scans" / "00new.jpg", 6)
     read = []
-    reader = unanswered.read_image
-    monkeypatch.setattr(unanswered, "read_image", lambda path, *rest: read.append(path) or reader(path, *rest))
+    reader = pending.read_image
+    monkeypatch.setattr(pending, "read_image", lambda path, *rest: read.append(path) or reader(path, *rest))
     capsys.readouterr()
     assert run() == 0
     assert sorted(read) == ["scans/00new.jpg", "scans/05b.jpg"]
@@ -330,8 +330,8 @@ def test_a_file_that_changed_is_answered_again_and_one_that_was_only_touched_is_
     replace("scans/00.jpg", 100)
     replace("scans/06.jpg", 106, 9000)  # of the same size
     os.utime("scans/12.jpg", ns=(10**18, 10**18))
-    read, reader = [], unanswered.read_image
-    monkeypatch.setattr(unanswered, "read_image", lambda path, *rest: read.append(path) or reader(path, *rest))
+    read, reader = [], pending.read_image
+    monkeypatch.setattr(pending, "read_image", lambda path, *rest: read.append(path) or reader(path, *rest))
     for _ in range(2):  # the second time nothing is left to do
         capsys.readouterr()
         assert run("--probabilities", "--embeddings", "e.npz") == 0
@@ -596,8 +596,8 @@ def test_features_of_a_table_that_is_complete_and_of_one_that_grows(folder, caps
     assert (folder / "t.tsv").read_bytes() == before
     draw("scans/zz.jpg", 99)
     read = []
-    reader = unanswered.read_image
-    monkeypatch.setattr(unanswered, "read_image", lambda path, *rest: read.append(path) or reader(path, *rest))
+    reader = pending.read_image
+    monkeypatch.setattr(pending, "read_image", lambda path, *rest: read.append(path) or reader(path, *rest))
     assert run("--embeddings", "e.npz") == 0 and read == ["scans/zz.jpg"]
     assert np.load("e.npz")["paths"].tolist()[-1] == "scans/zz.jpg" and len(np.load("e.npz")["paths"]) == 71
     os.unlink("scans/zz.jpg")

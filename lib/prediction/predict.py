@@ -17,8 +17,8 @@ from lib.errors import UsageError, concerning
 from lib.models.published import find_model
 from lib.prediction.decisions import find_decisions, report_decisions
 from lib.prediction.model import labels_of, open_model
+from lib.prediction.pending import FEATURES, KINDS, ROW, Answer, find_pending, read_pending
 from lib.prediction.teaching import can_be_taught
-from lib.prediction.unanswered import BITS, BOTH, FEATURES, FORMER, ROW, Answer, find_lacks, read
 from lib.storage import tables
 from lib.storage.decisions import SOURCE
 from lib.storage.files import checksum
@@ -69,17 +69,17 @@ def predict(settings):
         if settings.embeddings:
             features = open_features(settings.embeddings, of_features, settings.overwrite)
             journals[FEATURES] = stack.enter_context(features)
-        lacks = find_lacks(listing.paths, journals)
-        if lacks.done():
-            log.info(f"{lacks.done():,} of {counted(len(lacks.bits), 'image')} are already done.")
-        if any(lacks.bits):
+        pending = find_pending(listing.paths, journals)
+        if pending.done():
+            log.info(f"{pending.done():,} of {counted(len(listing.paths), 'image')} are already done.")
+        if any(pending.wanted):
             model = open_model(path, settings, min(STEP, settings.batch), bool(settings.embeddings), labels, source)
-            errors.update(_add_answers(listing, lacks, model, settings, table, journals))
+            errors.update(_add_answers(listing, pending, model, settings, table, journals))
         if settings.embeddings:
             write_features(settings.embeddings, of_features, features, journals[ROW].keys())
         tables.write_table(table, journals[ROW], _versions(), decided)
     tables.write_errors_table(settings.output + ".errors.tsv", errors)
-    images = len(lacks.bits) - sum(known for _, known in look_up(sorted(errors), listing.paths))
+    images = len(listing.paths) - sum(known for _, known in look_up(sorted(errors), listing.paths))
     if decided is not None:
         report_decisions(settings.output, decided, images)
     return images, len(errors)
@@ -121,25 +121,24 @@ def _table(settings, model_sha256, labels, listed):
 _NO_NUMBER = "the model's logits are NaN or infinite"
 
 
-def _add_answers(listing, lacks, model, settings, table, journals):
-    """Categorise the images that lack something, and add rows and features to the journals.
+def _add_answers(listing, pending, model, settings, table, journals):
+    """Categorise the images of which something is to be made, and add rows and features to the journals.
 
     Returns:
-        The images that lack a row and get none: path -> reason.
+        The images that should have a row and get none: path -> reason.
     """
     errors, lost, changed = {}, 0, 0
-    answers = _answers(listing, lacks, model, settings)
-    with contextlib.closing(answers), progress(len(lacks.bits) - lacks.done(), "images") as advance:
+    answers = _answers(listing, pending, model, settings)
+    with contextlib.closing(answers), progress(len(listing.paths) - pending.done(), "images") as advance:
         for batch in answers:
             for answer in batch:
-                wanted = answer.lack & ~answer.same & BOTH
-                changed += bool(wanted & answer.lack >> FORMER)
-                if answer.problem and wanted & ROW:
+                changed += bool(answer.wanted & answer.stale)
+                if answer.problem and answer.wanted & ROW:
                     errors[answer.path] = answer.problem
-                lost += bool(answer.problem and wanted == FEATURES)
-            for bit in (FEATURES, ROW):
-                if bit in journals:
-                    _add(journals[bit], bit, batch, table)
+                lost += bool(answer.problem and answer.wanted == FEATURES)
+            for kind in (FEATURES, ROW):
+                if kind in journals:
+                    _add(journals[kind], kind, batch, table)
             advance(len(batch))
     if changed:
         it, was = ("it", "was") if changed == 1 else ("they", "were")
@@ -150,38 +149,38 @@ def _add_answers(listing, lacks, model, settings, table, journals):
     return errors
 
 
-def _add(journal, bit, batch, table):
-    """Add a batch of answers to the journal of rows or of features, whose bit is `bit`; all at once, since what waits
-    for the next call may wait long.
+def _add(journal, kind, batch, table):
+    """Add a batch of answers to the journal of a kind, `ROW` or `FEATURES`; all at once, since what waits for the next
+    call may wait long.
     """
-    entries, same, gone = [], [], []
+    entries, unchanged, gone = [], [], []
     for answer in batch:
-        if answer.same & bit:
-            same.append((answer.path, answer.file))
-        elif answer.problem and answer.lack & bit << FORMER:
+        if answer.unchanged & kind:
+            unchanged.append((answer.path, answer.file))
+        elif answer.problem and answer.wanted & answer.stale & kind:
             gone.append(answer.path)  # rather than keep another picture's answer
-        elif answer.lack & bit and not answer.problem:
-            content = answer.features.tobytes() if bit == FEATURES else _line(table, answer.path, answer.probabilities)
+        elif answer.wanted & kind and not answer.problem:
+            content = answer.features.tobytes() if kind == FEATURES else _line(table, answer.path, answer.probabilities)
             entries.append((answer.path, answer.file, content))
     if entries:
         journal.extend(entries)
-    if same:
-        journal.annotate(same)
+    if unchanged:
+        journal.annotate(unchanged)
     if gone:
         journal.discard(gone)
 
 
-def _answers(listing, lacks, model, settings):
+def _answers(listing, pending, model, settings):
     """Read images and apply the model to them, on all cores.
 
     Args:
         listing: a `Listing`.
-        lacks: of `find_lacks`.
+        pending: of `find_pending`.
         model: of `open_model`.
         settings: `Settings`.
 
     Yields:
-        Lists of `Answer`s, one for each batch, of the images that lack something, in order.
+        Lists of `Answer`s, one for each batch, of the images of which something is to be made, in order.
     """
     size = model.size
     step, threads, stopped = min(STEP, settings.batch), reading_threads(settings.processors), threading.Event()
@@ -189,18 +188,19 @@ def _answers(listing, lacks, model, settings):
     computing = threading.Semaphore(cores(settings.processors))  # more only take more memory
     # An image's place in its batch follows from its place in the folder alone, and so do its numbers, bit by bit: they
     # are the same in a resumed run and in a part.
-    todo = (image for image in zip(itertools.count(), listing.paths, lacks.bits) if image[2])
+    todo = (image for image in zip(itertools.count(), listing.paths, pending.wanted) if image[2])
     batches = (list(batch) for _, batch in itertools.groupby(todo, lambda image: (listing.first + image[0]) // step))
 
     def answer(batch):
         pixels, answers = np.zeros((step, size, size, 3), "float32"), []
-        for number, path, lack in batch:
+        for number, path, wanted in batch:
             if stopped.is_set():
                 raise concurrent.futures.CancelledError
-            crcs = {bit: lacks.checksums[bit][number] for bit in BITS if lack & bit << FORMER}
+            stale = pending.stale[number]
+            crcs = {kind: pending.checksums[kind][number] for kind in KINDS if stale & kind}
             place = (listing.first + number) % step
-            answers.append(read(Answer(path, lack), crcs, pixels[place], settings))
-        if all(one.problem or one.lack & BOTH == one.same for one in answers):
+            answers.append(read_pending(Answer(path, wanted, stale), crcs, pixels[place], settings))
+        if all(one.problem or not one.wanted for one in answers):
             return answers
         with computing:
             probabilities, features = model.compute(pixels)
