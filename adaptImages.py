@@ -9,6 +9,7 @@ The result is a .keras file that all stages take. It is made for this folder: on
 
 import sys
 
+from lib.adaptation.settings import Settings, check
 from lib.cli.options import add_column_options, add_device_options, add_model_options, add_report_options
 from lib.cli.program import parser, run
 from lib.cli.types import (
@@ -20,7 +21,6 @@ from lib.cli.types import (
     output_table,
     whole_number,
 )
-from lib.prediction.adaptation_settings import Settings, check
 
 
 def options():
@@ -60,7 +60,7 @@ def main(argv=None):
 def work(settings):
     """Do what the settings say."""
     check(settings)
-    from lib.prediction.adapt import adapt, make_page
+    from lib.adaptation.adapt import adapt, make_page
 
     print("\n".join(adapt(settings).lines()), flush=True)
     if settings.report:

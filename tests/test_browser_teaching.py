@@ -10,9 +10,8 @@ from lib.measures.adaptation import extend, fit, measure, scale
 from lib.measures.softmax import softmax
 from lib.measures.uncertainty import share_interval
 from lib.models.output_layer import read_output_layer
-from lib.prediction.adaptation_settings import RIDGE
 from lib.prediction.report import report_table
-from lib.prediction.settings import Settings
+from lib.prediction.settings import RIDGE, Settings
 from lib.storage.tables import Table, write_settings
 
 pytestmark = [

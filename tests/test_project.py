@@ -17,10 +17,10 @@ SCRIPTS = sorted(path.name for path in ROOT.glob("*.py"))
 # The order in which the parts of `lib` import each other: each from those before it only.
 ORDER = (
     *("errors", "system", "storage", "measures", "display", "cli", "models", "data", "training"),
-    *("soup", "evaluation", "prediction", "download"),
+    *("soup", "evaluation", "prediction", "adaptation", "download"),
 )
-STAGES = ("soup", "evaluation", "prediction", "download")  # none of which knows another
-WITHOUT_TENSORFLOW = ("errors", "storage", "display", "cli", "download")
+STAGES = ("soup", "evaluation", "prediction", "download")  # none of which knows another; adapting predicts
+WITHOUT_TENSORFLOW = ("errors", "storage", "display", "cli", "adaptation", "download")
 TOOLS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tools").glob("*.py"))
 MODULES = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "lib").rglob("*.py"))
 
@@ -113,6 +113,20 @@ def test_the_options_of_a_script_are_its_stages_settings(name):
     for action in actions:
         default = None if fields[action.dest] is dataclasses.MISSING else fields[action.dest]
         assert action.default == default and type(action.default) is type(default), action.dest
+
+
+def test_the_table_of_scripts_says_where_their_settings_and_stages_are():
+    text, found = (ROOT / "docs" / "development.md").read_text(), set()
+    for names, settings, stage, function in re.findall(
+        r"^\| (`.+`) \| `(.+)` \| `(\S+)`, `(\w+)`.*\|$", text, re.MULTILINE
+    ):
+        for name in re.findall(r"`(\w+)\.py`", names):
+            found.add(f"{name}.py")
+            known = importlib.import_module(settings[:-3].replace("/", ".")).Settings
+            script = importlib.import_module(name)
+            assert getattr(script, "Settings", known) is known  # trainImagesC4096.py has those of trainImagesC.py
+            assert callable(getattr(importlib.import_module(stage[:-3].replace("/", ".")), function))
+    assert found == {*SCRIPTS}
 
 
 # What takes so long to import that an answer to a wrong call would be late.

@@ -22,6 +22,7 @@ from lib.measures.adaptation import extend, fit, least_sure, measure, scale
 from lib.measures.softmax import softmax
 from lib.models.output_layer import read_output_layer
 from lib.prediction.model import labels_of
+from lib.prediction.settings import RIDGE
 from lib.storage.files import whole_file
 
 

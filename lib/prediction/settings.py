@@ -8,6 +8,8 @@ from lib.errors import UsageError, option
 from lib.prediction.sorting import check_apart
 from lib.system.shard import Shard
 
+RIDGE = 0.03  # how strongly a model holds on to what it knew when it is taught
+
 
 @dataclasses.dataclass(frozen=True)
 class Settings:

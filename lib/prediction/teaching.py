@@ -14,7 +14,7 @@ from lib.measures.adaptation import extend, fit, measure, scale
 from lib.measures.softmax import softmax
 from lib.models.output_layer import read_output_layer
 from lib.models.published import find_model
-from lib.prediction.adaptation_settings import RIDGE
+from lib.prediction.settings import RIDGE
 from lib.storage.names import unescape_name
 from lib.storage.tables import settings_of
 

@@ -6,7 +6,7 @@ from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 
 from lib.measures.adaptation import extend, fit, fold, least_sure, margins, measure, scale
-from lib.prediction.adaptation_settings import RIDGE
+from lib.prediction.settings import RIDGE
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,8 @@ from lib.data.corrections import Corrections
 from lib.measures.adaptation import extend, fit, measure, scale
 from lib.measures.softmax import softmax
 from lib.models.output_layer import read_output_layer
-from lib.prediction.adaptation_settings import RIDGE
 from lib.prediction.report import Predicted
-from lib.prediction.settings import Settings
+from lib.prediction.settings import RIDGE, Settings
 from lib.prediction.teaching import can_be_taught, draw, find_teaching
 
 MODEL = FIXTURES / "keras" / "reference-3.10.keras"  # of 8 features and 5 categories

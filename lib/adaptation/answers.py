@@ -96,7 +96,7 @@ def open_join(settings, labels, about):
     """The `Join` of the table to be written; None if none is wanted.
 
     Args:
-        settings: `lib.prediction.adaptation_settings.Settings`.
+        settings: `lib.adaptation.settings.Settings`.
         labels: of the model's categories.
         about: the settings that the features were computed with.
     """
@@ -115,7 +115,7 @@ def answer(folder, settings):
 
     Args:
         folder: `Folder`.
-        settings: `lib.prediction.adaptation_settings.Settings`.
+        settings: `lib.adaptation.settings.Settings`.
 
     Returns:
         `Adapted`.

@@ -5,8 +5,7 @@ import os
 from typing import Optional, Tuple
 
 from lib.errors import UsageError, option
-
-RIDGE = 0.03
+from lib.prediction.settings import RIDGE
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,6 +4,7 @@ import os
 
 import numpy as np
 
+from lib.adaptation.answers import Folder, answer, check_table, open_join
 from lib.data.categories import CATEGORIES, LABELS, Category, read_categories, write_categories
 from lib.data.corrections import find_new_categories, read_corrections
 from lib.data.embeddings import load
@@ -12,7 +13,6 @@ from lib.errors import StageError, UsageError, WorkError, concerning, option
 from lib.measures.adaptation import extend, fit, fold, measure, scale
 from lib.models.output_layer import OutputLayer, have_equal_features, read_output_layer, write_output_layer
 from lib.models.published import find_model, is_published
-from lib.prediction.adapted_answers import Folder, answer, check_table, open_join
 from lib.prediction.model import labels_of
 from lib.storage.files import checksum
 from lib.storage.formats import check_rows
@@ -25,10 +25,10 @@ def adapt(settings):
     """Adapt a model and write it, and the folder's new table if that is wanted.
 
     Args:
-        settings: `lib.prediction.adaptation_settings.Settings`.
+        settings: `lib.adaptation.settings.Settings`.
 
     Returns:
-        `lib.prediction.adapted_answers.Adapted`.
+        `lib.adaptation.answers.Adapted`.
 
     Raises:
         UsageError: decisions, features or the model don't go together.
