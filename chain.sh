@@ -9,6 +9,7 @@
 # stage resumes where it was, or says that it is complete.
 set -euo pipefail
 TOOLKIT=$(CDPATH='' cd -- "$(dirname -- "$(readlink -f -- "$0")")" && pwd)
+. "$TOOLKIT/stages.sh"
 
 # Where runs are written, and what the draws follow from.
 : "${DIR:=ConvNeXt}" "${SEED:=89178525}" "${GPU:=0}"
@@ -32,47 +33,16 @@ TOOLKIT=$(CDPATH='' cd -- "$(dirname -- "$(readlink -f -- "$0")")" && pwd)
 
 case ${1-} in
     '') ;;
-    -h | --help) # the comments above, and the settings as they stand
-        sed -nE '2,/^case/{/^# /{s/^# ?//p;d};/^#$/{s/.*//p;d};/^: /{s/^: /    /;s/"\$\{([A-Z_]+):=([^}]*)\}"/\1=\2/gp}}' "$0"
-        exit ;;
+    -h | --help) comments_and_settings "$0" && exit ;;
     *) echo "chain.sh: $1 is not understood; settings come from the environment, and --help lists them" >&2; exit 2 ;;
 esac
 
 # Days may pass before a stage is reached: what it needs should be there now.
-PYTHONPATH=$TOOLKIT${PYTHONPATH:+:$PYTHONPATH} python3 - TEACHER="$TEACHER" OPTIMIZATION_LOG="$OPTIMIZATION_LOG" \
-    TEACHER_TRAIN="$TEACHER_TRAIN" TEACHER_VALIDATION="$TEACHER_VALIDATION" TRAIN="$TRAIN" VALIDATION="$VALIDATION" \
-    TEST="$TEST" UNKNOWN="$UNKNOWN" OUTPUT="$OUTPUT" PREDICTOR="$PREDICTOR" ${REPORT:+REPORT="$REPORT"} << 'PYTHON'
-import argparse
-import sys
+PYTHONPATH=$TOOLKIT${PYTHONPATH:+:$PYTHONPATH} python3 -m tools.chain_settings TEACHER="$TEACHER" \
+    OPTIMIZATION_LOG="$OPTIMIZATION_LOG" TEACHER_TRAIN="$TEACHER_TRAIN" TEACHER_VALIDATION="$TEACHER_VALIDATION" \
+    TRAIN="$TRAIN" VALIDATION="$VALIDATION" TEST="$TEST" UNKNOWN="$UNKNOWN" OUTPUT="$OUTPUT" PREDICTOR="$PREDICTOR" \
+    ${REPORT:+REPORT="$REPORT"}
 
-from lib.cli import types
-from lib.errors import UsageError
-from lib.models.published import check_model_name
-
-
-def predictor(text):
-    if text != "soup":
-        check_model_name(text)
-
-
-kinds = {
-    "TEACHER": types.teacher,
-    "OPTIMIZATION_LOG": types.existing_directory,
-    "UNKNOWN": types.existing_directory,
-    "OUTPUT": types.output_file,
-    "PREDICTOR": predictor,
-    "REPORT": types.output_file,
-}
-for setting in sys.argv[1:]:
-    name, _, value = setting.partition("=")
-    try:
-        kinds.get(name, types.record_files)(value)
-    except (argparse.ArgumentTypeError, UsageError) as error:
-        print(f"chain.sh: {name}: {error}", file=sys.stderr)
-        sys.exit(2)
-PYTHON
-
-. "$TOOLKIT/stages.sh"
 read -r -d '' -a training <<< "$TRAINING_OPTIONS" || true
 read -r -d '' -a prediction <<< "$PREDICTION_OPTIONS" || true
 if [ -n "$REPORT" ]; then

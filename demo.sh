@@ -4,6 +4,7 @@
 # What it makes is in the folder demo (or $DEMO). Interrupted? The same command resumes it.
 set -euo pipefail
 TOOLKIT=$(CDPATH='' cd -- "$(dirname -- "$(readlink -f -- "$0")")" && pwd)
+. "$TOOLKIT/stages.sh"
 if (($#)); then
     echo "demo.sh: $1 is not understood; DEMO=FOLDER in the environment names another folder" >&2
     exit 2
@@ -20,13 +21,8 @@ fi
 # far too much, and too slow, for a thousand pictures.
 : "${FILTERS:=24}" "${BLOCKS:=1:1:2:1}" "${BATCH:=32}" "${RATE:=0.002}"
 
-say() {
-    printf '\n== %s\n' "$*" >&2
-}
-
 DIR=$DEMO/runs
 mkdir -p "$DIR" "$DEMO/teacher"
-. "$TOOLKIT/stages.sh"
 
 say "Pictures of 17 categories, and their records"
 stage python3 -m tools.sample "$DEMO/sample" --count "$PICTURES" --seed 1

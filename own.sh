@@ -8,6 +8,7 @@
 # $OWN/runs/chain.tsv gets a line for each command, with its time and memory. Interrupted? The same command resumes it.
 set -euo pipefail
 TOOLKIT=$(CDPATH='' cd -- "$(dirname -- "$(readlink -f -- "$0")")" && pwd)
+. "$TOOLKIT/stages.sh"
 
 # Where everything is written, and what the draws follow from.
 : "${OWN:=own}" "${SEED:=1}"
@@ -21,9 +22,7 @@ TOOLKIT=$(CDPATH='' cd -- "$(dirname -- "$(readlink -f -- "$0")")" && pwd)
 : "${KEEP:=12}"
 
 case ${1-} in
-    -h | --help) # the comments above, and the settings as they stand
-        sed -nE '2,/^case/{/^# /{s/^# ?//p;d};/^#$/{s/.*//p;d};/^: /{s/^: /    /;s/"\$\{([A-Z_]+):=([^}]*)\}"/\1=\2/gp}}' "$0"
-        exit ;;
+    -h | --help) comments_and_settings "$0" && exit ;;
 esac
 
 refuse() {
@@ -42,11 +41,6 @@ for NAME in OWN SEED SHARES SIZE ENCODER HEAD_EPOCHS EPOCHS RATE BATCH AUGMENT K
 done
 ENCODER_FILE=$(PYTHONPATH=$TOOLKIT${PYTHONPATH:+:$PYTHONPATH} python3 -m tools.own_settings "$DATA" "${SETTINGS[@]}")
 mkdir -p "$DIR"
-. "$TOOLKIT/stages.sh"
-
-say() {
-    printf '\n== %s\n' "$*" >&2
-}
 
 # without COLUMN: the categories that have no image there in the table of counts
 without() {

@@ -12,7 +12,6 @@ import sys
 from lib.cli.options import (
     add_column_options,
     add_device_options,
-    add_engine_option,
     add_exclude_option,
     add_model_options,
     add_report_options,
@@ -20,7 +19,7 @@ from lib.cli.options import (
 )
 from lib.cli.program import parser, run
 from lib.cli.types import existing_directory, existing_file, output_directory, output_ending, output_table, whole_number
-from lib.prediction.settings import Settings, check
+from lib.prediction.settings import ENGINES, Settings, check
 
 
 def options():
@@ -56,7 +55,8 @@ def options():
     count = {"type": whole_number(1), "metavar": "COUNT"}
     add("--max-pixels", help="refuse larger pictures (%(default)s)", **count)
     add("-b", "--batch", help="maximum number of images to hold in memory (%(default)s)", **count)
-    add_engine_option(made)
+    chosen = "what computes (OpenVINO on a CPU, if it knows all layers of the model; else TensorFlow)"
+    made.add_argument("--engine", choices=ENGINES, help=chosen)
     add_device_options(made)
     return made
 

@@ -8,7 +8,13 @@ Four lines go to stdout; confidence intervals and per-category metrics go to std
 
 import sys
 
-from lib.cli.options import add_device_options, add_labels_option, add_report_options, add_skip_option
+from lib.cli.options import (
+    add_device_options,
+    add_labels_option,
+    add_models_option,
+    add_report_options,
+    add_skip_option,
+)
 from lib.cli.program import Ignored, parser, run
 from lib.cli.types import (
     class_numbers,
@@ -38,8 +44,7 @@ def options():
     add("-b", "--batch", type=count, metavar="COUNT", help="maximum number of images at once (%(default)s)")
     add("-i", "--input", action=Ignored, type=count, metavar="PIXELS")
     add("--compare", metavar="MODEL", help="compare with another model on the same images")
-    where = "where the published models are kept ($HERBARIOGRAPH_MODELS, else ~/.cache/herbariograph)"
-    add("--models", metavar="DIR", help=where)
+    add_models_option(made)
     add_labels_option(made)
     add_skip_option(made)
     group = made.add_argument_group("files to write")

@@ -308,7 +308,7 @@ def test_files_that_do_not_go_together(folder, capsys):
     assert "--join: it needs --predict TABLE" in complaint("--join", "c.tsv")
     assert "--predict: c.tsv is that of -t/--table, too" in complaint("--predict", "c.tsv")
     (folder / "17.tsv").write_text("INDEX\tLABEL\n" + "".join(f"{number}\tL{number}\n" for number in range(17)))
-    assert "has 5 outputs, but there are 17 labels in 17.tsv" in complaint("--labels", "17.tsv")
+    assert "has 5 outputs where 17 are needed. The labels are 17.tsv" in complaint("--labels", "17.tsv")
     assert not os.path.exists("out/a.keras")
 
 

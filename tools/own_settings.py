@@ -95,7 +95,7 @@ def check(name, parse, value):
 
 
 def work(settings):
-    """Check the call, and print the encoder's path.
+    """Check the call, remove the table of other categories, and print the encoder's path.
 
     Raises:
         UsageError: a setting or the collection is wrong.

@@ -13,7 +13,7 @@ from lib.errors import StageError, UsageError, WorkError, concerning, option
 from lib.measures.adaptation import extend, fit, fold, measure, scale
 from lib.models.output_layer import OutputLayer, have_equal_features, read_output_layer, write_output_layer
 from lib.models.published import find_model, is_published
-from lib.prediction.model import labels_of
+from lib.prediction.model import check_labels, labels_of
 from lib.storage.files import checksum
 from lib.storage.formats import check_rows
 from lib.storage.names import unescape_name
@@ -44,9 +44,8 @@ def adapt(settings):
     with concerning("model"):
         layer = read_output_layer(path)
     labels, source = labels_of(path, settings)
-    if len(labels) != layer.kernel.shape[1]:
-        outputs = layer.kernel.shape[1]
-        raise UsageError(f"{path} has {outputs} outputs, but there are {len(labels)} labels in {source}.", "labels")
+    with concerning("model"):
+        check_labels(path, layer.kernel.shape[1], labels, source)
     corrections = corrections.spelled_as(labels)
     with concerning("table"):
         new = find_new_categories(corrections, labels, settings.new_categories or ())
@@ -89,7 +88,7 @@ def _choose_categories(output, source, labels):
 
     Args:
         output: the model to write.
-        source: where the former labels are from, perhaps a file.
+        source: the table that the former labels are from; None for none.
         labels: of the categories.
 
     Returns:
@@ -104,7 +103,7 @@ def _choose_categories(output, source, labels):
     others = {name for name in os.listdir(folder) if name.endswith(".keras")} - {os.path.basename(output)}
     if tuple(labels) == LABELS:
         others = {name for name in others if not is_published(os.path.join(folder, name))}
-    known = [*CATEGORIES, *(read_categories(source) if os.path.isfile(source) else ())]
+    known = [*CATEGORIES, *(read_categories(source) if source else ())]
     names = {category.label: category.name for category in known}
     categories = tuple(Category(index, label, names.get(label) or label) for index, label in enumerate(labels))
     return table_of_model(output, own=bool(others)), categories

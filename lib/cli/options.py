@@ -30,12 +30,6 @@ def add_device_options(parser, computes=True, parallel=True, several=False):
         add("-p", "--processors", action=Ignored, type=count, metavar="COUNT")
 
 
-def add_engine_option(parser):
-    """Add `--engine`: what computes; None for what suits the device and the model."""
-    chosen = "what computes (OpenVINO on a CPU, if it knows all layers of the model; else TensorFlow)"
-    parser.add_argument("--engine", choices=("openvino", "tensorflow"), help=chosen)
-
-
 def add_duplicates_option(parser):
     """Add `--duplicates`: the number of bits, None for off."""
 
@@ -92,12 +86,17 @@ def add_labels_option(parser, what="a TSV with the categories' INDEX and LABEL")
     parser.add_argument("--labels", type=existing_file, metavar="FILE", help=what)
 
 
+def add_models_option(parser):
+    """Add `--models`."""
+    where = "where the published models are kept ($HERBARIOGRAPH_MODELS, else ~/.cache/herbariograph)"
+    parser.add_argument("--models", metavar="DIR", help=where)
+
+
 def add_model_options(parser, what="ConvNeXt-N (downloaded if missing), ConvNeXt-T, or the path of a .keras file"):
     """Add `-m` for a published model or a file, `--models` and `--labels`."""
     group = parser.add_argument_group("model")
     group.add_argument("-m", "--model", metavar="MODEL", help=f"{what} (%(default)s)")
-    where = "where the published models are kept ($HERBARIOGRAPH_MODELS, else ~/.cache/herbariograph)"
-    group.add_argument("--models", metavar="DIR", help=where)
+    add_models_option(group)
     beside = "categories.tsv beside a file; the published models have theirs"
     add_labels_option(group, f"a TSV with INDEX and LABEL of its outputs ({beside})")
 

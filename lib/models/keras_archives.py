@@ -18,8 +18,10 @@ from lib.models.keras_descriptions import functional_config, layer_name, snake_c
 from lib.storage.untrusted import check_zip_member, parse_json
 
 # What a file may take in memory: a multiple of its own bytes, or this many bytes if that is more.
-SHRINKING = 20
-SMALL_BYTES = 32 << 20
+_SHRINKING = 20
+_SMALL_BYTES = 32 << 20
+
+NOWHERE = "its weights are not where any Keras puts them"
 
 _SMALL_CHUNK = 1 << 20  # numbers that a chunk of an array may have, however small the array is
 
@@ -98,7 +100,7 @@ def count_outputs(path):
 
 def _inflate(archive, name):
     size = os.fstat(archive.fp.fileno()).st_size
-    check_zip_member(archive.getinfo(name), size, SHRINKING, SMALL_BYTES)
+    check_zip_member(archive.getinfo(name), size, _SHRINKING, _SMALL_BYTES)
     return archive.read(name)
 
 
@@ -141,10 +143,9 @@ def layer_groups(content):
     if content.named:
         named = [(name, group(content.arrays, name)) for _, name in entries if name in content.arrays]
         return {name: parent for name, parent in named if holds_arrays(parent)}
-    containers = [name for name in ("layers", "_layer_checkpoint_dependencies") if name in content.arrays]
-    if not containers:
-        raise ValueError("its weights are not where any Keras puts them")
-    parent, found = group(content.arrays, containers[0]), {}
+    parent, found = container(content.arrays), {}
+    if parent is None:
+        raise ValueError(NOWHERE)
     places = groups_by_class(parent)
     for kind in {kind for kind, _ in entries}:
         names = [name for other, name in entries if other == kind]
@@ -152,6 +153,25 @@ def layer_groups(content):
         if len(stored) == len(names):  # else some of them have no weights: which ones, only Keras knows
             found.update((name, group(parent, place)) for name, place in zip(names, stored))
     return found
+
+
+def container(arrays):
+    """The group that holds a model's layers in its group of a file that Keras wrote as a zip; None without any."""
+    names = [name for name in ("layers", "_layer_checkpoint_dependencies") if name in arrays]
+    return group(arrays, names[0]) if names else None
+
+
+def most_numbers(content):
+    """How many numbers all arrays of a file may have together, so that a small file can't fill the memory."""
+    return max(_SHRINKING * content.size, _SMALL_BYTES) // 4
+
+
+def places_of_arrays(parent, named):
+    """The group that has the arrays of a layer, and their names in Keras's order; see `layer_arrays`."""
+    if named:
+        return parent, [name.decode() if isinstance(name, bytes) else name for name in parent.attrs["weight_names"]]
+    variables = group(parent, "vars")
+    return variables, sorted(variables, key=int)
 
 
 def layer_arrays(parent, named, most):
@@ -162,11 +182,8 @@ def layer_arrays(parent, named, most):
         named: as of `Content`.
         most: how many numbers each may have.
     """
-    if named:
-        names = [name.decode() if isinstance(name, bytes) else name for name in parent.attrs["weight_names"]]
-        return [array(parent, name, most) for name in names]
-    variables = group(parent, "vars")
-    return [array(variables, name, most) for name in sorted(variables, key=int)]
+    parent, names = places_of_arrays(parent, named)
+    return [array(parent, name, most) for name in names]
 
 
 def holds_arrays(parent):

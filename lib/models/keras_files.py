@@ -65,7 +65,7 @@ def open_model(path, categories=None, precision="float32"):
         description, activation = without_activation(content.description)
         if precision != "float32":
             description = keras_graphs.with_precision(description, precision)
-        most = max(keras_archives.SHRINKING * content.size, keras_archives.SMALL_BYTES) // 4
+        most = keras_archives.most_numbers(content)
         model, parts = keras_graphs.build_model(description, most, content.written_by or keras.__version__)
         model.image_size, model.output_activation = content.image_size, activation
         opened = Opened(model, parts, keras_graphs.outline(content.description))
@@ -167,7 +167,7 @@ def _restore_named(parts, arrays):
         if not _count(part.layer):
             continue
         stored = keras_archives.group(arrays, part.name)
-        names = [name.decode() if isinstance(name, bytes) else name for name in stored.attrs["weight_names"]]
+        stored, names = keras_archives.places_of_arrays(stored, named=True)
         weights = list(part.layer.trainable_weights) + list(part.layer.non_trainable_weights)
         if len(names) != len(weights):
             raise ValueError(f"it holds {len(names)} weights for the layer {part.name!r}")
@@ -177,12 +177,11 @@ def _restore_named(parts, arrays):
 
 def _restore_parts(parts, arrays):
     """Give the layers of a model the weights from its group of a weights file."""
-    for container in ("layers", "_layer_checkpoint_dependencies"):
-        if container in arrays:
-            _restore_in_order(parts, keras_archives.group(arrays, container))
-            return
-    if any(_count(part.layer) for part in parts):
-        raise ValueError("its weights are not where any Keras puts them")
+    stored = keras_archives.container(arrays)
+    if stored is not None:
+        _restore_in_order(parts, stored)
+    elif any(_count(part.layer) for part in parts):
+        raise ValueError(keras_archives.NOWHERE)
 
 
 def _restore_in_order(parts, arrays):

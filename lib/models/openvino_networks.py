@@ -125,7 +125,7 @@ def _constants(value):
 
 
 def _read_weights(content):
-    weights, most = {}, max(keras_archives.SHRINKING * content.size, keras_archives.SMALL_BYTES) // 4
+    weights, most = {}, keras_archives.most_numbers(content)
     for name, group in keras_archives.layer_groups(content).items():
         arrays = keras_archives.layer_arrays(group, content.named, most)
         most -= sum(array.size for array in arrays)

@@ -154,10 +154,7 @@ def _datasets(content, name):
     kernel, bias = keras_archives.layer_arrays(parent, content.named, content.size)
     if kernel.ndim != 2 or bias.shape != kernel.shape[1:] or not kernel.size:
         raise ValueError(f"the weights of {name} have the shapes {kernel.shape} and {bias.shape}")
-    if content.named:
-        names = [name.decode() if isinstance(name, bytes) else name for name in parent.attrs["weight_names"]]
-    else:
-        parent, names = parent["vars"], sorted(parent["vars"], key=int)
+    parent, names = keras_archives.places_of_arrays(parent, content.named)
     return [parent[name] for name in names]
 
 

@@ -20,8 +20,6 @@ from lib.system.parallel import cores
 
 log = logging.getLogger(__name__)
 
-ENGINES = ("openvino", "tensorflow")
-
 _INSTALL = "“make setup” installs it"
 
 
@@ -33,7 +31,7 @@ class Model(NamedTuple):
         compute: a function from float32 pixels `(step, size, size, 3)`, 0-255, red, green and blue, to float64
             probabilities `(step, outputs)` and the float32 features `(step, width)` that they follow from, None if
             these are not wanted. Several threads may call it at once.
-        engine: which of `ENGINES` computes.
+        engine: which of `lib.prediction.settings.ENGINES` computes.
     """
 
     size: int
@@ -50,7 +48,7 @@ def labels_of(path, settings):
         settings: `Settings`.
 
     Returns:
-        The labels and their source, for messages.
+        The labels, and the path of the table that they are from; None if there is none.
     """
     from lib.models.keras_archives import count_outputs
 
@@ -65,12 +63,20 @@ def labels_of(path, settings):
         with contextlib.suppress(Exception):  # of a file that is damaged, which is said when it is opened
             count = count_outputs(path)
     if count is None:
-        return LABELS, "the published categories"
+        return LABELS, None
     log.info(unknown_outputs(path, count))
-    return neutral_labels(count), "unknown"
+    return neutral_labels(count), None
 
 
-def open_model(path, settings, step, pooled, labels=None, source=None):
+def check_labels(path, outputs, labels, table):
+    """Raise UsageError unless a model has an output for each label; labels and table are those of `labels_of`."""
+    if outputs != len(labels):
+        needed = f"{path} has {outputs} outputs where {len(labels)} are needed"
+        source = table or "the published categories"
+        raise UsageError(f"{needed}. The labels are {source}; pass others with {option('labels')}.")
+
+
+def open_model(path, settings, step, pooled, labels=None, table=None):
     """Open a model with the engine of the settings, or else the faster one; which one is logged.
 
     Args:
@@ -78,7 +84,7 @@ def open_model(path, settings, step, pooled, labels=None, source=None):
         settings: `Settings`, or others with `engine`, `exact`, `cpu`, `gpu` and `processors`.
         step: how many images it is given at once.
         pooled: whether features are wanted.
-        labels, source: of `labels_of`; the model must have an output for each label. None for any model.
+        labels, table: of `labels_of`; the model must have an output for each label. None for any model.
 
     Returns:
         A `Model`.
@@ -97,11 +103,8 @@ def open_model(path, settings, step, pooled, labels=None, source=None):
             model, outputs = open_with(network or path, settings, step, pooled)
         except NoFeaturesError as error:
             raise UsageError(f"{path} {error}.", "embeddings") from error
-        if labels is not None and outputs != len(labels):
-            raise UsageError(
-                f"{path} has {outputs} outputs where {len(labels)} are needed. The labels are {source}; pass others "
-                f"with {option('labels')}."
-            )
+        if labels is not None:
+            check_labels(path, outputs, labels, table)
     return model
 
 

@@ -54,7 +54,7 @@ def predict(settings):
     path = find_model(settings.model, settings.models)
     if settings.report and not settings.embeddings and can_be_taught(path):
         settings = dataclasses.replace(settings, embeddings=settings.features)  # the page learns from them
-    labels, source = labels_of(path, settings)
+    labels, categories = labels_of(path, settings)
     listing = find_images(settings.data, settings.list_file, settings.shard, settings.exclude)
     table = _table(settings, checksum(path), labels, listing.about)
     errors = dict(listing.errors)
@@ -73,7 +73,7 @@ def predict(settings):
         if pending.done():
             log.info(f"{pending.done():,} of {counted(len(listing.paths), 'image')} are already done.")
         if any(pending.wanted):
-            model = open_model(path, settings, min(STEP, settings.batch), bool(settings.embeddings), labels, source)
+            model = open_model(path, settings, min(STEP, settings.batch), bool(settings.embeddings), labels, categories)
             errors.update(_add_answers(listing, pending, model, settings, table, journals))
         if settings.embeddings:
             write_features(settings.embeddings, of_features, features, journals[ROW].keys())

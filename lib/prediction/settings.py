@@ -6,8 +6,10 @@ from typing import Optional, Sequence, Tuple
 
 from lib.errors import UsageError, option
 from lib.prediction.sorting import check_apart
+from lib.system.memory import MAX_PIXELS
 from lib.system.shard import Shard
 
+ENGINES = ("openvino", "tensorflow")
 RIDGE = 0.03  # how strongly a model holds on to what it knew when it is taught
 
 
@@ -45,7 +47,7 @@ class Settings:
         exact: the published pipeline's pixels, see `lib.data.images.read_image`.
         max_pixels: the largest picture that is decoded.
         batch: at most how many images are in memory at once.
-        engine: what computes, one of `lib.prediction.model.ENGINES`; None for the faster one that can.
+        engine: what computes, one of `ENGINES`; None for the faster one that can.
         cpu, gpu, processors: see `lib.system.devices.select_device`.
     """
 
@@ -75,7 +77,7 @@ class Settings:
     convert: Optional[str] = None
     join: Optional[str] = None
     exact: bool = False
-    max_pixels: int = 500_000_000
+    max_pixels: int = MAX_PIXELS
     batch: int = 1024
     engine: Optional[str] = None
     cpu: bool = False

@@ -14,7 +14,7 @@ from toys import write_layers, write_model
 import predictImages
 from lib.errors import UsageError
 from lib.prediction import model as engines
-from lib.prediction.settings import Settings
+from lib.prediction.settings import ENGINES, Settings
 from lib.system import devices
 
 NO_TENSORFLOW = "import sys; sys.modules.update(tensorflow=None, keras=None)\n"
@@ -44,7 +44,7 @@ def rows(path):
 
 
 def test_both_engines_give_the_same_answers(folder):
-    for engine in engines.ENGINES:
+    for engine in ENGINES:
         more = ["--engine", engine, "--probabilities", "--embeddings", f"{engine}.npz"]
         assert predictImages.main(call(*more, output=f"{engine}.tsv")) == 0
     found, expected = rows("openvino.tsv"), rows("tensorflow.tsv")
@@ -52,7 +52,7 @@ def test_both_engines_give_the_same_answers(folder):
     np.testing.assert_allclose(
         *(np.array([row[3:] for row in each], float) for each in (found, expected)), atol=1.01e-4
     )
-    features = [np.load(f"{engine}.npz")["embeddings"] for engine in engines.ENGINES]
+    features = [np.load(f"{engine}.npz")["embeddings"] for engine in ENGINES]
     np.testing.assert_allclose(*features, atol=1e-4)
 
 
@@ -156,7 +156,7 @@ def test_a_bad_file_is_said_in_one_sentence(folder, damage, capsys):
 
 
 def test_labels_and_features_are_checked_alike(folder, capsys):
-    for engine in engines.ENGINES:
+    for engine in ENGINES:
         settings = Settings(engine=engine, cpu=True)
         with pytest.raises(UsageError, match="has 3 outputs where 2 are needed"):
             engines.open_model("m.keras", settings, 4, False, ["a", "b"], "x.tsv")
