@@ -72,7 +72,9 @@ def add_viewing_options(group, file):
     kinds = group.add_mutually_exclusive_group()
     kinds.add_argument("--copy", action="store_true", help="with --sort, make copies instead of links")
     kinds.add_argument("--hardlink", action="store_true", help="with --sort, make hard links instead of symbolic links")
-    features = "write the pooled features of the images, .npz; with --similar or --report-from, read them"
+    features = (
+        "write the pooled features of the images, .npz (--merge: of all parts); --similar, --report-from: read them"
+    )
     add("--embeddings", type=output_ending(".npz"), help=features, **file)
     alike = "list the --top images (10) of --embeddings that are most similar to this one"
     add("--similar", type=existing_file, metavar="IMAGE", help=alike)
@@ -96,10 +98,9 @@ def work(settings):
 
         convert_table(settings)
     if settings.merge:
-        from lib.prediction.decisions import find_decisions
         from lib.prediction.merge import merge_tables
 
-        images, errors = merge_tables(settings.table, settings.merge[1:], settings.overwrite, find_decisions(settings))
+        images, errors = merge_tables(settings)
     if settings.predicts or settings.merge:
         from lib.prediction.summary import tell_outcome
 

@@ -28,7 +28,12 @@ def test_the_three_commands_of_the_page_make_the_table_of_one_machine(cluster, s
     assert "--array=1-100 " in array
     # Few images at once and one thread, so that there is time to stop it.
     options = "-b 4 -p 1 --top 2"
-    variables = {"HERBARIOGRAPH_MODELS": str(shared / "models"), "OPTIONS": options, "REPORT": "report.html"}
+    variables = {
+        "HERBARIOGRAPH_MODELS": str(shared / "models"),
+        "OPTIONS": options,
+        "REPORT": "report.html",
+        "FEATURES": "yes",
+    }
     cluster.call(tmp_path, "bash", "-c", listing)
     said = cluster.call(tmp_path, "bash", "-c", array.replace("1-100", "1-4 --cpus-per-task=1"), **variables)
     job = said.split()[-1]
@@ -46,12 +51,9 @@ def test_the_three_commands_of_the_page_make_the_table_of_one_machine(cluster, s
         assert re.search(r"^(\d+) of 35 images are already done\.$", log, re.MULTILINE), log
         assert "stopped by SIGTERM." in log and "35 images categorised, no errors." in log
     cluster.wait(tmp_path, merging)
-    one = [*script("predictImages.py"), "--list", "scans.list", "-o", "one.tsv", *options.split()]
-    cluster.call(tmp_path, *one, **variables)
-    # Of the table alone: parts have no features for a page to learn from.
-    page = [*script("predictImages.py"), "--report-from", "one.tsv", "--report", "one.html"]
-    cluster.call(tmp_path, *page, **variables)
-    for ending in ("", ".settings.json"):
+    one = [*script("predictImages.py"), "--list", "scans.list", "-o", "one.tsv", "--report", "one.html"]
+    cluster.call(tmp_path, *one, *options.split(), **variables)
+    for ending in ("", ".settings.json", ".features.npz"):
         assert (tmp_path / f"predictions.tsv{ending}").read_bytes() == (tmp_path / f"one.tsv{ending}").read_bytes()
     assert len((tmp_path / "one.tsv").read_text().splitlines()) == 1 + 140
     assert not os.path.exists(tmp_path / "predictions.tsv.errors.tsv")

@@ -7,7 +7,7 @@ as JSON; and `files`, the fingerprints of the images' files. `numpy.load` opens 
 import json
 import os
 import zipfile
-from typing import NamedTuple, Optional
+from typing import NamedTuple, Optional, Sequence
 
 import numpy as np
 
@@ -17,6 +17,10 @@ from lib.storage.files import whole_file
 from lib.storage.journal import Journal, compare_settings, look_up, with_facts
 from lib.storage.names import escape_name, path_order
 from lib.storage.untrusted import SHRINKING, SMALL_BYTES, check_text, check_zip_member, parse_json
+
+# The settings that features depend on, and those of them that only a part has.
+OF_FEATURES = ("model", "model_sha256", "data", "list_file", "exact", "shard", "listed")
+OF_PARTS = ("shard", "listed")
 
 _CHUNK = 4096  # rows at once
 _UNKNOWN = (-1, -1, -1)  # a fingerprint
@@ -112,13 +116,54 @@ def write_features(path, settings, features, paths):
     if features.former is not None and len(wanted) == len(features.former.paths):
         return
     source = features if features.former is None else features.former
-    with features.resumable(), whole_file(path, "wb") as file, zipfile.ZipFile(file, "w") as archive:
-        _write_features(archive, source, wanted)
-        _write_names(archive, wanted)
-        _write_fingerprints(archive, source, wanted)
+    with features.resumable():
+        _write(path, settings, source, wanted)
+    features.remove()
+
+
+class Parts(NamedTuple):
+    """The features of parts as those of one file, of which one at a time is open.
+
+    Attributes:
+        files: the parts' files, whose images ascend, also from one to the next.
+    """
+
+    files: Sequence[str]
+
+    def facts(self):
+        """See `Stored.facts`."""
+        return (fact for file in self.files for fact in load(file).facts())
+
+    def entries(self):
+        """See `Stored.entries`."""
+        return (entry for file in self.files for entry in load(file).entries())
+
+
+def merge_features(path, settings, files):
+    """Write the features of parts as one file, as of one call for all images.
+
+    Args:
+        path, settings: see `open_features`.
+        files: see `Parts`.
+
+    Raises:
+        UsageError: one of them is something else, or of other settings.
+    """
+    for file in files:
+        if {name: value for name, value in load(file).settings.items() if name not in OF_PARTS} != settings:
+            raise UsageError(f"{file} was made with other settings than its table; make it again.")
+    parts = Parts(files)
+    _write(path, settings, parts, Paths(_keys(parts)))
+
+
+def _write(path, settings, source, paths):
+    """Write the features that a journal, or something like it, has of all of `paths`."""
+    with whole_file(path, "wb") as file, zipfile.ZipFile(file, "w") as archive:
+        _write_features(archive, source, paths)
+        _write_names(archive, paths)
+        _write_fingerprints(archive, source, paths)
         text = np.array(json.dumps(settings, ensure_ascii=False))
         _write_member(archive, "settings", text.dtype.str, (), [text.tobytes()])
-    features.remove()
 
 
 def _write_features(archive, source, paths):

@@ -7,8 +7,9 @@ import json
 import os
 from typing import NamedTuple
 
+from lib.data.embeddings import OF_FEATURES, load, merge_features
 from lib.errors import UsageError, WorkError, concerning, option
-from lib.prediction.decisions import report_decisions
+from lib.prediction.decisions import find_decisions, report_decisions
 from lib.storage import tables
 from lib.storage.fingerprints import check_fingerprints, fingerprints_path, read_fingerprints, write_fingerprints
 from lib.storage.names import path_order, unescape_name
@@ -25,14 +26,14 @@ class _Part(NamedTuple):
     versions: dict
 
 
-def merge_tables(output, paths, overwrite=False, decided=None):
+def merge_tables(settings):
     """Write the tables of all parts as one, with its errors and settings, as one call for all images would have.
 
+    So are the features, if they are wanted or, for a page, if all parts have them beside their tables.
+
     Args:
-        output: the table to write; its ending is that of the parts.
-        paths: the parts' tables, in any order.
-        overwrite: replace a table of other settings.
-        decided: what a person decided, name -> category; None for nothing.
+        settings: `Settings`: in `merge` the table to write, whose ending is that of the parts, and the parts' tables in
+            any order.
 
     Returns:
         How many images are in it, and how many errors.
@@ -41,10 +42,14 @@ def merge_tables(output, paths, overwrite=False, decided=None):
         UsageError: a part, or a row of one, is missing or repeated; a part is not finished or has other settings.
         WorkError: it can't be written.
     """
+    output, paths = settings.merge[0], settings.merge[1:]
+    decided = find_decisions(settings)
     with concerning("merge"):
         parts = sorted(map(_read_part, paths), key=lambda part: part.shard.number)
         _check_parts(parts)
-        _check_output(output, paths, parts[0].settings, overwrite)
+        _check_output(output, paths, parts[0].settings, settings.overwrite)
+        of_features = {key: parts[0].settings[key] for key in OF_FEATURES if key in parts[0].settings}
+        features = _features(settings, parts, of_features)
         errors, digest = {}, hashlib.sha256()
         try:
             with tables.open_table(output, _columns_of(parts)) as add:
@@ -55,6 +60,8 @@ def merge_tables(output, paths, overwrite=False, decided=None):
             facts = itertools.chain.from_iterable(read_fingerprints(part.path) for part in parts)
             write_fingerprints(output, facts if known else None)
             tables.write_settings(output, parts[0].settings, parts[0].versions)
+            if features:
+                merge_features(settings.features, of_features, features)
             if decided is not None:
                 tables.decide_table(output, decided)
         except OSError as error:
@@ -63,6 +70,24 @@ def merge_tables(output, paths, overwrite=False, decided=None):
     if decided is not None:
         report_decisions(output, decided, rows)
     return rows, len(errors)
+
+
+def _features(settings, parts, about):
+    """The parts' files of features, which are to be merged; none unless they are wanted or, for a page, all exist.
+
+    Raises UsageError if one is missing, or the file to write has features of other settings than `about`.
+    """
+    files = [f"{part.path}.features.npz" for part in parts]
+    missing = [file for file in files if not os.path.isfile(file)]
+    if settings.embeddings and missing:
+        beside = f"the parts' features are expected beside their tables, {option('embeddings')} PART.features.npz"
+        raise UsageError(f"{missing[0]} does not exist; {beside}.")
+    if missing or not (settings.embeddings or settings.report):
+        return ()
+    if os.path.exists(settings.features) and not settings.overwrite and load(settings.features).settings != about:
+        cure = f"choose another file or pass {option('overwrite')}"
+        raise UsageError(f"{settings.features} has features of something else; {cure}.")
+    return files
 
 
 def _columns_of(parts):

@@ -10,7 +10,7 @@ import threading
 
 import numpy as np
 
-from lib.data.embeddings import open_features, write_features
+from lib.data.embeddings import OF_FEATURES, open_features, write_features
 from lib.data.images import limit_memory
 from lib.data.listing import find_images
 from lib.errors import UsageError, concerning
@@ -33,9 +33,6 @@ from lib.system.progress import progress
 from lib.system.words import counted
 
 log = logging.getLogger(__name__)
-
-# The settings that features depend on.
-_OF_FEATURES = ("model", "model_sha256", "data", "list_file", "exact", "shard", "listed")
 
 
 def predict(settings):
@@ -65,7 +62,7 @@ def predict(settings):
     decided = find_decisions(settings, labels)
     with contextlib.ExitStack() as stack:
         journals = {ROW: stack.enter_context(tables.open_rows(table, settings.overwrite))}
-        of_features = {key: table.settings[key] for key in _OF_FEATURES if key in table.settings}
+        of_features = {key: table.settings[key] for key in OF_FEATURES if key in table.settings}
         if settings.embeddings:
             features = open_features(settings.embeddings, of_features, settings.overwrite)
             journals[FEATURES] = stack.enter_context(features)

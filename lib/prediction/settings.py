@@ -36,7 +36,7 @@ class Settings:
         sort: the folder to sort the images into.
         copy, hardlink: whether to make copies or hard links there, instead of symbolic links.
         embeddings: the file for the images' features, see `lib.data.embeddings`; None for none or, with `report`, for
-            one beside the table.
+            one beside the table. With `merge`, those of the parts are beside their tables.
         similar: an image to find similar ones to among the `embeddings`.
         exclude: globs of files and folders of `data` that are left out, see `lib.data.left_out.LeftOut`.
         list_file: a file that lists the images instead of `data`, see `lib.data.listing.of_file`.
@@ -116,7 +116,7 @@ def check(settings):
     if settings.join and not settings.predicts and not settings.convert:
         raise UsageError(f"it needs {option('data')}, or {option('convert')} for a table that is there.", "join")
     if settings.merge:
-        others = ("data", "list_file", "output", "embeddings", "similar", "report_from", "shard")
+        others = ("data", "list_file", "output", "similar", "report_from", "shard")
         _refuse(settings, option("merge"), *others)
         if len(settings.merge) < 2:
             raise UsageError("give the table to write and then the parts' tables.", "merge")

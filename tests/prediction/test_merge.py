@@ -117,6 +117,35 @@ def test_a_lists_parts_merged_are_the_whole_whatever_its_order(folder):
     assert bytes_of("merged.tsv") == bytes_of("listed.tsv")
 
 
+@pytest.mark.slow
+def test_the_features_of_parts_merged_are_those_of_the_whole_and_the_page_learns_from_them(folder, capsys):
+    assert run("-d", "scans", "-o", "whole.tsv", "--report", "whole.html", "--overwrite") == 0
+    names = []
+    for number in (1, 2, 3):
+        names += [f"part{number}.tsv"]
+        beside = ("--embeddings", f"{names[-1]}.features.npz")
+        assert run("-d", "scans", "--shard", f"{number}/3", "-o", names[-1], "--top", "2", *beside) == 0
+    assert predictImages.main(["--merge", "merged.tsv", *names, "--report", "merged.html"]) == 0
+    assert content("merged.tsv.features.npz") == content("whole.tsv.features.npz")
+    assert 'id="tab-teach"' in (folder / "merged.html").read_text()
+    assert "can't learn" not in capsys.readouterr().err
+    assert predictImages.main(["--merge", "merged.tsv", *names, "--embeddings", "all.npz"]) == 0
+    assert content("all.npz") == content("whole.tsv.features.npz")
+
+    def refused(*arguments):
+        return predict_error(capsys, ["--merge", "again.tsv", *names, *arguments])
+
+    shutil.copy("part1.tsv.features.npz", "other.npz")
+    assert "other.npz has features of something else" in refused("--embeddings", "other.npz")
+    with np.load("part2.tsv.features.npz") as stored:
+        np.savez("other.npz", **{**stored, "settings": np.array('{"model": "other"}')})
+    shutil.move("other.npz", "part2.tsv.features.npz")
+    assert "part2.tsv.features.npz was made with other settings than its table" in refused("--embeddings", "new.npz")
+    os.unlink("part3.tsv.features.npz")
+    assert "part3.tsv.features.npz does not exist" in refused("--embeddings", "new.npz")
+    assert not os.path.exists("new.npz")
+
+
 def test_parts_are_answered_at_the_same_places_as_the_whole(folder, monkeypatch):
     def compute(pixels):  # answers follow from the place alone
         return np.arange(160, dtype="float32").reshape(32, 5) % 7, None
