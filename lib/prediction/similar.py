@@ -38,7 +38,9 @@ def similar_images(settings):
     if changed:
         log.info(f"{name} changed since it was put into {settings.embeddings}, so it is read again.")
     elif len(place):
-        return _tell_changed(nearest(stored, stored.embeddings[place[0]], count, without=name), stored, settings)
+        found = nearest(stored, stored.embeddings[place[0]], count, without=name)
+        _log_changed(found, stored, settings)
+        return found
     path = find_model(settings.model, settings.models)
     if checksum(path) != stored.settings.get("model_sha256"):
         raise UsageError(
@@ -53,14 +55,14 @@ def similar_images(settings):
     except ImageError as error:
         raise UsageError(f"{settings.similar}: {error}.", "similar") from None
     found = nearest(stored, model.compute(pixels[None])[1][0], count, without=name)
-    return _tell_changed(found, stored, settings)
+    _log_changed(found, stored, settings)
+    return found
 
 
-def _tell_changed(found, stored, settings):
-    """Say which of the images found are others than those that the features are of; returns them as they are."""
+def _log_changed(found, stored, settings):
+    """Say which of the images found are others than those that the features are of."""
     places = {name: number for number, name in enumerate(stored.names())}
     changed = [name for name, _ in found if has_changed(unescape_name(name), stored.fingerprint(places[name]))]
     if changed:
         those = f"{counted(len(changed), 'image')} listed changed since {settings.embeddings} was made"
         log.info(f"{those}, such as {changed[0]}; run the prediction again with {option('embeddings')}.")
-    return found
