@@ -1,7 +1,8 @@
 """A model and nothing else, the floor of what scores it: `bare_model.py RESULT MODEL SIZE`.
 
-Its compiled function on batches that lie ready, on all cores, as Keras has the model and with scales folded into its
-convolutions. Writes the images a second of both as JSON.
+Its compiled function on batches that lie ready, on all cores: as Keras has the model, with scales folded into its
+convolutions, and by OpenVINO. Writes the images a second of each as JSON, and the seconds that it takes to load weights
+of another candidate, by OpenVINO to compile it.
 """
 
 import json
@@ -10,10 +11,27 @@ import time
 
 import numpy as np
 
+from lib.models.openvino_networks import compile_network, read_network
 from lib.system.devices import select_device
 from lib.system.parallel import STEP, cores, in_order
 
 BATCHES, TIMES = 32, 4
+
+
+def fastest(work):
+    """The seconds that a piece of work takes, the fewest of some times."""
+    seconds = []
+    for _ in range(TIMES):
+        start = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - start)
+    return min(seconds)
+
+
+def rate(compute):
+    """Images a second, where `compute` does one batch."""
+    compute()
+    return BATCHES * STEP / fastest(lambda: list(in_order(lambda _: compute(), range(BATCHES), cores(), BATCHES)))
 
 
 def main(result, path, size):
@@ -23,21 +41,25 @@ def main(result, path, size):
     import tensorflow as tf
 
     from lib.models.inference import compile_logits
-    from lib.models.keras_files import load_model
+    from lib.models.keras_files import load_weights, open_model
 
-    model, shape = load_model(path), (STEP, int(size), int(size), 3)
-    pixels = tf.constant(np.random.default_rng(1).integers(0, 256, shape).astype("float32"))
+    opened, shape = open_model(path), (STEP, int(size), int(size), 3)
+    model, array = opened.model, np.random.default_rng(1).integers(0, 256, shape).astype("float32")
+    pixels = tf.constant(array)
     plain = tf.function(lambda pixels: model(pixels, training=False), autograph=False)
-    found = {}
-    for name, compute in (("plain", plain), ("folded", compile_logits(model, shape, changing=True))):
-        np.asarray(compute(pixels))
-        seconds = []
-        for _ in range(TIMES):
-            start = time.perf_counter()
-            for _ in in_order(lambda _, compute=compute: np.asarray(compute(pixels)), range(BATCHES), cores(), BATCHES):
-                pass
-            seconds.append(time.perf_counter() - start)
-        found[name] = BATCHES * STEP / min(seconds)
+    folded = compile_logits(model, shape, changing=True)
+
+    def compiled():
+        return compile_network(read_network(path), int(size), STEP, cores())
+
+    found = {
+        "plain": rate(lambda: np.asarray(plain(pixels))),
+        "folded": rate(lambda: np.asarray(folded(pixels))),
+        "loading": fastest(lambda: load_weights(opened, path)),
+        "compiling": fastest(compiled),
+    }
+    network = compiled()
+    found["OpenVINO"] = rate(lambda: network.compute(array))
     with open(result, "w") as file:
         json.dump(found, file)
 
