@@ -38,6 +38,9 @@ ROWWISE_PIXELS = 3_000_000
 # Bytes that decoding may take at once for each core; a picture that would exceed them waits for others.
 _DECODING_BYTES = 200_000_000
 
+_own = threading.local()  # what a thread has for itself
+_REUSED_BYTES = 32 << 20  # of a decoded picture, the most that a thread uses again
+
 # Pillow's own guard refuses from 179 million pixels on; `max_pixels` is the guard here, and it can be set.
 Image.MAX_IMAGE_PIXELS = None
 
@@ -364,18 +367,29 @@ def _decode_jpeg(file, image, shorter):
     """Decode an ordinary JPEG, whose header Pillow has read as `image`, faster than Pillow does and with equal pixels.
 
     Returns:
-        uint8 `(height, width, 3)`, shrunk; None for a file that is not an ordinary JPEG or not whole: left to Pillow.
+        uint8 `(height, width, 3)`, shrunk, which this thread's next picture overwrites; None for a file that is not an
+        ordinary JPEG or not whole: left to Pillow.
     """
     if image.format not in ("JPEG", "MPO") or image.mode not in ("L", "RGB"):
         return None
     factor = _shrinking(image, shorter)
     width, height = -(-image.width // factor), -(-image.height // factor)
     file.seek(0)
+    shape = {"min_height": height, "min_width": width}
     try:
-        pixels = simplejpeg.decode_jpeg(file.read(), "RGB", min_height=height, min_width=width, strict=True)
+        pixels = simplejpeg.decode_jpeg(file.read(), "RGB", buffer=_memory(3 * width * height), **shape)
     except (ValueError, KeyError):
         return None
     return pixels if pixels.shape == (height, width, 3) else None
+
+
+def _memory(count):
+    """So many bytes to write to, which this thread uses again and again: the system clears those that it gives out."""
+    if count > _REUSED_BYTES:
+        return np.empty(count, "uint8")
+    if len(getattr(_own, "memory", ())) < count:
+        _own.memory = np.empty(count, "uint8")
+    return _own.memory[:count]
 
 
 def _resize(size, decoded, mode="RGB", profile=None):
