@@ -21,7 +21,8 @@ ORDER = (
 )
 STAGES = ("soup", "evaluation", "prediction", "download")  # none of which knows another; adapting predicts
 WITHOUT_TENSORFLOW = ("errors", "storage", "display", "cli", "adaptation", "download")
-TOOLS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tools").glob("*.py"))
+# Without the one that draws, whose functions take coordinates.
+TOOLS = sorted(f"tools/{path.name}" for path in (ROOT / "tools").glob("*.py") if path.name != "sample.py")
 MODULES = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "lib").rglob("*.py"))
 
 
