@@ -1,5 +1,6 @@
 # Everything that a user or CI runs. Needs Python 3.8 to 3.13 (for `make predict` 3.8 to 3.14), make and a network.
 #
+#   make setup                                         the environment .venv for all stages, with TensorFlow
 #   make demo                                          the whole chain in small, on drawn pictures (DEMO=FOLDER for another place)
 #   make predict DATA=images OUTPUT=predictions.tsv    categorise a folder of images; sets up what that needs, without TensorFlow
 #   make own DATA=collection OWN=own                   a model of your own, from a folder with a subfolder for each category
@@ -8,6 +9,7 @@
 #   make axe                                           what some tests of the pages need from npm
 #   make lint                                          style, Python 3.8, Dockerfile, shell
 #   make bench                                         the benchmarks' tables, and one of all (BENCHMARKS=predict for a part)
+#   make clean                                         remove all environments
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -82,13 +84,14 @@ clean:
 	rm -rf .venv .venv-* tests/npm/node_modules
 
 INSTALL = "$$VENV"/bin/python -m pip install --quiet --disable-pip-version-check
-# A TensorFlow that the Python already has, such as the GPU image's, is used as it is.
+# A TensorFlow that the Python already has, such as the GPU image's, is used as it is; that of a virtual environment can't be.
+HAS_TENSORFLOW = -c 'import tensorflow as tf; assert tuple(map(int, tf.__version__.split(".")[:2])) >= (2, 13)' 2> /dev/null
 $(MADE):
 	@"$$PYTHON" -c 'import sys; sys.exit(not (3, 8) <= sys.version_info[:2] <= (3, 14))' || \
 		{ echo "make: $$PYTHON is not a Python from 3.8 to 3.14; name one with PYTHON=…" >&2; exit 2; }
 	@echo "Setting up $$VENV for $$("$$PYTHON" --version); the first time this takes a minute or more." >&2
-	@if "$$PYTHON" -c 'import tensorflow as tf; assert tuple(map(int, tf.__version__.split(".")[:2])) >= (2, 13)' 2> /dev/null; \
-		then "$$PYTHON" -m venv --clear --system-site-packages "$$VENV"; else "$$PYTHON" -m venv --clear "$$VENV"; fi
+	@if "$$PYTHON" $(HAS_TENSORFLOW); then "$$PYTHON" -m venv --clear --system-site-packages "$$VENV"; \
+		else "$$PYTHON" -m venv --clear "$$VENV"; fi
 	@touch $@
 
 $(PREDICT_READY): $(MADE) requirements-predict.txt
@@ -98,7 +101,8 @@ $(PREDICT_READY): $(MADE) requirements-predict.txt
 $(READY): $(PREDICT_READY) requirements.txt requirements-tensorflow.txt
 	@"$$VENV"/bin/python -c 'import sys; sys.exit(sys.version_info[:2] > (3, 13))' || \
 		{ echo "make: there is no TensorFlow for $$("$$VENV"/bin/python --version) yet; name an older one with PYTHON=… (“make predict” needs none)" >&2; exit 2; }
-	@if grep -q '^include-system-site-packages = true' "$$VENV"/pyvenv.cfg; then $(INSTALL) -r requirements.txt; \
+	@if grep -q '^include-system-site-packages = true' "$$VENV"/pyvenv.cfg && "$$VENV"/bin/python $(HAS_TENSORFLOW); \
+		then $(INSTALL) -r requirements.txt; \
 		else $(INSTALL) -r requirements.txt -r requirements-tensorflow.txt; fi
 	@touch $@
 

@@ -20,7 +20,7 @@ def options():
     """The command line's options."""
     made = parser(__doc__, Settings)
     add = made.add_mutually_exclusive_group(required=True).add_argument
-    folder, table = "a folder with one subfolder per category", "a TSV: FILE CATEGORY, optionally GROUP, SPLIT"
+    folder, table = "a folder with one subfolder per category", "a table: FILE CATEGORY, optionally GROUP, SPLIT"
     add("-d", "--data", type=existing_directory, metavar="DIR", help=folder)
     add("-t", "--table", type=existing_file, metavar="FILE", help=table)
     add_exclude_option(made)

@@ -26,7 +26,7 @@ from lib.storage.files import checksum
 from tools.replay import replay
 
 SHARED = os.environ.get("HERBARIOGRAPH_SHARED") or os.path.join(os.path.dirname(ROOT), "shared")
-MARKS = (20, 50, 80)  # decided images
+MARKS, MARKS_OF_ALL = (20, 50, 80), (20, 50, 100)  # decided images of a folder, and of all as one folder
 
 
 def by(score):
@@ -79,8 +79,8 @@ def ways(features):
     }
 
 
-def learn(images, way):
-    """The share of the rest that is right after `MARKS` decisions, for images `(features, logits, categories)`."""
+def learn(images, way, marks):
+    """The share of the rest that is right after so many decisions, for images `(features, logits, categories)`."""
     features, logits, categories = images
     options = dict(ways(features)[way])
     logits = logits / options.pop("temperature", 1.0)
@@ -88,20 +88,37 @@ def learn(images, way):
     for decided, adapted in replay(features, logits, categories, **options):
         rest = np.delete(np.arange(len(features)), decided)
         found[len(decided)] = (adapted.argmax(axis=1) == categories)[rest].mean() if len(rest) else 1
-        if len(decided) >= MARKS[-1]:
+        if len(decided) >= marks[-1]:
             break
-    return [found[mark] for mark in MARKS]
+    return [found[mark] for mark in marks]
+
+
+def read_golden():
+    """The real images, `(features, logits, categories)`, and the source of each."""
+    with np.load(os.path.join(SHARED, "golden", "adaptation.npz")) as golden:
+        return (golden["features"], golden["logits"].astype("float64"), golden["category"]), golden["source"]
+
+
+def learn_all():
+    """Print what the reader gains on all images as one folder."""
+    columns, _ = read_golden()
+    rows = []
+    for way in ("least margin, ten a round", "least margin, one a round"):
+        rows.append([way, *(f"{100 * share:.1f} %" for share in learn(columns, way, MARKS_OF_ALL))])
+    right = (columns[1].argmax(axis=1) == columns[2]).mean()
+    print(f"All {len(columns[0])} images as one folder, of which {100 * right:.1f} % are right before:\n")
+    print_table(["asked", *(f"after {mark}" for mark in MARKS_OF_ALL)], rows)
+    print()
 
 
 def compare_ways(draws):
     """Print what the reader gains in each way, on halves of the sources that are drawn so often."""
-    with np.load(os.path.join(SHARED, "golden", "adaptation.npz")) as golden:
-        columns, source = (golden["features"], golden["logits"].astype("float64"), golden["category"]), golden["source"]
+    columns, source = read_golden()
     names, rng, shares = list(ways(columns[0])), np.random.default_rng(7), []
     for _ in range(draws):
         drawn = rng.permutation(np.unique(source))
         halves = (np.isin(source, drawn[: len(drawn) // 2]), ~np.isin(source, drawn[: len(drawn) // 2]))
-        shares.append([[learn([column[half] for column in columns], way) for way in names] for half in halves])
+        shares.append([[learn([column[half] for column in columns], way, MARKS) for way in names] for half in halves])
     shares = 100 * np.array(shares)
     every = shares.reshape(-1, len(names), len(MARKS))
     rows = []
@@ -144,6 +161,7 @@ def main():
     quick = parser.parse_args().quick
     count = 20_000 if quick else 1_000_000
     print(machine() + "\n")
+    learn_all()
     compare_ways(1 if quick else 12)
     with tempfile.TemporaryDirectory() as scratch:
         measured = measure_many(scratch, count)

@@ -72,7 +72,7 @@ def add_column_options(parser):
 
 def add_report_options(parser, audited=False):
     """Add `--report` and `--report-images` and, for pages that can be audited, `--audit`."""
-    page = "a page to view in a browser, .html, with thumbnails for finding doubtful images"
+    page = "a page to view in a browser, .html (those of predictImages.py and adaptImages.py can be taught)"
     parser.add_argument("--report", type=output_ending(".html", ".htm"), metavar="FILE", help=page)
     most = "maximum number of thumbnails per category in it (%(default)s)"
     parser.add_argument("--report-images", type=whole_number(0), metavar="COUNT", help=most)
