@@ -115,9 +115,8 @@ def write_features(path, settings, features, paths):
     wanted = Paths(path for path, known in look_up(paths, features.keys()) if known)
     if features.former is not None and len(wanted) == len(features.former.paths):
         return
-    source = features if features.former is None else features.former
     with features.resumable():
-        _write(path, settings, source, wanted)
+        _write(path, settings, features, wanted)
     features.remove()
 
 

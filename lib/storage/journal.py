@@ -94,6 +94,9 @@ def settings_of_journal(path, kind):
 class Journal:
     """The entries of one piece of work, in one file.
 
+    Until an entry is added, `keys`, `missing`, `facts` and `entries` give those of a finished result that is continued,
+    see `continue_from`. `len`, `find` and `content` are always about the entries in the journal's own file.
+
     Args:
         path: the file, made when it is not there.
         kind: what the entries are, such as `predictions`; a journal of another kind is refused.
@@ -162,7 +165,7 @@ class Journal:
             self.former = former
 
     def __len__(self):
-        """The number of entries."""
+        """The number of entries in the journal's own file."""
         return self._rows("SELECT COUNT(*) FROM entries")[0][0]
 
     def keys(self):
@@ -185,6 +188,9 @@ class Journal:
 
     def entries(self):
         """Yield triples of key, `about` and content, ascending."""
+        if self.former is not None:
+            yield from self.former.entries()
+            return
         for key, about, content in self._stream("SELECT key, about, content FROM entries ORDER BY key"):
             yield key, self._parsed(about), content
 

@@ -316,7 +316,7 @@ def write_table(table, rows, versions, decided=None):
     with rows.resumable():
         if rows.former is None:
             write_fingerprints(table.path, rows.facts())
-        write_rows(table, (rows if rows.former is None else rows.former).entries(), versions, decided)
+        write_rows(table, rows.entries(), versions, decided)
     rows.remove()
 
 

@@ -58,11 +58,14 @@ def test_a_finished_result_is_continued(tmp_path):
     with opened(tmp_path / "j") as journal:
         journal.continue_from(finished)
         assert list(journal.missing([b"a", b"b", b"c"])) == [b"c"] and journal.former is finished
+        assert list(journal.entries()) == list(finished.entries()) and list(journal.facts()) == list(finished.facts())
+        assert len(journal) == 0 and journal.find(b"b") is None, "these are about the journal's file"
     assert os.listdir(tmp_path) == []  # as nothing was added
     with opened(tmp_path / "j") as journal:
         journal.continue_from(finished)
         journal.add(b"c", b"3")
         assert list(journal.keys()) == [b"a", b"b", b"c"] and journal.former is None
+        assert list(journal.entries()) == [*finished.entries(), (b"c", None, b"3")] and journal.find(b"b") == {"x": 1}
     with opened(tmp_path / "j") as journal:
         journal.continue_from(Finished(broken=True))  # which is not read again
         assert journal.continued and journal.former is None and len(journal) == 3
