@@ -13,8 +13,9 @@ import numpy as np
 
 from lib.data.listing import Paths
 from lib.errors import UsageError, concerning
+from lib.storage.ascending import look_up, match
 from lib.storage.files import whole_file
-from lib.storage.journal import Journal, compare_settings, look_up, with_facts
+from lib.storage.journal import Journal, compare_settings
 from lib.storage.names import escape_name, path_order
 from lib.storage.untrusted import SHRINKING, SMALL_BYTES, check_text, check_zip_member, parse_json
 
@@ -152,7 +153,7 @@ def merge_features(path, settings, files):
         if {name: value for name, value in load(file).settings.items() if name not in OF_PARTS} != settings:
             raise UsageError(f"{file} was made with other settings than its table; make it again.")
     parts = Parts(files)
-    _write(path, settings, parts, Paths(_keys(parts)))
+    _write(path, settings, parts, Paths(name for name, _ in parts.facts()))
 
 
 def _write(path, settings, source, paths):
@@ -168,18 +169,14 @@ def _write(path, settings, source, paths):
 def _write_features(archive, source, paths):
     first = next(source.entries(), None)
     width = len(first[2]) // 4 if first else 0
-    # Every one of the paths is among the keys, and both ascend.
-    wanted = zip(look_up(_keys(source), paths), source.entries())
-    contents = (content for (_, known), (_, _, content) in wanted if known)
+    # Every one of the paths is among the keys.
+    found = match(zip(paths), ((path, content) for path, _, content in source.entries()))
+    contents = (content for _, content in found)
     _write_member(archive, "embeddings", "<f4", (len(paths), width), contents)
 
 
-def _keys(source):
-    return (path for path, _ in source.facts())
-
-
 def _write_fingerprints(archive, source, paths):
-    known = (about or _UNKNOWN for _, _, about in with_facts(paths, source.facts()))
+    known = (about or _UNKNOWN for _, about in match(zip(paths), source.facts()))
     chunks = (np.array(about, "<i8").tobytes() for about in known)
     _write_member(archive, "files", "<i8", (len(paths), len(_UNKNOWN)), chunks, zipfile.ZIP_DEFLATED)
 

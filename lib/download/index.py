@@ -7,6 +7,7 @@ import re
 from lib.download.licences import read_licence, short_name
 from lib.download.plan import host_of, name_of
 from lib.errors import UsageError, option
+from lib.storage.ascending import match
 from lib.storage.files import whole_file
 from lib.storage.names import escape_name
 from lib.storage.untrusted import is_whole_number
@@ -95,12 +96,8 @@ def write_errors(path, plan, results, reasons):
 
 def _with_results(plan, results):
     """Yield the name of each image in the plan, its medium, and what is known of it; None for nothing."""
-    known = iter(results.facts())
-    at = next(known, None)
-    for name, medium in plan.media():
-        while at is not None and at[0].decode() < name:
-            at = next(known, None)
-        yield name, medium, at[1] if at is not None and at[0].decode() == name else None
+    known = ((name.decode(), about) for name, about in results.facts())
+    return ((name, medium, about) for (name, medium), about in match(plan.media(), known))
 
 
 def _licence_name(text):

@@ -7,8 +7,8 @@ from typing import Mapping, NamedTuple, Optional, Sequence
 import numpy as np
 
 from lib.data.images import ImageError, read_image
+from lib.storage.ascending import with_facts
 from lib.storage.fingerprints import Fingerprint, difference, fingerprint
-from lib.storage.journal import with_facts
 
 ROW, FEATURES = KINDS = 1, 2  # what is made of an image, as bits
 

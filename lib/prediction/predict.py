@@ -20,12 +20,12 @@ from lib.prediction.model import labels_of, open_model
 from lib.prediction.pending import FEATURES, KINDS, ROW, Answer, find_pending, read_pending
 from lib.prediction.teaching import can_be_taught
 from lib.storage import tables
+from lib.storage.ascending import look_up
 from lib.storage.decisions import SOURCE
 from lib.storage.files import checksum
 from lib.storage.fingerprints import check_fingerprints
 from lib.storage.formats import check_rows
 from lib.storage.joins import Join
-from lib.storage.journal import look_up
 from lib.storage.names import escape_name
 from lib.system.packages import versions_of
 from lib.system.parallel import STEP, cores, in_order, reading_threads

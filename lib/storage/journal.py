@@ -18,6 +18,7 @@ import time
 from urllib.parse import quote
 
 from lib.errors import StageError, UsageError, WorkError, option
+from lib.storage.ascending import look_up
 from lib.storage.files import open_locked
 from lib.storage.untrusted import parse_json
 
@@ -57,26 +58,6 @@ def _connect(path):
 def _short(value):
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "…"
-
-
-def look_up(keys, known):
-    """Yield each of `keys` and whether `known` has it; both ascend, and nothing is held in memory."""
-    known = iter(known)
-    at = next(known, None)
-    for key in keys:
-        while at is not None and at < key:
-            at = next(known, None)
-        yield key, at == key
-
-
-def with_facts(keys, facts):
-    """Yield each of `keys`, whether `facts`, pairs of a key and `about`, has it, and its `about`; as `look_up`."""
-    facts = iter(facts)
-    at, about = next(facts, (None, None))
-    for key in keys:
-        while at is not None and at < key:
-            at, about = next(facts, (None, None))
-        yield (key, True, about) if at == key else (key, False, None)
 
 
 def settings_of_journal(path, kind):

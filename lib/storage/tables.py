@@ -14,12 +14,13 @@ import os
 from typing import Any, Mapping, NamedTuple, Optional, Sequence
 
 from lib.errors import UsageError, WorkError, option
+from lib.storage.ascending import look_up, match
 from lib.storage.decisions import MODEL, PERSON, SOURCE, add_source, decide, split_source
 from lib.storage.files import whole_file
 from lib.storage.fingerprints import fingerprints_path, read_fingerprints, write_fingerprints
 from lib.storage.formats import format_line, header_line, number_or_text, open_table, parse_line, read_rows, table_kind
 from lib.storage.joins import Join, KeptColumns
-from lib.storage.journal import Journal, compare_settings, look_up, settings_of_journal
+from lib.storage.journal import Journal, compare_settings, settings_of_journal
 from lib.storage.names import escape_name, path_order, unescape_name
 from lib.storage.untrusted import check_text, json_text, parse_json
 
@@ -221,7 +222,8 @@ class Table(NamedTuple):
         Raises:
             UsageError: it has other settings, or something else wrote or changed it.
         """
-        return _with_fingerprints(self._lines(), read_fingerprints(self.path))
+        found = match(self._lines(), read_fingerprints(self.path))
+        return ((path, known, line) for (path, line), known in found)
 
     def _lines(self):
         """Yield pairs of path and line; see `entries`."""
@@ -263,15 +265,6 @@ class Table(NamedTuple):
             return line  # the person confirmed it
         own = answers.get(row["FILE"])
         return None if own is None else format_line(kind, self.columns, own)
-
-
-def _with_fingerprints(lines, known):
-    """Pairs of a path and a line as triples with the path's fingerprint or None between; all paths ascend."""
-    at, about = next(known, (b"", None))
-    for path, line in lines:
-        while about is not None and at < path:
-            at, about = next(known, (b"", None))
-        yield path, about if at == path else None, line
 
 
 def open_rows(table, overwrite=False):
