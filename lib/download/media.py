@@ -42,32 +42,12 @@ class Medium(NamedTuple):
     holder: str
 
 
-class Choice(NamedTuple):
-    """Which images to take.
-
-    Attributes:
-        column: the column of addresses; None for the usual ones.
-        kind: the type of media, such as `StillImage`; `any` for all.
-        licences: the licences to take, of `lib.download.licences.KNOWN`; None for all, and for images without one.
-        limit: how many images, the first; None for all.
-        sample: how many images, drawn at random; None for all.
-        seed: of the draw.
-    """
-
-    column: str = None
-    kind: str = "StillImage"
-    licences: tuple = None
-    limit: int = None
-    sample: int = None
-    seed: int = 0
-
-
-def find_media(archive, choice, folder):
+def find_media(archive, settings, folder):
     """The chosen images of an archive, in its order, and what it says about their occurrences.
 
     Args:
         archive: of `lib.download.archive.open_archive`.
-        choice: a `Choice`.
+        settings: `lib.download.settings.Settings`, which say what is chosen.
         folder: a directory for a temporary file.
 
     Returns:
@@ -76,15 +56,16 @@ def find_media(archive, choice, folder):
     Raises:
         UsageError: there is no column of addresses, or a text can't be read.
     """
-    tables = _tables_of_addresses(archive, choice.column)
+    tables = _tables_of_addresses(archive, settings.column)
     left_out = collections.Counter()
     rank = None
-    if choice.sample is not None:
-        rank = _highest_rank((row[0] for row in _rows(tables, choice, collections.Counter())), choice)
-    rows = _rows(tables, choice, left_out)
+    if settings.sample is not None:
+        urls = (row[0] for row in _rows(tables, settings, collections.Counter()))
+        rank = _highest_rank(urls, settings.sample, settings.seed)
+    rows = _rows(tables, settings, left_out)
     if rank is not None:
-        rows = (row for row in rows if _rank(row[0], choice.seed) <= rank)
-    return _joined(rows, archive, choice.limit, folder), left_out
+        rows = (row for row in rows if _rank(row[0], settings.seed) <= rank)
+    return _joined(rows, archive, settings.limit, folder), left_out
 
 
 def _tables_of_addresses(archive, column):
@@ -108,10 +89,10 @@ def _tables_of_addresses(archive, column):
     return found[:1] if archive.media else found
 
 
-def _rows(tables, choice, left_out):
+def _rows(tables, settings, left_out):
     """Yield the address, record, GBIF's identifier, catalogue number, licence and holder of each chosen image."""
     for table, terms in tables:
-        several = choice.column is not None or terms == ["associatedmedia"]
+        several = settings.column is not None or terms == ["associatedmedia"]
 
         def bad():
             left_out["lines with more values than columns"] += 1
@@ -123,11 +104,11 @@ def _rows(tables, choice, left_out):
             if not urls:
                 left_out["without an address"] += 1
                 continue
-            if not _is_wanted(kind, form, choice.kind):
+            if not _is_wanted(kind, form, settings.kind):
                 left_out["of another type"] += len(urls)
                 continue
             name, licence = _licence_of(rights[: len(_LICENCES)])
-            if choice.licences is not None and name not in choice.licences:
+            if settings.licences is not None and name not in settings.licences:
                 shown = read_licence(licence)[1] if name else ("another licence" if licence else "no licence")
                 left_out[f"with {shown[:40]}"] += len(urls)
                 continue
@@ -163,15 +144,15 @@ def _rank(url, seed):
     return int.from_bytes(hashlib.sha256(f"{seed}\0{url}".encode("utf-8", "replace")).digest()[:8], "big")
 
 
-def _highest_rank(urls, choice):
+def _highest_rank(urls, sample, seed):
     """The rank of the last of the images that are drawn: those whose address, with the seed, has the lowest hash."""
     heap, members = [], set()
     for url in urls:
-        rank = _rank(url, choice.seed)
-        if rank in members or (len(heap) == choice.sample and rank > -heap[0]):
+        rank = _rank(url, seed)
+        if rank in members or (len(heap) == sample and rank > -heap[0]):
             continue
         members.add(rank)
-        if len(heap) < choice.sample:
+        if len(heap) < sample:
             heapq.heappush(heap, -rank)
         else:
             members.discard(-heapq.heapreplace(heap, -rank))

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from lib.download.archive import open_archive
-from lib.download.media import Choice, Medium, find_media
+from lib.download.media import Medium, find_media
 from lib.errors import UsageError, concerning
 from lib.storage.files import checksum
 from lib.storage.journal import Journal, settings_of_journal
@@ -133,11 +133,8 @@ def about_plan(settings):
 
 
 def _make(plan, settings, folder):
-    choice = Choice(
-        *(settings.column, settings.kind, settings.licences, settings.limit, settings.sample, settings.seed)
-    )
     with concerning("input"):
-        media, left_out = find_media(open_archive(settings.input), choice, folder)
+        media, left_out = find_media(open_archive(settings.input), settings, folder)
         plan.fill(media)
         if not len(plan):
             raise UsageError(f"{settings.input} has no image that is wanted{in_words(left_out)}.")

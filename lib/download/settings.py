@@ -12,7 +12,8 @@ class Settings:
         input: a Darwin Core Archive or a table with addresses of images.
         output: the directory for the images, their index and the errors.
         column: the column of addresses; None for the usual ones.
-        licences: the licences of images to take, of `lib.download.licences.KNOWN`; None for all.
+        licences: the licences of images to take, of `lib.download.licences.KNOWN`; None for all, and for images without
+            one.
         kind: the type of media to take, `any` for all.
         limit: how many images to take, the first; None for all.
         sample: how many images to take, drawn at random; None for all.

@@ -9,7 +9,8 @@ from archives import COMMAS, DC, DWC, GBIF, TABS
 
 from lib.download.archive import open_archive
 from lib.download.delimited import LONGEST_LINE
-from lib.download.media import Choice, find_media
+from lib.download.media import find_media
+from lib.download.settings import Settings
 from lib.errors import UsageError
 
 BY, NC, ZERO = (
@@ -20,7 +21,8 @@ BY, NC, ZERO = (
 
 def found(path, tmp_path, **choice):
     """The media of an archive as plain tuples, and why others were left out."""
-    media, left_out = find_media(open_archive(str(path)), Choice(**choice), str(tmp_path))
+    settings = Settings(str(path), str(tmp_path), **choice)
+    media, left_out = find_media(open_archive(settings.input), settings, settings.output)
     return [tuple(medium) for medium in media], dict(left_out)
 
 
@@ -162,7 +164,7 @@ def test_a_column_of_ones_own(tmp_path):
     (tmp_path / "t.csv").write_text("nr,Scan,identifier\n1,https://a.example/1.jpg|https://a.example/2.jpg,7\n")
     assert [row[0][-5:] for row in found(tmp_path / "t.csv", tmp_path, column="scan")[0]] == ["1.jpg", "2.jpg"]
     with pytest.raises(UsageError, match="no column 'photo', only identifier, nr, scan") as refused:
-        find_media(open_archive(str(tmp_path / "t.csv")), Choice(column="photo"), str(tmp_path))
+        found(tmp_path / "t.csv", tmp_path, column="photo")
     assert refused.value.setting == "column"
 
 
