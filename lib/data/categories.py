@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 from lib.errors import UsageError
 from lib.storage.files import whole_file
-from lib.storage.formats import read_rows
+from lib.storage.formats import read_named_rows
+from lib.storage.names import escape_name
 from lib.storage.untrusted import is_whole_number
 
 _INVISIBLE = re.compile("[\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff]")
@@ -60,18 +61,15 @@ def read_labels(path):
 
 
 def _read(path):
-    (_, header), *rows = list(read_rows(path)) or [(1, ())]
-    if "INDEX" not in header or "LABEL" not in header:
-        raise UsageError(f"{path} needs a header with the columns INDEX and LABEL, separated by tabs.")
+    columns, rows = read_named_rows(path, ("INDEX", "LABEL"), "INDEX and LABEL, separated by tabs")
     found = {}
-    for line, values in rows:
-        row = dict(zip(header, values))
+    for line, row in rows:
         index, label = row.get("INDEX", "").strip(), canonical(row.get("LABEL", ""))
         if not is_whole_number(index) or not label:
             raise UsageError(f"{path} line {line} needs a whole number as INDEX and a LABEL.")
         if int(index) in found:
             raise UsageError(f"{path} line {line} repeats the INDEX {index}.")
-        name = canonical(row.get("CATEGORY", "")) if "CATEGORY" in header else label
+        name = canonical(row.get("CATEGORY", "")) if "CATEGORY" in columns else label
         found[int(index)] = Category(int(index), label, name)
     if sorted(found) != list(range(len(found))) or not found:
         raise UsageError(f"{path} needs every INDEX from 0 to one less than the number of categories.")
@@ -90,6 +88,12 @@ def canonical(text):
     none around it, and no invisible characters.
     """
     return " ".join(_INVISIBLE.sub("", unicodedata.normalize("NFC", text)).split())
+
+
+def check_category(text, named):
+    """Raise UsageError if a CATEGORY has characters that aren't text; `named` is its row's name in the message."""
+    if text != escape_name(text).replace("\\\\", "\\"):
+        raise UsageError(f"{named} has a CATEGORY with characters that aren't text.")
 
 
 def read_categories(path):

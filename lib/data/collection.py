@@ -6,7 +6,7 @@ import os
 import unicodedata
 from typing import NamedTuple
 
-from lib.data.categories import CATEGORIES, Category, canonical, find_category, read_categories
+from lib.data.categories import CATEGORIES, Category, canonical, check_category, find_category, read_categories
 from lib.data.corrections import AUDIT, role_of
 from lib.data.left_out import LeftOut
 from lib.data.listing import list_images
@@ -14,7 +14,7 @@ from lib.data.lists import find_named
 from lib.data.splits import SPLITS, UNUSED
 from lib.errors import UsageError, concerning, option
 from lib.storage.decisions import PERSON, SOURCE
-from lib.storage.formats import read_rows
+from lib.storage.formats import check_columns, read_named_rows
 from lib.storage.names import escape_name, unescape_name
 from lib.system.words import counted
 
@@ -132,14 +132,14 @@ def items_of_table(path):
         UsageError: it is something else, or lists a file twice.
     """
     with concerning("table"):
-        (_, header), *rows = list(read_rows(path)) or [(1, ())]
-        if "FILE" in header and "PREDICTION" in header and "CATEGORY" not in header:
-            header, rows = _decided_rows(path, header, rows)
-        if "FILE" not in header or "CATEGORY" not in header:
-            raise UsageError(f"{path} needs a header with the columns FILE and CATEGORY, separated by tabs.")
-        items, predicted = {}, "PREDICTION" in header
-        for line, values in rows:
-            row = dict(zip(header, values))
+        columns, rows = read_named_rows(path)
+        predicted = "PREDICTION" in columns
+        if predicted and "FILE" in columns and "CATEGORY" not in columns:
+            rows, predicted = _decided_rows(path, rows), False
+        else:
+            check_columns(path, columns, ("FILE", "CATEGORY"), "FILE and CATEGORY, separated by tabs")
+        items, count = {}, 0
+        for count, (line, row) in enumerate(rows, start=1):  # noqa: B007 - for the message
             if predicted and not row.get("CATEGORY"):
                 continue
             item = _item_of_row(row, f"{path} line {line}")
@@ -148,21 +148,22 @@ def items_of_table(path):
             items[item.path] = item
         if not items:
             raise UsageError(f"{path} lists no files.")
-        if len(items) < len(rows):
-            log.info(f"{path}: {len(rows) - len(items):,} of {len(rows):,} images have no CATEGORY and are left out.")
+        if len(items) < count:
+            log.info(f"{path}: {count - len(items):,} of {count:,} images have no CATEGORY and are left out.")
     return _sorted(_of_one_spelling(items.values()))
 
 
-def _decided_rows(path, header, rows):
-    """A table of predictions as one of categories: the rows that a person decided about."""
-    header = ["CATEGORY" if name == "PREDICTION" else name for name in header]
-    place = header.index(SOURCE) if SOURCE in header else None
-    decided = [(line, values) for line, values in rows if place is not None and values[place] == PERSON]
+def _decided_rows(path, rows):
+    """Of a table of predictions the rows that a person decided about, with the answer as their CATEGORY."""
+    decided, count = [], 0
+    for count, (line, row) in enumerate(rows, start=1):  # noqa: B007 - for the message
+        if row.get(SOURCE) == PERSON:
+            decided.append((line, {**row, "CATEGORY": row.get("PREDICTION", "")}))
     if not decided:
         cure = "look at images in its page, and give the corrections.tsv that it saves"
         raise UsageError(f"{path} has only a model's answers, from which a model can't learn; {cure}.")
-    log.info(f"{counted(len(rows) - len(decided), 'image')} that only a model has answered are left out.")
-    return header, decided
+    log.info(f"{counted(count - len(decided), 'image')} that only a model has answered are left out.")
+    return decided
 
 
 def _item_of_row(row, named):
@@ -171,8 +172,7 @@ def _item_of_row(row, named):
     category, split = row.get("CATEGORY", ""), row.get("SPLIT", "").strip()
     if not name or not canonical(category):
         raise UsageError(f"{named} needs a FILE and a CATEGORY.")
-    if category != escape_name(category).replace("\\\\", "\\"):
-        raise UsageError(f"{named} has a CATEGORY with characters that aren't text.")
+    check_category(category, named)
     if split and split not in SPLITS:
         raise UsageError(f"{named} has the SPLIT {split!r}; it must be one of {', '.join(SPLITS)}.")
     audited = role_of(row, named) == AUDIT

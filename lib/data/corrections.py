@@ -8,9 +8,9 @@ import difflib
 import logging
 from typing import Mapping, NamedTuple
 
-from lib.data.categories import CATEGORIES, canonical
+from lib.data.categories import CATEGORIES, canonical, check_category
 from lib.errors import UsageError, option
-from lib.storage.formats import read_rows
+from lib.storage.formats import read_named_rows
 from lib.storage.names import escape_name, unescape_name
 
 log = logging.getLogger(__name__)
@@ -56,18 +56,14 @@ def read_corrections(path):
     Raises:
         UsageError: it is something else, is empty, or says two things about one file.
     """
-    (_, header), *rows = list(read_rows(path)) or [(1, ())]
-    if "FILE" not in header or "CATEGORY" not in header:
-        raise UsageError(f"{path} needs a header with the columns FILE and CATEGORY.")
+    _, rows = read_named_rows(path, ("FILE", "CATEGORY"))
     found, lines = {}, {}
-    for line, values in rows:
-        row = dict(zip(header, values))
+    for line, row in rows:
         name = escape_name(unescape_name(row.get("FILE", "")))
         category, role = canonical(row.get("CATEGORY", "")), role_of(row, f"{path} line {line}")
         if not name or not category:
             raise UsageError(f"{path} line {line} needs a FILE and a CATEGORY.")
-        if category != escape_name(category).replace("\\\\", "\\"):
-            raise UsageError(f"{path} line {line} has a CATEGORY with characters that aren't text.")
+        check_category(category, f"{path} line {line}")
         first = found.setdefault(name, (category, role))
         if first != (category, role):
             one, other = (first[0], category) if first[0] != category else (first[1], role)

@@ -12,7 +12,7 @@ from lib.data.record_format import make_record
 from lib.data.splits import SPLITS
 from lib.errors import UsageError, WorkError
 from lib.storage.files import whole_file
-from lib.storage.formats import read_rows
+from lib.storage.formats import read_named_rows
 from lib.storage.names import escape_name, unescape_name
 from lib.system.words import counted
 
@@ -114,9 +114,9 @@ def _remove(path):
 def _former_files(path):
     """The names of record files that a former index lists."""
     with contextlib.suppress(UsageError):
-        (_, header), *rows = list(read_rows(path)) or [(1, [])]
-        if header == _INDEX_COLUMNS:
-            names = {unescape_name(values[-1]) for _, values in rows}
+        columns, rows = read_named_rows(path)
+        if columns == _INDEX_COLUMNS:
+            names = {unescape_name(row.get("TFR", "")) for _, row in rows}
             return {name for name in names if name.endswith(".tfr") and os.path.basename(name) == name}
     return set()
 

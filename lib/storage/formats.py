@@ -82,6 +82,32 @@ def read_rows(path):
         raise UsageError(f"{path} can't be read as a table ({one_line(error)}).") from error
 
 
+def read_named_rows(path, needed=(), named=None):
+    """Read a table whose first row names its columns, see `read_rows`.
+
+    Args:
+        path: the table.
+        needed, named: see `check_columns`.
+
+    Returns:
+        The names of the columns, none for an empty file; and an iterator of pairs of a line's number and its row, a
+        dictionary that lacks what a line is too short for.
+
+    Raises:
+        UsageError: it is something else, also raised by the iterator; or a column is missing.
+    """
+    rows = read_rows(path)
+    _, columns = next(rows, (1, []))
+    check_columns(path, columns, needed, named)
+    return columns, ((line, dict(zip(columns, values))) for line, values in rows)
+
+
+def check_columns(path, columns, needed, named=None):
+    """Raise UsageError if a table's columns lack one that is needed; `named` is what the message calls these."""
+    if not {*needed} <= {*columns}:
+        raise UsageError(f"{path} needs a header with the columns {named or ' and '.join(needed)}.")
+
+
 def _rows_of(path, start):
     if start == b"PK\x03\x04":
         return _sheet_rows(path)

@@ -11,7 +11,7 @@ from typing import NamedTuple, Tuple
 
 from lib.errors import UsageError
 from lib.storage.files import whole_file
-from lib.storage.formats import read_rows
+from lib.storage.formats import read_named_rows
 from lib.storage.untrusted import parse_json
 from lib.training.changes import CHANGES
 
@@ -220,11 +220,8 @@ def read_log(folder):
         UsageError: the file can't be read, has no rows or is malformed.
     """
     path, rows = os.path.join(folder, NAME), []
-    (_, header), *lines = list(read_rows(path)) or [(1, [])]
-    if not set(_HEADER) <= set(header):
-        raise UsageError(f"{path} needs a header with the columns {', '.join(_HEADER)}, separated by tabs.")
-    for line, values in lines:
-        row = dict(zip(header, values))
+    _, lines = read_named_rows(path, _HEADER, f"{', '.join(_HEADER)}, separated by tabs")
+    for line, row in lines:
         try:
             rows.append(_parse_row(*map(row.get, _HEADER)))
         except ValueError as error:

@@ -17,7 +17,7 @@ def test_what_a_person_decided(tmp_path, caplog):
     path.write_text("FILE\tCATEGORY\tROLE\na.jpg\tx\tteach\nb.jpg\ty\taudit\nc.jpg\ty\t\n")
     a, b, c = items_of_table(str(path))
     assert (a.split, b.split, c.split) == (-1, 2, -1) and [item.audited for item in (a, b, c)] == [False, True, False]
-    path.write_text("MODEL\tFILE\tPREDICTION\tSOURCE\nm\ta.jpg\tx\tperson\nm\tb.jpg\ty\tmodel\nm\tc.jpg\ty\tmodel\n")
+    path.write_text("MODEL\tFILE\tPREDICTION\tSOURCE\nm\ta.jpg\tx\tperson\nm\tb.jpg\ty\tmodel\nm\tc.jpg\ty\n")
     with caplog.at_level("INFO"):
         assert items_of_table(str(path)) == [Item("a.jpg", "x", "a.jpg")]
     assert caplog.messages == ["2 images that only a model has answered are left out."]

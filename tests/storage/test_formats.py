@@ -16,6 +16,7 @@ from lib.storage.formats import (
     number_or_text,
     open_table,
     parse_line,
+    read_named_rows,
     read_rows,
     table_kind,
 )
@@ -60,6 +61,20 @@ def test_a_line_has_its_number(tmp_path):
     for end in (b"\n", b"\r\n"):
         (tmp_path / "t").write_bytes(end.join([b"A\tB", b"", b"1\t2", b"\t", b"3\t4"]))
         assert list(read_rows(str(tmp_path / "t"))) == [(1, ["A", "B"]), (3, ["1", "2"]), (5, ["3", "4"])]
+
+
+def test_rows_by_the_names_of_their_columns(tmp_path):
+    path = tmp_path / "t"
+    path.write_text("A\tB\n1\t2\n\n3\n4\t5\t6\n")
+    columns, rows = read_named_rows(str(path), ("B", "A"))
+    assert columns == ["A", "B"]
+    assert list(rows) == [(2, {"A": "1", "B": "2"}), (4, {"A": "3"}), (5, {"A": "4", "B": "5"})]
+    for needed, named, words in ((("A", "C"), None, "A and C"), (("C",), "C, once", "C, once")):
+        with pytest.raises(UsageError, match=f"t needs a header with the columns {words}\\.$"):
+            read_named_rows(str(path), needed, named)
+    path.write_text("")
+    columns, rows = read_named_rows(str(path))
+    assert columns == [] and list(rows) == []
 
 
 def test_a_guessed_encoding_is_told_with_a_word_of_it(tmp_path, caplog):
