@@ -9,8 +9,8 @@ from typing import NamedTuple
 from lib.data.categories import CATEGORIES, Category, canonical, check_category, find_category, read_categories
 from lib.data.corrections import AUDIT, role_of
 from lib.data.left_out import LeftOut
+from lib.data.list_files import find_named
 from lib.data.listing import list_images
-from lib.data.lists import find_named
 from lib.data.splits import SPLITS, UNUSED
 from lib.errors import UsageError, concerning, option
 from lib.storage.decisions import PERSON, SOURCE

@@ -75,7 +75,7 @@ def convert(settings):
     from lib.data.categories import write_categories
     from lib.data.collection import given_categories, items_of_folder, items_of_table, number_categories
     from lib.data.reading import open_journal, read_images, read_part, remove_parts, take_parts
-    from lib.data.record_files import Readable, write_mislabels, write_records
+    from lib.data.record_writing import Readable, write_mislabels, write_records
     from lib.data.splits import count_splits, parse_per_class
     from lib.storage.tables import check_errors_table, write_errors_table
 

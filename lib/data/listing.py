@@ -12,7 +12,7 @@ import os
 from typing import NamedTuple, Sequence
 
 from lib.data.left_out import LeftOut
-from lib.data.lists import read_names, style_of
+from lib.data.list_files import read_names, style_of
 from lib.errors import UsageError, concerning
 from lib.system.shard import WHOLE
 

@@ -5,7 +5,7 @@ import tracemalloc
 
 import pytest
 
-from lib.data import listing, lists
+from lib.data import list_files, listing
 from lib.data.left_out import LeftOut
 from lib.data.listing import Paths, find_images, is_image_name, list_images, of_file, of_folder
 from lib.errors import UsageError
@@ -35,7 +35,7 @@ def test_names_with_several_points(name):
 @pytest.mark.parametrize("block", [7, 64, 1 << 20])
 @pytest.mark.parametrize("shuffled", [False, True])
 def test_a_list_gives_each_path_to_one_part(tmp_path, monkeypatch, shuffled, block):
-    monkeypatch.setattr(lists, "_BLOCK", block)
+    monkeypatch.setattr(list_files, "_BLOCK", block)
     names = [b"s/%03d.jpg" % number for number in range(50)] + [b"s/caf\xe9.jpg", b"s/a b\t.TIF"]
     lines = sorted(names, key=(lambda name: name[::-1]) if shuffled else None)
     (tmp_path / "list").write_bytes(b"\n".join([*lines[:7], b" ", *lines[7:]]) + b"\n\n")
@@ -57,7 +57,7 @@ def test_what_can_not_be_used_belongs_to_one_part():
 
 
 def test_a_sorted_list_takes_no_memory_whatever_is_between_its_names(tmp_path, monkeypatch):
-    monkeypatch.setattr(lists, "_BLOCK", 1 << 12)
+    monkeypatch.setattr(list_files, "_BLOCK", 1 << 12)
     for separator in (b"\n", b"\0"):
         (tmp_path / "list").write_bytes(separator.join(b"scans/%08d.jpg" % number for number in range(100_000)))
         tracemalloc.start()

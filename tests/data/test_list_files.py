@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from lib.data import listing, lists
+from lib.data import list_files, listing
+from lib.data.list_files import find_named
 from lib.data.listing import of_file
-from lib.data.lists import find_named
 
 
 def make(*names):
@@ -47,8 +47,8 @@ def test_lists_of_every_kind(tmp_path, monkeypatch, kind, block):
     ]
     make(*names)
     (tmp_path / "list").write_bytes(LISTS[kind])
-    style = lists.style_of("list")
-    monkeypatch.setattr(lists, "_BLOCK", block)
+    style = list_files.style_of("list")
+    monkeypatch.setattr(list_files, "_BLOCK", block)
     monkeypatch.setattr(listing, "style_of", lambda path: style)  # by a first block that is longer than any path
     assert [name[2 * name.startswith(b"./") :] for name in of_file("list").paths] == sorted(map(str.encode, names))
 
