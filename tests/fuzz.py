@@ -350,14 +350,14 @@ def _features(folder):
 
 
 def _use_features(path):
-    from lib.data.embeddings import load, nearest, open_features, write_features
+    from lib.data.embeddings import load_features, nearest, open_features, write_features
 
-    stored = load(path)
+    stored = load_features(path)
     nearest(stored, np.ones(stored.embeddings.shape[1]), 3)
     with open_features(path, {"model": "m"}) as features:
         features.add(b"c.jpg", bytes(4 * stored.embeddings.shape[1]))
         write_features(path, {"model": "m"}, features, [b"c.jpg"])
-    load(path)
+    load_features(path)
 
 
 def _journals(folder):

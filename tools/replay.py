@@ -16,7 +16,7 @@ from lib.cli.program import parser, run
 from lib.cli.types import existing_file, output_file, whole_number
 from lib.data.categories import CATEGORIES, LABELS, find_category
 from lib.data.corrections import AUDIT, TEACH
-from lib.data.embeddings import load
+from lib.data.embeddings import load_features
 from lib.errors import UsageError
 from lib.measures.adaptation import extend, fit, least_sure, measure, scale
 from lib.measures.softmax import softmax
@@ -95,7 +95,7 @@ def options():
 
 def work(settings):
     """Do what the settings say."""
-    stored, layer = load(settings.features), read_output_layer(settings.model)
+    stored, layer = load_features(settings.features), read_output_layer(settings.model)
     labels = list(labels_of(settings.model, settings)[0])
     names, features = list(stored.names()), stored.embeddings.astype("float64")
     truth = [_category(os.path.basename(os.path.dirname(name)), labels) for name in names]

@@ -7,7 +7,7 @@ import numpy as np
 from lib.adaptation.answers import Folder, answer, check_table, open_join
 from lib.data.categories import CATEGORIES, LABELS, Category, read_categories, write_categories
 from lib.data.corrections import find_new_categories, read_corrections
-from lib.data.embeddings import load
+from lib.data.embeddings import load_features
 from lib.data.outputs import table_of_model
 from lib.errors import StageError, UsageError, WorkError, concerning, option
 from lib.measures.adaptation import extend, fit, fold, measure, scale
@@ -118,7 +118,7 @@ def _load_features(settings, path, layer):
         same = {name: getattr(settings, name) for name in ("data", "model", "models", "labels", *_DEVICE)}
         beside = f"{os.path.splitext(settings.features)[0]}.tsv"
         predict(Settings(output=beside, embeddings=settings.features, **same))
-    stored = load(settings.features)
+    stored = load_features(settings.features)
     with concerning("embeddings"):
         if checksum(path) != stored.settings.get("model_sha256") and not _is_adapted(path, stored.settings, settings):
             theirs = stored.settings.get("model") or "unknown"

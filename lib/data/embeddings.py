@@ -96,7 +96,7 @@ def open_features(path, settings, overwrite=False):
     """
     former = None
     if not overwrite and os.path.exists(path):
-        former = load(path)
+        former = load_features(path)
         with concerning("embeddings"):
             compare_settings(former.settings, settings, path, "embeddings")
     features = Journal(path + ".partial", "features", settings, path, "embeddings", fresh=overwrite)
@@ -132,11 +132,11 @@ class Parts(NamedTuple):
 
     def facts(self):
         """See `Stored.facts`."""
-        return (fact for file in self.files for fact in load(file).facts())
+        return (fact for file in self.files for fact in load_features(file).facts())
 
     def entries(self):
         """See `Stored.entries`."""
-        return (entry for file in self.files for entry in load(file).entries())
+        return (entry for file in self.files for entry in load_features(file).entries())
 
 
 def merge_features(path, settings, files):
@@ -150,7 +150,7 @@ def merge_features(path, settings, files):
         UsageError: one of them is something else, or of other settings.
     """
     for file in files:
-        if {name: value for name, value in load(file).settings.items() if name not in OF_PARTS} != settings:
+        if {name: value for name, value in load_features(file).settings.items() if name not in OF_PARTS} != settings:
             raise UsageError(f"{file} was made with other settings than its table; make it again.")
     parts = Parts(files)
     _write(path, settings, parts, Paths(name for name, _ in parts.facts()))
@@ -201,7 +201,7 @@ def _write_member(archive, name, kind, shape, chunks, compression=zipfile.ZIP_ST
             member.write(chunk)
 
 
-def load(path):
+def load_features(path):
     """Open a file of features.
 
     Returns:

@@ -7,7 +7,7 @@ import json
 import os
 from typing import NamedTuple
 
-from lib.data.embeddings import OF_FEATURES, load, merge_features
+from lib.data.embeddings import OF_FEATURES, load_features, merge_features
 from lib.errors import UsageError, WorkError, concerning, option
 from lib.prediction.decisions import find_decisions, report_decisions
 from lib.storage import tables
@@ -84,7 +84,8 @@ def _features(settings, parts, about):
         raise UsageError(f"{missing[0]} does not exist; {beside}.")
     if missing or not (settings.embeddings or settings.report):
         return ()
-    if os.path.exists(settings.features) and not settings.overwrite and load(settings.features).settings != about:
+    former = os.path.exists(settings.features) and not settings.overwrite
+    if former and load_features(settings.features).settings != about:
         cure = f"choose another file or pass {option('overwrite')}"
         raise UsageError(f"{settings.features} has features of something else; {cure}.")
     return files

@@ -4,7 +4,7 @@ import logging
 
 import numpy as np
 
-from lib.data.embeddings import load, nearest
+from lib.data.embeddings import load_features, nearest
 from lib.data.images import ImageError, read_image
 from lib.errors import UsageError, option
 from lib.models.published import find_model
@@ -31,7 +31,7 @@ def similar_images(settings):
     Raises:
         UsageError: no such file, an image that can't be read, or another model.
     """
-    stored, count = load(settings.embeddings), settings.top or 10
+    stored, count = load_features(settings.embeddings), settings.top or 10
     name = escape_name(settings.similar)
     place = np.flatnonzero(stored.paths == name)
     changed = len(place) and has_changed(settings.similar, stored.fingerprint(place[0]))

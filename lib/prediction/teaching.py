@@ -7,7 +7,7 @@ import shlex
 import numpy as np
 
 from lib.data.categories import LABELS
-from lib.data.embeddings import load
+from lib.data.embeddings import load_features
 from lib.display.pages import Teaching
 from lib.errors import StageError, UsageError
 from lib.measures.adaptation import extend, fit, measure, scale
@@ -66,7 +66,7 @@ def find_teaching(settings, rows, labels, audited, corrections):
     if not os.path.isfile(settings.features):
         return None, f"there is no {settings.features}, the features of its images"
     try:
-        stored = load(settings.features)
+        stored = load_features(settings.features)
         scaling = measure(features for _, features in stored.parts())
     except (StageError, ValueError):
         return None, f"{settings.features} can't be read"

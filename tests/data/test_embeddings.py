@@ -7,7 +7,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from lib.data.embeddings import load, nearest, open_features, write_features
+from lib.data.embeddings import load_features, nearest, open_features, write_features
 from lib.errors import UsageError, WorkError
 from lib.storage.names import path_order
 
@@ -55,13 +55,13 @@ def test_plain_numpy_reads_what_was_written(here):
         assert file["embeddings"].dtype == "float32" and file["embeddings"].shape == (4, 5)
         assert file["paths"].tolist() == sorted(names)
         np.testing.assert_array_equal(file["embeddings"], features(sorted(names)))
-    assert load("e.npz").settings == SETTINGS
+    assert load_features("e.npz").settings == SETTINGS
     assert os.listdir(".") == ["e.npz"]
 
 
 def test_rows_are_read_as_they_are_needed(here):
     write([f"{number:05d}.jpg" for number in range(901)])
-    stored = load("e.npz")
+    stored = load_features("e.npz")
     assert isinstance(stored.embeddings, np.memmap) and stored.paths[900] == "00900.jpg"
     np.testing.assert_array_equal(stored.embeddings[900:], features(["00900.jpg"]))
 
@@ -82,19 +82,19 @@ def test_a_finished_file_takes_more_in(here):
     write(["b", "d"])
     assert ((here / "e.npz").stat().st_ino, (here / "e.npz").stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
     write(["b", "a", "c"], only=["a", "b", "c", "nothing", "d"])
-    stored = load("e.npz")
+    stored = load_features("e.npz")
     assert stored.paths.tolist() == ["a", "b", "c", "d"]
     np.testing.assert_array_equal(stored.embeddings, features(["a", "b", "c", "d"]))
     write([], only=["a", "d"])
-    assert load("e.npz").paths.tolist() == ["a", "d"]
+    assert load_features("e.npz").paths.tolist() == ["a", "d"]
 
 
 def test_no_images_at_all(here):
     write([])
-    assert load("e.npz").embeddings.shape == (0, 0) and os.listdir(".") == ["e.npz"]
+    assert load_features("e.npz").embeddings.shape == (0, 0) and os.listdir(".") == ["e.npz"]
     write(["a"], overwrite=True)
     write([], only=[])
-    assert load("e.npz").embeddings.shape == (0, 5) and nearest(load("e.npz"), np.ones(5), 3) == []
+    assert load_features("e.npz").embeddings.shape == (0, 5) and nearest(load_features("e.npz"), np.ones(5), 3) == []
 
 
 def test_other_settings_and_other_files_are_refused(here):
@@ -104,7 +104,7 @@ def test_other_settings_and_other_files_are_refused(here):
         open_features("e.npz", other)
     assert error.value.setting == "embeddings"
     begin(["b"], settings=other, overwrite=True)
-    assert load("e.npz").paths.tolist() == ["a"]  # until the new one is whole
+    assert load_features("e.npz").paths.tolist() == ["a"]  # until the new one is whole
     with pytest.raises(UsageError, match="begun with ⟦model⟧"):
         open_features("e.npz", SETTINGS)
     os.unlink("e.npz.partial")
@@ -139,10 +139,10 @@ GOOD = {"embeddings": np.zeros((1, 2), "float32"), "paths": np.array(["a"]), "se
 )
 def test_features_that_are_none(here, changes):
     np.savez("e.npz", **GOOD)
-    assert load("e.npz").paths.tolist() == ["a"]
+    assert load_features("e.npz").paths.tolist() == ["a"]
     np.savez("e.npz", **{**GOOD, **changes})
     with pytest.raises(UsageError, match="e.npz holds no features of images"):
-        load("e.npz")
+        load_features("e.npz")
 
 
 class Touch:
@@ -168,11 +168,11 @@ def test_arrays_that_are_pickles_are_not_unpickled(here):
     pickled = np.empty(1, object)
     pickled[0] = Touch("made")
     write_npz("a.npz", GOOD)
-    assert load("a.npz").paths.tolist() == ["a"]
+    assert load_features("a.npz").paths.tolist() == ["a"]
     for name in GOOD:
         write_npz("a.npz", {**GOOD, name: pickled})
         with pytest.raises(UsageError, match="a.npz holds no features of images"):
-            load("a.npz")
+            load_features("a.npz")
     assert not os.path.exists("made")
     np.save("a.npy", pickled, allow_pickle=True)
     np.load("a.npy", allow_pickle=True)[0].close()
@@ -185,19 +185,19 @@ def test_arrays_packed_to_fill_the_memory(here):
     write_npz("a.npz", large, {"paths": zipfile.ZIP_DEFLATED})
     assert os.path.getsize("a.npz") < 200_000
     with pytest.raises(UsageError, match="a.npz holds no features of images"):
-        load("a.npz")
+        load_features("a.npz")
     write_npz("a.npz", GOOD, {"paths": zipfile.ZIP_DEFLATED})
-    assert load("a.npz").paths.tolist() == ["a"]
+    assert load_features("a.npz").paths.tolist() == ["a"]
     for packing in (zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
         write_npz("a.npz", GOOD, {"paths": packing})
         with pytest.raises(UsageError, match="a.npz holds no features of images"):
-            load("a.npz")
+            load_features("a.npz")
 
 
 def test_the_nearest_by_cosine(here):
     names = [f"{number:03d}" for number in range(200)]
     write(names)
-    stored = load("e.npz")
+    stored = load_features("e.npz")
     query = features(["077"])[0]
     vectors = features(names).astype("float64")
     cosines = vectors @ query / np.linalg.norm(vectors, axis=1) / np.linalg.norm(query)
