@@ -95,7 +95,7 @@ def _without_images(directory, folders, exclude):
     found, own = [], LeftOut(exclude)
     for entry in sorted(os.scandir(directory), key=lambda entry: entry.name):
         with contextlib.suppress(OSError):  # of a link to itself
-            if entry.name not in folders and entry.is_dir() and not own.takes(os.fsencode(entry.name), b""):
+            if entry.name not in folders and entry.is_dir() and not own.leave_out(os.fsencode(entry.name), b""):
                 inside = LeftOut(exclude)
                 list_images(entry.path, inside)
                 found.append(f"{escape_name(entry.name)} ({str(inside) or 'empty'})")

@@ -31,8 +31,17 @@ class LeftOut:
         self._patterns = [("/" in glob.rstrip("/"), _pattern_of(glob)) for glob in exclude or ()]
         self._counts = collections.Counter()
 
-    def takes(self, name, parent):
-        """Whether a name, in a folder whose path below the searched one is `parent`, is left out by itself."""
+    def leave_out(self, name, parent):
+        """Leave a file or folder out, and count it, if its name is one that is to be left out.
+
+        Args:
+            name: bytes.
+            parent: the path, below the folder that is searched, of the folder that it is in, with a slash at its end;
+                empty for that folder itself.
+
+        Returns:
+            Whether it is left out.
+        """
         if name[:1] == b".":
             kind = "hidden"
         elif name.lower() in SYSTEM:

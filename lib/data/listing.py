@@ -145,7 +145,7 @@ def _entries(folder, start, ancestors, visits, problems, left_out):
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
-                if left_out.takes(entry.name, parent):
+                if left_out.leave_out(entry.name, parent):
                     continue
                 image = is_image_name(entry.name)
                 try:
