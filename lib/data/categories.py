@@ -87,7 +87,7 @@ def canonical(text):
     """A category's name in the one spelling of all that look like it: composed accents, single blanks of one kind,
     none around it, and no invisible characters.
     """
-    return " ".join(_INVISIBLE.sub("", unicodedata.normalize("NFC", text)).split())
+    return " ".join(unicodedata.normalize("NFC", _INVISIBLE.sub("", text)).split())
 
 
 def check_category(text, named):

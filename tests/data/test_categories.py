@@ -1,8 +1,10 @@
 """The published categories and tables of labels."""
 
+import itertools
+
 import pytest
 
-from lib.data.categories import CATEGORIES, LABELS, read_labels
+from lib.data.categories import CATEGORIES, LABELS, canonical, read_labels
 from lib.errors import UsageError
 
 
@@ -23,6 +25,13 @@ def test_labels_are_read_in_the_order_of_their_index(tmp_path):
     path = tmp_path / "categories.tsv"
     path.write_text("CATEGORY\tINDEX\tLABEL\nfern\t1\tFern\nmoss\t0\tMoss\n")
     assert read_labels(path) == ("Moss", "Fern")
+
+
+def test_a_name_has_one_spelling():
+    """Which is its own: also where an invisible character stands between a letter and its accent."""
+    for signs in itertools.product(["e", "é", "\u0301", "\u200b", "\ufeff", " ", "\u00a0", "\u2000"], repeat=4):
+        name = canonical("".join(signs))
+        assert name == canonical(name) and not {*name} & {"\u200b", "\ufeff", "\u00a0"} and "e\u0301" not in name
 
 
 @pytest.mark.parametrize(
