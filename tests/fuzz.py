@@ -427,7 +427,6 @@ def _use_join(path):
     join = Join(path, ("MODEL", "FILE"), "d")
     assert len(join.values(b"d/ab/cd/" + b"abcd" * 8 + b".jpg")) == len(join.columns)
     join.in_words(1, "x")
-    join.close()
 
 
 def _nothing(*_):

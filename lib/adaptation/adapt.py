@@ -46,7 +46,6 @@ def adapt(settings):
     labels, source = labels_of(path, settings)
     with concerning("model"):
         check_labels(path, layer.kernel.shape[1], labels, source)
-    corrections = corrections.spelled_as(labels)
     with concerning("table"):
         new = find_new_categories(corrections, labels, settings.new_categories or ())
         _check_taught(corrections)

@@ -125,18 +125,15 @@ def write_categories(path, categories):
 def find_category(text, categories):
     """The category with a name or label or, of the 17, with the same words in any order.
 
-    So `color_illustration` is the category `Illustrations color`. Other categories have to be written alike, see
-    `canonical`: a hybrid may differ from a species by one character.
+    So `color_illustration` is the category `Illustrations color`. Other categories, whose names and labels have to be
+    canonical, have to be written alike, see `canonical`: a hybrid may differ from a species by one character.
 
     Returns:
         A `Category`; None if there is none.
     """
-    for category in categories:
-        if text in (category.name, category.label):
-            return category
     wanted = canonical(text)
     for category in categories:
-        if wanted in (canonical(category.name), canonical(category.label)):
+        if wanted in (category.name, category.label):
             return category
     if categories != CATEGORIES or not _words(text):
         return None

@@ -37,12 +37,6 @@ class Corrections(NamedTuple):
         """All of them: escaped name -> category."""
         return {**self.taught, **self.audited}
 
-    def spelled_as(self, labels):
-        """The same, with those of the labels in place of categories that look like them."""
-        spelled = {canonical(label): label for label in labels}
-        parts = ({name: spelled.get(one, one) for name, one in part.items()} for part in self[1:])
-        return Corrections(self.path, *parts)
-
 
 def read_corrections(path):
     """Read a table of corrections.
@@ -88,7 +82,7 @@ def find_new_categories(corrections, labels, allowed=()):
     """The categories of taught images that a model lacks.
 
     Args:
-        corrections: `Corrections`, spelled as the labels.
+        corrections: `Corrections`.
         labels: of the model.
         allowed: names of new categories that may be spelled almost like another's.
 

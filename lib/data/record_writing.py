@@ -39,10 +39,9 @@ class Readable(NamedTuple):
 
     @classmethod
     def of(cls, items, facts, index_of, names):
-        """The `items` with `facts`, path -> `Facts`; `index_of` gives their categories' indices."""
-        good = [item for item in items if item.path in facts]
-        category = np.array([index_of[item.category] for item in good], "int64")
-        return cls(good, [facts[item.path] for item in good], category, names)
+        """Of `items`, which all have `facts`, path -> `Facts`; `index_of` gives their categories' indices."""
+        category = np.array([index_of[item.category] for item in items], "int64")
+        return cls(items, [facts[item.path] for item in items], category, names)
 
 
 def write_records(prefix, images, splits, order, journal, shards=1):

@@ -15,8 +15,9 @@ from PIL import Image
 from lib.data.damage import ImageError, cut_short, jpeg_segments
 from lib.system.parallel import imported
 
-_WIDTH, _BITS, _COMPRESSION, _PHOTOMETRIC, _FILL_ORDER = 256, 258, 259, 262, 266
-_SAMPLES, _PLANAR, _COLOUR_MAP, _INK_SET, _EXTRA_SAMPLES, _SAMPLE_FORMAT = 277, 284, 320, 332, 338, 339
+_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _FILL_ORDER = 256, 257, 258, 259, 262, 266
+_STRIP, _SAMPLES, _ROWS_PER_STRIP, _STRIP_BYTES = 273, 277, 278, 279
+_PLANAR, _COLOUR_MAP, _INK_SET, _EXTRA_SAMPLES, _SAMPLE_FORMAT = 284, 320, 332, 338, 339
 _ORIENTATION, _ICC_PROFILE = 274, 34675
 
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _SEPARATED, _YCBCR, _LAB, _ICC_LAB = 0, 1, 2, 3, 5, 6, 8, 9
@@ -257,8 +258,8 @@ def _rows_of_plane(page):
 
 def _unpacked(data, width, height, compression, fill_order):
     """Decompress the bytes of a strip or tile by Pillow's libtiff, for which they are a grey picture."""
-    tags = {256: width, 257: height, 258: 8, 259: compression, 262: 1, 266: fill_order, 273: 8, 277: 1, 278: height}
-    tags[279] = len(data)
+    tags = {_WIDTH: width, _HEIGHT: height, _BITS: 8, _COMPRESSION: compression, _PHOTOMETRIC: _BLACK_IS_ZERO}
+    tags.update({_FILL_ORDER: fill_order, _STRIP: 8, _SAMPLES: 1, _ROWS_PER_STRIP: height, _STRIP_BYTES: len(data)})
     entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in sorted(tags.items()))
     head = struct.pack("<2sHI", b"II", 42, 8 + len(data) + len(data) % 2)
     content = head + data + bytes(len(data) % 2) + struct.pack("<H", len(tags)) + entries + bytes(4)

@@ -84,9 +84,7 @@ def _tables_of_addresses(archive, column):
         wanted = "no column of image addresses (identifier, accessURI, …)"
         advice = "GBIF's download of the kind 'Simple' has no links to images, its 'Darwin Core Archive' has them"
         raise UsageError(f"{tables[0].name} has {wanted}, only {columns}; {advice}.", "input")
-    if column is None:
-        return [(table, terms) for table, terms in found]
-    return found[:1] if archive.media else found
+    return found[:1] if archive.media and column is not None else found
 
 
 def _rows(tables, settings, left_out):

@@ -94,10 +94,6 @@ class Join:
         unlike = f"its FILEs are like {self._example}, the images like {example}"
         return f"none of the images has a row in {self._path}: {unlike}."
 
-    def close(self):
-        """Remove the database."""
-        self._database.close()
-
 
 class KeptColumns:
     """The columns that were joined to a finished table earlier, for its rows in the same order; like a `Join`.

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lib.data.categories import LABELS
+from lib.data.categories import LABELS, read_labels
 from lib.data.corrections import find_new_categories, read_corrections
 from lib.errors import UsageError
 
@@ -76,9 +76,10 @@ def test_a_category_spelled_almost_like_another(write, name, likely, role):
     assert find_new_categories(found, LABELS, [name]) == ([name] if role == "teach" else [])
 
 
-def test_a_label_is_found_however_its_accents_are_stored(write):
-    labels = ["Se\u0301che\u0301", "Text"]
-    found = categories(write, "Séché", " Text\u200b").spelled_as(labels)
+def test_a_label_is_found_however_its_accents_are_stored(write, tmp_path):
+    table = tmp_path / "categories.tsv"
+    table.write_text("INDEX\tLABEL\n0\tSe\u0301che\u200b\u0301\n1\tText\n", encoding="utf-8")
+    labels, found = read_labels(str(table)), categories(write, "Séché", " Text\u200b")
     assert found.taught == {"0.jpg": labels[0], "1.jpg": "Text"} and find_new_categories(found, labels) == []
 
 
