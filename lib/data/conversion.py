@@ -131,7 +131,7 @@ def _without_test(per_class, items):
 def _check_known(items, given, table, settings):
     """Raise UsageError, before all are read, if an image has a category that isn't among the given ones.
 
-    A category without readable images, of which an earlier call made none, is no reason.
+    Categories of which no image can be read are ignored.
     """
     from lib.data.categories import find_category
     from lib.data.collection import number_categories

@@ -241,8 +241,8 @@ def _missing_of_jpeg(content):
     if b"\xff\xd9" in scans[scans.rindex(b"\xff\xda") :]:
         return 0
     pixels = simplejpeg.decode_jpeg(content + b"\xff\xd9", _bands(content), min_height=1, min_width=1, strict=False)
-    there = np.flatnonzero((np.abs(pixels - 127.5) > 1).any(axis=(1, 2)))  # what is missing becomes middle grey
-    missing = 1 - (there[-1] + 1) / len(pixels) if there.size else 1
+    present = np.flatnonzero((np.abs(pixels - 127.5) > 1).any(axis=(1, 2)))  # rows that are missing become middle grey
+    missing = 1 - (present[-1] + 1) / len(pixels) if present.size else 1
     return missing or None
 
 
@@ -298,12 +298,12 @@ def _missing_of_png(content):
     passes = _PASSES if interlaced else ((0, 0, 1, 1),)
     shapes = [(-(-(width - x) // right), -(-(height - y) // down)) for x, y, right, down in passes]
     total = sum((1 + -(-columns * bits // 8)) * rows for columns, rows in shapes if columns > 0 and rows > 0)
-    packed, there = zlib.decompressobj(), 0
+    packed, size = zlib.decompressobj(), 0
     for kind, data, _ in chunks:
-        while kind == b"IDAT" and data and there < total:
-            there += len(packed.decompress(data, 1 << 20))
+        while kind == b"IDAT" and data and size < total:
+            size += len(packed.decompress(data, 1 << 20))
             data = packed.unconsumed_tail
-    return max(0, 1 - there / total)
+    return max(0, 1 - size / total)
 
 
 def _length_of_bmp(content):

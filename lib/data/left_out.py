@@ -16,7 +16,7 @@ SYSTEM = frozenset(
     b"@eadir @recycle #recycle #snapshot $recycle.bin __macosx lost+found thumbs.db ehthumbs.db desktop.ini".split()
 ) | {b"system volume information"}
 
-_MOST_KINDS = 20  # that are told apart in a message
+_MOST_KINDS = 20  # that a message names; the others are one sum
 
 
 class LeftOut:

@@ -35,7 +35,7 @@ class Records:
         files: the paths.
         file: int32 `(records,)`: the index of each one's file.
         number: int64 `(records,)`: its place among the records of this file, from 0.
-        offset, length: int64 `(records,)`: where its content lies there, in bytes.
+        offset, length: int64 `(records,)`: where in that file its content is, in bytes.
         category: int32 `(records,)`: its category, after a number map.
         skipped: sentences about the bad records that were left out.
     """
@@ -152,7 +152,7 @@ def read_jpeg(records, index, file=None):
 
 
 def map_images(function, records, indices, bands=3, processors=None, chunk=_CHUNK):
-    """Decode records on several threads, and call a function with each picture there.
+    """Decode records on several threads, which call a function with each picture.
 
     Args:
         function: called with an index and its picture, uint8 `(height, width, bands)`.

@@ -51,8 +51,9 @@ def shuffled(names, seed):
 def divide(categories, groups, assigned, per_class, order, names):
     """Choose each image's split. A group is in one split only; each category is divided as `per_class` says.
 
-    Groups that are assigned to a split come first, then the larger ones; each goes where it fits and most images are
-    missing. Of a group with more members than needed the rest is not used, unless all images are to be.
+    Groups that are assigned to a split come first. The others follow, larger ones before smaller ones, and each goes to
+    the split that has room for it and still lacks the largest share of its images. Members of a group beyond what is
+    needed stay unused, unless all images are to be used.
 
     Args:
         categories: int `(images,)`: the category of each, from 0.

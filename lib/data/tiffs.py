@@ -204,7 +204,7 @@ class Tiff:
 
 
 def missing_part_of_tiff(file):
-    """The share of a TIFF's pixels that lie behind the end of its file, 0-1; None if that can't be told."""
+    """The share of a TIFF's pixels that lie behind the end of its file, 0-1; None if that is unknown."""
     try:
         check_directory(file)
         return _missing(_first_page(file))

@@ -25,11 +25,11 @@ from lib.system.words import counted
 
 log = logging.getLogger(__name__)
 
-MOST_FAILURES = 1_000  # images of a host in a row that fail, and then it is left alone
-MOST_SECONDS = 900  # likewise without an image, if at least this many failed:
-FEWEST_FAILURES = 20
-_TRIES = 5  # of an image,
-_FEW_TROUBLES = 8  # unless this many of its host have failed so often in a row: then it has one
+MOST_FAILURES = 1_000  # A host is left alone once so many of its images have failed in a row.
+MOST_SECONDS = 900  # It is left alone earlier if all of its images, at least FEWEST_FAILURES, have failed for so long.
+FEWEST_FAILURES = 20  # Fewer failures never make a host be left alone, however long they take.
+_TRIES = 5  # An image is tried at most so often.
+_FEW_TROUBLES = 8  # Once so many images of a host in a row have failed at every try, the next ones get a single try.
 
 _HIDDEN = ".partial"  # the directory, within that of the images, for what is not finished
 _KIND = "downloads"

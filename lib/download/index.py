@@ -51,7 +51,7 @@ def known_images(path):
 
 
 def write_index(path, output, plan, results):
-    """Write the index: a row for each pair of an occurrence and an image that is there, sorted by file.
+    """Write the index: a row for each pair of an occurrence and an image that was downloaded, sorted by file.
 
     Args:
         path: the table.
@@ -60,19 +60,19 @@ def write_index(path, output, plan, results):
         results: the journal of what was downloaded.
 
     Returns:
-        How many images there are under each licence, a `collections.Counter`; and how many are not there.
+        How many images there are under each licence, a `collections.Counter`; and how many could not be downloaded.
     """
     licences, failed, last = collections.Counter(), 0, None
     with whole_file(path) as file:
         file.write("\t".join(COLUMNS) + "\n")
         for name, medium, about in _with_results(plan, results):
-            there = about and "file" in about
+            downloaded = about and "file" in about
             if name != last:
                 last = name
-                failed += not there
-                if there:
+                failed += not downloaded
+                if downloaded:
                     licences[_licence_name(medium.licence)] += 1
-            if there:
+            if downloaded:
                 place = escape_name(os.path.join(output, about["file"]))
                 row = (place, *medium, about["sha256"], str(about["bytes"]))
                 file.write("\t".join(row) + "\n")
@@ -101,7 +101,7 @@ def _with_results(plan, results):
 
 
 def _licence_name(text):
-    name, kept = read_licence(text)
+    name, shown = read_licence(text)
     if name is None:
         return "another" if text else "none given"
-    return kept if len(kept) <= 24 else short_name(name)
+    return shown if len(shown) <= 24 else short_name(name)

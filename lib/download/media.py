@@ -132,9 +132,9 @@ def _is_wanted(kind, form, wanted):
 def _licence_of(texts):
     """The first licence that is recognised in some texts, and what to keep of it; else None and the first text."""
     for text in texts:
-        name, kept = read_licence(text) if text else (None, "")
+        name, shown = read_licence(text) if text else (None, "")
         if name:
-            return name, kept
+            return name, shown
     return None, next(filter(None, texts), "")
 
 

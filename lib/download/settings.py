@@ -18,7 +18,7 @@ class Settings:
         limit: how many images to take, the first; None for all.
         sample: how many images to take, drawn at random; None for all.
         seed: of the draw.
-        contact: an address or web page of the one who downloads, told to the servers.
+        contact: an e-mail address or web page of whoever downloads, which is sent to the servers.
         per_host: at most how many connections to one host.
         connections: at most how many connections in all.
         timeout: at most how many seconds one request takes.

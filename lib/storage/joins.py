@@ -61,8 +61,8 @@ class Join:
             name = values[place] if place < len(values) else ""
             if not name.strip():
                 continue
-            kept = [" ".join(values[at].split()) if at < len(values) else "" for at in chosen]
-            self._database.execute("INSERT INTO rows VALUES (?, ?)", (number, json.dumps(kept)))
+            texts = [" ".join(values[at].split()) if at < len(values) else "" for at in chosen]
+            self._database.execute("INSERT INTO rows VALUES (?, ?)", (number, json.dumps(texts)))
             spellings = dict.fromkeys((unescape_name(name), name, name.replace("\\", "/")))
             for rank, folder in enumerate(folders):
                 keys = [(_key(os.path.join(folder, spelling)), rank, number) for spelling in spellings]

@@ -192,7 +192,7 @@ class Table(NamedTuple):
         path: the file; its ending sets the format.
         columns: their names, among them `FILE`.
         settings: what the rows depend on, a dictionary that JSON can hold.
-        join: a `lib.storage.joins.Join`, whose columns follow in the file; None for those that are there, if any.
+        join: a `lib.storage.joins.Join`, whose columns follow in the file; None for those that it has already, if any.
     """
 
     path: str
@@ -303,8 +303,8 @@ def write_table(table, rows, versions, decided=None):
     """
     if rows.former is not None:
         recorded, versions = settings_of(table.path)
-        decisions_are_there = decided is None or decisions_in(table.path) == _decided_rows(rows.former, decided)
-        if decisions_are_there and (table.join is None or recorded == with_join(recorded, table.join)):
+        same_decisions = decided is None or decisions_in(table.path) == _decided_rows(rows.former, decided)
+        if same_decisions and (table.join is None or recorded == with_join(recorded, table.join)):
             return
     with rows.resumable():
         if rows.former is None:
@@ -335,8 +335,8 @@ def write_rows(table, entries, versions, decided=None):
     wanted = {path_order(name): (name, category) for name, category in (decided or {}).items()}
     written = columns if decided is None else [*columns, SOURCE]
     recorded = settings_of(table.path)[0]
-    kept = joined_columns(recorded) and os.path.isfile(table.path)
-    join = table.join or (KeptColumns(table.path, recorded[_JOINED]) if kept else None)
+    has_joined = joined_columns(recorded) and os.path.isfile(table.path)
+    join = table.join or (KeptColumns(table.path, recorded[_JOINED]) if has_joined else None)
     count, path = 0, b""
     with open_table(table.path, [*written, *(join.columns if join else ())]) as add:
         for count, (path, _, line) in enumerate(entries, start=1):  # noqa: B007 - for the message
