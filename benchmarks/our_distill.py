@@ -5,13 +5,13 @@ too, in a compiled function of its own, as the step does.
 """
 
 import json
-import os
 import tempfile
 
 import numpy as np
 
 from benchmarks.common import child_arguments, message_times
 from benchmarks.our_train import input_seconds
+from lib.storage.runs import run_of
 from lib.training.hyperparameters import Hyperparameters
 from lib.training.student import Settings, train_student
 
@@ -45,7 +45,7 @@ def main():
                 cpu=True,
             )
             model = train_student(settings, hyperparameters)
-            history = np.load(os.path.join(os.path.dirname(model), "training-history.npy"), allow_pickle=True).item()
+            history = np.load(run_of(model).file("history.npy"), allow_pickle=True).item()
         found = {
             "seconds": [end - start for start, end in zip(times, times[1:])],
             "agreement": history["val_agreement"],

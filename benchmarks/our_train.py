@@ -6,7 +6,6 @@ compiled function of its own, as the step does.
 
 import functools
 import json
-import os
 import tempfile
 import time
 
@@ -15,6 +14,7 @@ import tensorflow as tf
 
 from benchmarks.common import child_arguments, message_times
 from lib.data.records import load_images, open_records
+from lib.storage.runs import run_of
 from lib.training.augmentation import draw, epoch_order
 from lib.training.batches import feeds, mixed_examples, stacked, training_feed
 from lib.training.classifier import Settings, train
@@ -62,7 +62,7 @@ def main():
                 cpu=True,
             )
             model = train(settings)
-            history = np.load(os.path.join(os.path.dirname(model), "training-history.npy"), allow_pickle=True).item()
+            history = np.load(run_of(model).file("history.npy"), allow_pickle=True).item()
         found = {
             "seconds": [end - start for start, end in zip(times[1:], times[2:])],
             "f1": history["val_f1"],

@@ -8,7 +8,6 @@ works. Prints the table of benchmarks/README.md.
 """
 
 import argparse
-import glob
 import json
 import os
 import shutil
@@ -19,6 +18,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from benchmarks.common import ROOT, hand_over, machine, measure, print_table
 from benchmarks.train import CLASSES, make_model, prepare
+from lib.storage.runs import runs_in
 
 BATCH, PERCENTILE, SIZE = 256, 40, 96
 
@@ -32,8 +32,8 @@ def snapshots(scratch, model, train, validation, epochs):
             *("-m", model, "-o", scratch, "-t", train, "-v", validation),
         ]
     )
-    (folder,) = glob.glob(os.path.join(scratch, "*-intermediate"))
-    return folder
+    (run,) = runs_in(scratch)
+    return run.intermediate
 
 
 def ours(scratch, folder, train, validation, *more):
@@ -44,8 +44,8 @@ def ours(scratch, folder, train, validation, *more):
         *("-d", train, "-v", validation, "-m", folder, "-o", output, "-T", str(PERCENTILE), *more),
     ]
     measured = measure(command)
-    (path,) = glob.glob(os.path.join(output, "*", "soup-settings.json"))
-    with open(path) as file:
+    (run,) = runs_in(output)
+    with open(run.settings) as file:
         taken = [os.path.basename(name) for name in json.load(file)["ingredients"]]
     shutil.rmtree(output)
     return measured, taken

@@ -7,15 +7,15 @@ lists the trainings, distillations and soups, the newest last, as a TSV on stdou
 
 import dataclasses
 import datetime
-import glob
 import os
 import shlex
 from typing import Optional
 
-from lib.cli.program import parser, run
+from lib.cli import program
 from lib.cli.types import existing_directory
 from lib.errors import UsageError
 from lib.storage.names import escape_name
+from lib.storage.runs import runs_in
 from lib.storage.untrusted import parse_json
 from lib.training.history import best_epoch, epochs_of, read_history
 
@@ -37,7 +37,7 @@ class Settings:
 
 def options():
     """The command line's options."""
-    made = parser(__doc__, Settings)
+    made = program.parser(__doc__, Settings)
     made.add_argument("folder", type=existing_directory, metavar="DIR", help="the directory of the runs, their -o")
     made.add_argument("--name", metavar="NAME", help="only runs of this name")
     return made
@@ -45,41 +45,40 @@ def options():
 
 def rows_of(folder):
     """Yield the rows of the runs in a directory, each a dictionary of `COLUMNS` to text, the oldest first."""
-    found = glob.glob(os.path.join(glob.escape(folder), "*-best", "*-settings.json"))
-    for path in sorted(found, key=lambda path: (os.path.getmtime(path), path)):
+    for run in sorted(runs_in(folder), key=lambda run: (os.path.getmtime(run.settings), run.settings)):
         try:
-            with open(path, encoding="utf-8") as file:
+            with open(run.settings, encoding="utf-8") as file:
                 recorded = parse_json(file.read())
-            yield _row(path, recorded)
+            yield _row(run, recorded)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, UsageError) as error:
-            raise UsageError(f"{path} can't be read as the settings of a run ({error}).", "folder") from error
+            raise UsageError(f"{run.settings} can't be read as the settings of a run ({error}).", "folder") from error
 
 
-def _row(path, recorded):
-    """The row of a run, by its settings file and the content of that."""
-    best, settings = os.path.dirname(path), recorded["settings"]
-    soup = os.path.basename(path) == "soup-settings.json"
-    complete = os.path.isfile(os.path.join(best, "soup-model.keras" if soup else "best-model.keras"))
-    epochs, score = ("", recorded["result"][-1].split("\t")[-1]) if soup else _progress(best, settings)
+def _row(run, recorded):
+    """The row of a `Run`, with what its settings file holds."""
+    settings = recorded["settings"]
+    if run.kind == "soup":
+        epochs, score = "", recorded["result"][-1].split("\t")[-1]
+    else:
+        epochs, score = _progress(run, settings)
     return {
-        "WHEN": datetime.datetime.fromtimestamp(os.path.getmtime(path)).isoformat(" ", "minutes"),
+        "WHEN": datetime.datetime.fromtimestamp(os.path.getmtime(run.settings)).isoformat(" ", "minutes"),
         "NAME": str(recorded.get("name") or ""),
         "MODEL": str(settings.get("model") or settings.get("student") or settings["models"]),
         "RECORDS": str(recorded.get("training_records", "")),
         "EPOCHS": epochs,
         "SCORE": score,
-        "STATE": "complete" if complete else "unfinished",
-        "RUN": best,
+        "STATE": "complete" if os.path.isfile(run.model) else "unfinished",
+        "RUN": run.best,
         "COMMAND": " ".join(map(shlex.quote, recorded["command"])),
     }
 
 
-def _progress(best, settings):
+def _progress(run, settings):
     """The number of a training's epochs, and the best value of what it monitors, as text; empty before the first."""
-    path = os.path.join(best, "training-history.tsv")
-    if not os.path.isfile(path):
+    if not os.path.isfile(run.history):
         return "0", ""
-    history, monitor = read_history(path), settings.get("monitor", "val_f1")
+    history, monitor = read_history(run.history), settings.get("monitor", "val_f1")
     monitor = "val_agreement" if monitor == "agreement" else monitor
     return str(epochs_of(history)), f"{history[monitor][best_epoch(history, monitor) - 1]:.4f}"
 
@@ -94,7 +93,7 @@ def work(settings):
 
 def main(argv=None):
     """Run the program; returns its exit status."""
-    return run(options(), work, Settings, argv)
+    return program.run(options(), work, Settings, argv)
 
 
 if __name__ == "__main__":

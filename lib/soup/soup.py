@@ -5,7 +5,6 @@ import glob
 import logging
 import os
 import platform
-import re
 
 import numpy as np
 
@@ -22,7 +21,7 @@ from lib.storage.files import checksum, whole_file
 from lib.storage.formats import read_rows
 from lib.storage.journal import Journal
 from lib.storage.names import escape_name
-from lib.storage.runs import complete, find_run, reserved, run_name, write_settings
+from lib.storage.runs import complete, find_run, reserved, run_name, run_of, write_settings
 from lib.storage.untrusted import parse_json
 from lib.system.devices import enough_memory
 
@@ -57,7 +56,7 @@ def make_soup(settings):
         log.info("The soup is already made.")
         write_beside_model(run.model, categories)
         write_missing_card(run.model)
-        lines = _former_result(run.file("settings.json"))
+        lines = _former_result(run.settings)
     elif settings.shard:
         _score_part(settings, found, inputs, run)
         return None
@@ -230,11 +229,11 @@ def _recorded(settings, inputs, paths):
         return {}
     found, names, column = {}, {_name(settings, path) for path in paths}, f"VAL_{settings.metric.upper()}"
     for folder in {os.path.dirname(path) for path in paths}:
-        best = re.sub("-intermediate$", "-best", os.path.realpath(folder))
-        if not _validated_alike(os.path.join(best, "training-settings.json"), settings, inputs):
+        run = run_of(os.path.realpath(folder))
+        if not _validated_alike(run.settings, settings, inputs):
             continue
         with contextlib.suppress(UsageError, ValueError, KeyError):  # no such column: the models are scored
-            (_, header), *rows = read_rows(os.path.join(folder, "epochs.tsv"))
+            (_, header), *rows = read_rows(run.epochs)
             for row in (dict(zip(header, values)) for _, values in rows):
                 name = _name(settings, os.path.join(folder, row["FILE"]))
                 if name in names:

@@ -5,6 +5,7 @@ so that the same command finds it again.
 """
 
 import contextlib
+import glob
 import hashlib
 import json
 import os
@@ -17,6 +18,9 @@ from lib.storage.files import open_locked, whole_file
 from lib.storage.untrusted import json_text
 
 _LOCK = ".lock"
+_BEST, _INTERMEDIATE = "-best", "-intermediate"  # how the names of a run's directories end
+_MODELS = {"training": "best-model.keras", "soup": "soup-model.keras"}  # of each kind of run
+_SETTINGS = "settings.json"
 
 
 class Run(NamedTuple):
@@ -39,7 +43,22 @@ class Run(NamedTuple):
     @property
     def model(self):
         """The model that it results in, which exists once it is complete."""
-        return os.path.join(self.best, "soup-model.keras" if self.kind == "soup" else "best-model.keras")
+        return os.path.join(self.best, _MODELS[self.kind])
+
+    @property
+    def settings(self):
+        """Its settings, and on what it ran, as of `write_settings`."""
+        return self.file(_SETTINGS)
+
+    @property
+    def history(self):
+        """The table of a training's epochs and their metrics."""
+        return self.file("history.tsv")
+
+    @property
+    def epochs(self):
+        """The same table with the names of the models in `intermediate`, beside them."""
+        return os.path.join(self.intermediate, "epochs.tsv")
 
     @property
     def state(self):
@@ -68,7 +87,30 @@ def find_run(output, name, kind="training"):
         name: of `run_name`.
         kind: see `Run`.
     """
-    return Run(os.path.join(output, f"{name}-best"), os.path.join(output, f"{name}-intermediate"), kind)
+    stem = os.path.join(output, name)
+    return Run(stem + _BEST, stem + _INTERMEDIATE, kind)
+
+
+def run_of(path):
+    """The run that a file or a directory is of, by its name; whether there is such a run, its files say.
+
+    Args:
+        path: a model or the settings of a run, in its directory; or one of its directories, which is taken for a
+            training's. One that isn't named as a run's, such as a copy, is taken for both of its directories.
+    """
+    folder, name = (path, "") if os.path.isdir(path) else os.path.split(path)
+    kind = "soup" if name in (_MODELS["soup"], f"soup-{_SETTINGS}") else "training"
+    for ending in (_BEST, _INTERMEDIATE):
+        if folder.endswith(ending):
+            stem = folder[: -len(ending)]
+            return Run(stem + _BEST, stem + _INTERMEDIATE, kind)
+    return Run(folder, folder, kind)
+
+
+def runs_in(output):
+    """The runs in a directory whose settings are recorded, a list in any order."""
+    places = (os.path.join(glob.escape(output), f"*{_BEST}", f"{kind}-{_SETTINGS}") for kind in _MODELS)
+    return [run_of(path) for place in places for path in glob.glob(place)]
 
 
 @contextlib.contextmanager
@@ -151,5 +193,5 @@ def complete(run):
 
 def write_settings(run, settings):
     """Write the settings of a run, and on what it ran, as JSON for people and programs to read."""
-    with whole_file(run.file("settings.json")) as file:
+    with whole_file(run.settings) as file:
         file.write(json_text(settings) + "\n")

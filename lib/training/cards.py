@@ -16,6 +16,7 @@ from lib.display.figures import draw_confusion
 from lib.errors import UsageError
 from lib.measures.uncertainty import confusion_matrix, intervals, macro_f1
 from lib.storage.files import whole_file
+from lib.storage.runs import run_of
 from lib.storage.untrusted import json_text, parse_json
 from lib.training.verdict import f1_of_categories
 
@@ -115,10 +116,10 @@ def card_of(model):
 
 def settings_of_run(model):
     """The recorded settings of the run that a model is the result of. UsageError: it is in no run's directory."""
-    name = "soup-settings.json" if os.path.basename(model) == "soup-model.keras" else "training-settings.json"
-    recorded = _read(os.path.join(os.path.dirname(model), name))
+    run = run_of(model)
+    recorded = _read(run.settings) if run.best == os.path.dirname(model) else None  # an epoch's model is no result
     if recorded is None:
-        raise UsageError(f"{model} is in no run's directory, where {name} would be.", "model")
+        raise UsageError(f"{model} is in no run's directory, where {os.path.basename(run.settings)} would be.", "model")
     return recorded
 
 

@@ -22,7 +22,7 @@ def write_history(run, history):
     """
     with whole_file(run.file("history.npy"), "wb") as file:
         np.save(file, history, allow_pickle=True)
-    write_table(run.file("history.tsv"), history)
+    write_table(run.history, history)
 
 
 def write_table(path, history, files=None):

@@ -404,7 +404,7 @@ class _Trainer:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(run.epoch_model(epoch))
         files = {epoch: os.path.basename(run.epoch_model(epoch)) for epoch in best}
-        history.write_table(os.path.join(run.intermediate, "epochs.tsv"), self.history, files)
+        history.write_table(run.epochs, self.history, files)
 
     def stop(self, signalled):
         """Save between two steps, and say so. Raises WorkError if it was another worker that was signalled."""

@@ -16,6 +16,7 @@ from typing import Dict, Optional, Tuple
 
 from lib.errors import DivergenceError, UsageError, WorkError, option
 from lib.storage.journal import Journal
+from lib.storage.runs import run_of
 from lib.training import student
 from lib.training.hyperparameters import KEYS, NAME, Hyperparameters, Row, format_settings, parse_settings, write_log
 from lib.training.run import Execution, identify
@@ -72,7 +73,7 @@ def _train(settings, hyperparameters, send):
         send([float(f"{f1:.9g}") for f1 in history["val_f1"]])  # rounded as in the history's file
 
     model = student.train_student(settings, hyperparameters, watch)
-    return read_history(os.path.join(os.path.dirname(model), "training-history.tsv"))["val_f1"]
+    return read_history(run_of(model).history)["val_f1"]
 
 
 def search(settings, train=train_in_child):

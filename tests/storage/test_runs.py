@@ -19,7 +19,37 @@ def test_the_places_of_its_files(tmp_path):
     run = runs.find_run("DIR", "ab", "training")
     assert (run.best, run.intermediate) == ("DIR/ab-best", "DIR/ab-intermediate")
     assert run.model == "DIR/ab-best/best-model.keras" and run.epoch_model(7) == "DIR/ab-intermediate/epoch-0007.keras"
-    assert runs.find_run("DIR", "ab", "soup").model == "DIR/ab-best/soup-model.keras"
+    assert run.epochs == "DIR/ab-intermediate/epochs.tsv" and run.history == "DIR/ab-best/training-history.tsv"
+    assert (run.settings, run.state) == ("DIR/ab-best/training-settings.json", "DIR/ab-best/training-state.npz")
+    soup = runs.find_run("DIR", "ab", "soup")
+    assert (soup.model, soup.settings) == ("DIR/ab-best/soup-model.keras", "DIR/ab-best/soup-settings.json")
+
+
+def test_a_run_is_found_from_each_of_its_places(tmp_path):
+    for kind in ("training", "soup"):
+        run = runs.find_run(str(tmp_path / kind), "ab-best-ab", kind)
+        for path in (run.model, run.settings):
+            assert runs.run_of(path) == run
+    training = runs.find_run(str(tmp_path), "ab")
+    for folder in (training.best, training.intermediate):
+        os.mkdir(folder)
+        assert runs.run_of(folder) == training
+    assert runs.run_of(training.epoch_model(1)) == training
+    copy = runs.run_of(str(tmp_path / "copy" / "soup-model.keras"))
+    assert copy.best == copy.intermediate == str(tmp_path / "copy") and copy.kind == "soup"
+    assert runs.run_of("best-model.keras").settings == "training-settings.json"
+
+
+def test_the_runs_in_a_directory_are_those_with_settings(tmp_path):
+    output = tmp_path / "[all]"
+    made = [runs.find_run(str(output), "ab"), runs.find_run(str(output), "cd", "soup")]
+    for run in made:
+        with runs.reserved(run):
+            runs.write_settings(run, {})
+    with runs.reserved(runs.find_run(str(output), "ef")):
+        pass
+    assert sorted(runs.runs_in(str(output))) == made
+    assert runs.runs_in(str(tmp_path)) == []
 
 
 def test_only_one_process_has_it(tmp_path):

@@ -2,6 +2,7 @@
 
 import types
 
+from lib.storage.runs import Run
 from lib.training.history import best_epoch, epochs_of, ranked_epochs, read_history, write_history
 from lib.training.loop import early_stopping
 
@@ -21,7 +22,8 @@ def test_early_stopping_after_patience_epochs_without_improvement():
 
 
 def test_a_history_is_read_as_it_was_written(tmp_path):
-    write_history(types.SimpleNamespace(file=lambda name: str(tmp_path / name)), HISTORY)
-    found = read_history(str(tmp_path / "history.tsv"))
+    run = Run(str(tmp_path), str(tmp_path), "training")
+    write_history(run, HISTORY)
+    found = read_history(run.history)
     assert list(found) == list(HISTORY) and found["val_f1"] == HISTORY["val_f1"]
     assert abs(found["learning_rate"][1] - 1 / 3) < 1e-9
