@@ -18,6 +18,7 @@ from lib.storage.names import escape_name
 from lib.storage.runs import runs_in
 from lib.storage.untrusted import parse_json
 from lib.training.history import best_epoch, epochs_of, read_history
+from lib.training.student import metric_of
 
 COLUMNS = ("WHEN", "NAME", "MODEL", "RECORDS", "EPOCHS", "SCORE", "STATE", "RUN", "COMMAND")
 
@@ -78,8 +79,7 @@ def _progress(run, settings):
     """The number of a training's epochs, and the best value of what it monitors, as text; empty before the first."""
     if not os.path.isfile(run.history):
         return "0", ""
-    history, monitor = read_history(run.history), settings.get("monitor", "val_f1")
-    monitor = "val_agreement" if monitor == "agreement" else monitor
+    history, monitor = read_history(run.history), metric_of(settings.get("monitor", "val_f1"))
     return str(epochs_of(history)), f"{history[monitor][best_epoch(history, monitor) - 1]:.4f}"
 
 

@@ -67,6 +67,11 @@ class Settings(Execution, Distillation):
     monitor: str = MONITORS[0]
 
 
+def metric_of(monitor):
+    """The metric of a history that one of `MONITORS` stands for."""
+    return "val_agreement" if monitor == "agreement" else monitor
+
+
 def distill(settings):
     """Distil with the best hyperparameters of a log, resume, or find the run complete.
 
@@ -170,7 +175,7 @@ def build_task(settings, hyperparameters, team, trainee, teach, data):
         training=_training(settings, hyperparameters, data.train, teach, loss),
         validation=_validation(settings, hyperparameters, data.validate, teach, loss),
         taught=teach is not None,
-        monitor="val_agreement" if settings.monitor == "agreement" else settings.monitor,
+        monitor=metric_of(settings.monitor),
         rate_option="learningRate in the log",
         batch_option="batch in the log",
     )
