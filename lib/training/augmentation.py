@@ -11,11 +11,9 @@ import numpy as np
 import tensorflow as tf
 
 from lib.errors import UsageError, option
+from lib.training import randomness
 from lib.training.changes import CHANGES
 from lib.training.hyperparameters import PUBLISHED
-
-# Separate random streams; 2 is that of `lib.training.randomness`.
-_ORDER, _BATCH, _CHANGES = 0, 1, 3
 
 
 class Draws(NamedTuple):
@@ -38,7 +36,7 @@ class Draws(NamedTuple):
 
 def epoch_order(seed, epoch, count):
     """The order of an epoch's `count` images: int64 `(count,)`."""
-    return np.random.default_rng([seed, _ORDER, epoch]).permutation(count)
+    return np.random.default_rng([seed, randomness.ORDER, epoch]).permutation(count)
 
 
 def draw(seed, epoch, step, count, settings=PUBLISHED):
@@ -53,19 +51,19 @@ def draw(seed, epoch, step, count, settings=PUBLISHED):
     Returns:
         `Draws`.
     """
-    rng = np.random.default_rng([seed, _BATCH, epoch, step])
+    rng = np.random.default_rng([seed, randomness.BATCH, epoch, step])
     areas, aspects = settings.crops
     area = rng.uniform(*sorted(areas), count)
     aspect = np.exp(rng.uniform(*np.log(sorted(aspects)), count))
     height, width = np.minimum(np.sqrt(area / aspect), 1), np.minimum(np.sqrt(area * aspect), 1)
     top, left = rng.uniform(0, 1 - height), rng.uniform(0, 1 - width)
-    others = np.random.default_rng([seed, _CHANGES, epoch, step])
+    others = np.random.default_rng([seed, randomness.CHANGES, epoch, step])
     mixed = others.uniform(size=count) < settings.mixup
     return Draws(
         windows=np.stack([top, left, top + height, left + width], axis=1).astype("float32"),
         partners=rng.integers(0, count, count).astype("int32"),
         shares=np.where(mixed, rng.uniform(0, 1, count), 0).astype("float32"),
-        changes=_draw_changes([seed, _CHANGES, epoch, step], count, settings),
+        changes=_draw_changes([seed, randomness.CHANGES, epoch, step], count, settings),
         noises=others.integers(0, 2**31, (count, 2)).astype("int32"),
     )
 

@@ -1,10 +1,14 @@
-"""The random draws of a model's layers, such as noise, seeded in each epoch so that a resumed training repeats them."""
+"""The random streams of a training, and the draws of a model's layers, such as noise.
+
+The layers are seeded in each epoch, so that a resumed training repeats their draws.
+"""
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-_LAYERS = 2  # a random stream beside those of `lib.training.augmentation`
+# A stream is seeded by the training's seed, its own number here, the epoch, and perhaps more.
+ORDER, BATCH, LAYERS, CHANGES = 0, 1, 2, 3
 
 
 def start(seed, deterministic):
@@ -25,7 +29,7 @@ def states(model):
 def reseed(model, seed, epoch):
     """Seed the layers' generators for an epoch."""
     for number, generator in enumerate(_generators(model)):
-        words = np.random.SeedSequence([seed, _LAYERS, epoch, number]).generate_state(2)
+        words = np.random.SeedSequence([seed, LAYERS, epoch, number]).generate_state(2)
         if hasattr(generator, "reset_from_seed"):  # TensorFlow's, in Keras 2
             generator.reset_from_seed(int(words[0]))
         else:
