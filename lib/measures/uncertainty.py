@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-DRAWS = 10_000
+_DRAWS = 10_000
 _AT_ONCE = 4_000_000  # numbers drawn at once
 
 
@@ -73,21 +73,19 @@ def divide(one, other):
     return np.divide(one, other, out=np.zeros(np.broadcast(one, other).shape), where=other != 0)
 
 
-def intervals(labels, answers, classes, weights=None, seed=0, draws=DRAWS):
+def intervals(labels, answers, classes, weights=None):
     """The 95 % intervals of accuracy, by Wilson's score, and of macro F1, by bootstrap; with weights both by bootstrap.
 
     Of a few images that are all right, a bootstrap draws only right ones; Wilson's interval is as wide as it should be.
 
     Args:
         labels, answers, classes, weights: see `confusion_matrix`.
-        seed: of the draws.
-        draws: how many.
 
     Returns:
         Two `Interval`s.
     """
     accuracy, f1 = [], []
-    for counts, (label, answer) in _draws([labels, answers], classes, weights, seed, draws):
+    for counts, (label, answer) in _draws([labels, answers], weights):
         right, of_label, of_answer = _margins(counts, label, answer, classes)
         f1.append(mean_f1(right, of_label, of_answer))
         if weights is not None:
@@ -97,10 +95,10 @@ def intervals(labels, answers, classes, weights=None, seed=0, draws=DRAWS):
     return share_interval(int(np.sum(np.asarray(labels) == answers)), len(labels)), _interval(f1)
 
 
-def compare(labels, first, second, classes, weights=None, seed=0, draws=DRAWS):
+def compare(labels, first, second, classes, weights=None):
     """Compare two models' answers on the same images; see `Comparison`."""
     differences = []
-    for counts, (label, one, other) in _draws([labels, first, second], classes, weights, seed, draws):
+    for counts, (label, one, other) in _draws([labels, first, second], weights):
         scores = [mean_f1(*_margins(counts, label, answer, classes)) for answer in (one, other)]
         differences.append(scores[1] - scores[0])
     measured = [macro_f1(confusion_matrix(labels, answers, classes, weights)) for answers in (first, second)]
@@ -126,18 +124,18 @@ def share_interval(right, count):
     return Interval(float(found.low), float(found.high))
 
 
-def _draws(columns, classes, weights, seed, draws):
-    """Draw samples of images.
+def _draws(columns, weights):
+    """Draw samples of images, the same ones at each call.
 
     Yields:
         `(draws at once, combinations)`: the number (or weight) of each combination of the columns; and for each column
         its category in each combination.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     combinations, counts = np.unique(np.stack(columns), axis=1, return_counts=True)
     step = max(1, _AT_ONCE // len(counts))
-    for start in range(0, draws, step):
-        drawn = rng.multinomial(counts.sum(), counts / counts.sum(), min(step, draws - start)).astype("float64")
+    for start in range(0, _DRAWS, step):
+        drawn = rng.multinomial(counts.sum(), counts / counts.sum(), min(step, _DRAWS - start)).astype("float64")
         if weights is not None:
             drawn *= np.asarray(weights, "float64")[combinations[0]]
         yield drawn, combinations
