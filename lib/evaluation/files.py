@@ -66,18 +66,12 @@ def _write_arrays(path, answers, predictions, **more):
 def _write_table(path, rows):
     with open_table(path, _HEADER) as add:
         for row in rows:
-            add(format_line(table_kind(path), _HEADER, _plain(row)))
+            add(format_line(table_kind(path), _HEADER, row))
 
 
 def _table(rows):
-    lines = [format_line("tsv", _HEADER, values) for values in (_HEADER, *map(_plain, rows))]
+    lines = [format_line("tsv", _HEADER, values) for values in (_HEADER, *rows)]
     return b"".join(lines).decode().rstrip("\n")
-
-
-def _plain(row):
-    """A category's row with Python's own numbers."""
-    label, precision, recall, f1, support, average = row
-    return label, float(precision), float(recall), float(f1), int(support), float(average)
 
 
 def _sentences(settings, evaluation):
