@@ -71,7 +71,7 @@ def main(argv=None):
 def work(settings):
     """Do what the settings say."""
     from lib.evaluation.evaluate import evaluate, with_files
-    from lib.evaluation.files import four_lines, write_files
+    from lib.evaluation.results import four_lines, write_files
 
     settings = with_files(settings)
     found = evaluate(settings)

@@ -9,7 +9,7 @@ from sklearn.metrics import average_precision_score
 
 from lib.errors import UsageError
 from lib.evaluation.evaluate import Answers, measure
-from lib.evaluation.files import draw, rows_of_mistakes
+from lib.evaluation.results import draw, rows_of_mistakes
 
 
 class Grey:
