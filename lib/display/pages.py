@@ -144,7 +144,7 @@ class Teaching(NamedTuple):
     counts: Sequence[int]
 
 
-def write_prediction_page(path, subject, groups, errors, teaching="", decided=()):
+def write_prediction_page(path, subject, groups, errors, teaching=None, lacking="", decided=()):
     """Write the page of a folder's predictions.
 
     Args:
@@ -152,11 +152,11 @@ def write_prediction_page(path, subject, groups, errors, teaching="", decided=()
         subject: its `Subject`.
         groups: a `Group` for each category, also for those without images.
         errors: pairs of a name and the reason why the file could not be read.
-        teaching: `Teaching`; for a page that can't learn the reason why, a clause.
+        teaching: `Teaching`; None for a page that can't learn.
+        lacking: the reason why it can't, a clause.
         decided: what a person decided: name, category and role.
     """
     cards = [card for group in groups for card in group.cards]
-    teaching, lacking = (None, teaching) if isinstance(teaching, str) else (teaching, "")
     content = {
         "errors": list(errors),
         "most_errors": MOST_ERRORS,

@@ -154,7 +154,7 @@ def report_table(settings):
         identity=f"{os.path.abspath(table)} {checksum(table)}",
     )
     errors = read_errors_table(f"{table}.errors.tsv").items()
-    write_prediction_page(page, subject, groups, errors, teaching or lacking, _listed(corrections))
+    write_prediction_page(page, subject, groups, errors, teaching, lacking, _listed(corrections))
 
 
 def _tell_changed(table, names):

@@ -18,10 +18,12 @@ def write(path, **options):
     cards = [Card("scans/a.jpg", "Live", 0.25, "Text", 0.125, b"picture", link="./scans/a.jpg")]
     cards.append(Card("scans/b.jpg", "Live", None, problem="an empty <file>"))
     groups = [Group("Live", 1234, cards), Group("Text", 0, [])]
-    errors, teaching, decided = (options.pop(name, ()) for name in ("errors", "teaching", "decided"))
+    errors, decided = (options.pop(name, ()) for name in ("errors", "decided"))
+    teaching = options.pop("teaching", None)
+    lacking = "" if teaching else "there are none"
     facts = [("Model", "m"), ("The model's <SHA>", "'\"")]
     subject = Subject("A & B", facts, ("Live", "Text"), moment=MOMENT, **options)
-    write_prediction_page(str(path), subject, groups, errors, teaching or "there are none", decided)
+    write_prediction_page(str(path), subject, groups, errors, teaching, lacking, decided)
     return path.read_text()
 
 
