@@ -20,14 +20,14 @@ class Answers(NamedTuple):
 
     Attributes:
         images: the `Images`.
-        labels: int64 `(images,)`: the true categories.
+        true: int64 `(images,)`: the true categories.
         logits: float32 `(images, categories)`.
         penalty: the sum of the regularization penalties of the model's layers.
         activation: the model's `output_activation`.
     """
 
     images: Any
-    labels: np.ndarray
+    true: np.ndarray
     logits: np.ndarray
     penalty: float
     activation: Optional[str] = None
@@ -120,7 +120,7 @@ def evaluate(settings):
     answers, *other = answer_records(settings)
     evaluation = measure(answers, labels, weights)
     if other:
-        comparison = compare(answers.labels, answers.chosen, other[0].chosen, len(labels), weights)
+        comparison = compare(answers.true, answers.chosen, other[0].chosen, len(labels), weights)
         evaluation = evaluation._replace(comparison=comparison)
     return evaluation
 
@@ -172,8 +172,8 @@ def _answer(model, images, path, setting, step, threads):
     if len(wrong):
         example = f"NaN or infinite logits, such as {images.records.name(wrong[0])}"
         raise WorkError(f"{path} answers {len(wrong):,} of {len(images):,} images with {example}.", setting)
-    labels = images.records.category.astype("int64")
-    return Answers(images, labels, logits, float(penalties(model)), model.output_activation)
+    true = images.records.category.astype("int64")
+    return Answers(images, true, logits, float(penalties(model)), model.output_activation)
 
 
 def measure(answers, labels, weights=None):
@@ -193,7 +193,7 @@ def measure(answers, labels, weights=None):
     from lib.measures import metrics
     from lib.measures.losses import build_loss
 
-    true, chosen, categories = answers.labels, answers.chosen, len(labels)
+    true, chosen, categories = answers.true, answers.chosen, len(labels)
     of_each = np.asarray(np.ones(categories) if weights is None else weights, "float32")[true]
     if not of_each.any():
         raise UsageError("at least one category in the records needs a number above 0.", "class_weights")
@@ -227,7 +227,7 @@ def _rows(answers, labels, weights, support):
     """The rows of an `Evaluation`."""
     from sklearn.metrics import average_precision_score, precision_recall_fscore_support
 
-    true, probabilities, indices = answers.labels, answers.probabilities, np.flatnonzero(support)
+    true, probabilities, indices = answers.true, answers.probabilities, np.flatnonzero(support)
     options = {"labels": indices, "sample_weight": weights, "average": None, "zero_division": 0}
     rows = []
     for index, precision, recall, f1, _ in zip(

@@ -27,7 +27,7 @@ def write_report(settings, evaluation):
         evaluation: an `Evaluation`.
     """
     answers, labels = evaluation.answers, evaluation.labels
-    true, chosen, records = answers.labels, answers.chosen, answers.images.records
+    true, chosen, records = answers.true, answers.chosen, answers.images.records
     confidence, most = answers.probabilities.max(axis=1), settings.report_images
     members = [np.flatnonzero(true == place) for place in range(len(labels))]
     shown = [most_telling(indices, true, chosen, confidence, most) for indices in members]
@@ -63,7 +63,7 @@ def _identity(settings, records, answers):
     """What no page of other files or of other answers has."""
     paths = map(os.path.abspath, (settings.model, *records.files))
     digest = hashlib.sha256(np.ascontiguousarray(answers.probabilities).tobytes())
-    digest.update(np.ascontiguousarray(answers.labels).tobytes())
+    digest.update(np.ascontiguousarray(answers.true).tobytes())
     return " ".join([*paths, digest.hexdigest()])
 
 
@@ -102,7 +102,7 @@ def _cards(indices, settings, evaluation, names):
         first, second = np.argsort(-probabilities[index], kind="stable")[:2].tolist()
         ranked = [(labels[place], round(float(probabilities[index, place]), 4)) for place in (first, second)]
         link = link_to(names[index], settings.report) if os.path.isfile(unescape_name(names[index])) else ""
-        true = labels[answers.labels[index]]
+        true = labels[answers.true[index]]
         yield Card(names[index], *ranked[0], *ranked[1], picture.small, link=link, true=true)
 
 
@@ -156,7 +156,7 @@ def _figures(evaluation):
 def _cells(evaluation):
     """The `Cell`s of the confusion matrix, which may have weights."""
     answers, matrix = evaluation.answers, evaluation.matrix
-    counts = confusion_matrix(answers.labels, answers.chosen, len(matrix))
+    counts = confusion_matrix(answers.true, answers.chosen, len(matrix))
 
     def cell(count, total, value):
         text = f"{value:,.0f}" if value == round(value) else f"{value:.3g}"

@@ -51,8 +51,8 @@ def write_files(settings, evaluation):
     if settings.figures:
         draw(settings.figures, evaluation)
     if settings.card:
-        folder, names = os.path.dirname(settings.model), evaluation.labels
-        write_answers(folder, "test", answers.labels, answers.chosen, names)
+        folder = os.path.dirname(settings.model)
+        write_answers(folder, "test", answers.true, answers.chosen, evaluation.labels)
         write_card(settings.model)
     if settings.report:
         write_report(settings, evaluation)
@@ -60,7 +60,7 @@ def write_files(settings, evaluation):
 
 def _write_arrays(path, answers, predictions, **more):
     with whole_file(path, "wb") as file:
-        np.savez_compressed(file, predictions=predictions, labels=answers.labels, **more)
+        np.savez_compressed(file, predictions=predictions, labels=answers.true, **more)
 
 
 def _write_table(path, rows):
@@ -104,7 +104,7 @@ def _content(settings, evaluation):
     content = {
         "model": settings.model,
         "records": list(settings.test),
-        "images": len(evaluation.answers.labels),
+        "images": len(evaluation.answers.true),
         "left_out": list(evaluation.answers.images.records.skipped),
         **({"compared_with": settings.compare} if settings.compare else {}),
         **evaluation.metrics,
@@ -140,7 +140,7 @@ def _curves(evaluation):
     from scipy.special import expit
     from sklearn.metrics import precision_recall_curve
 
-    true, labels, weights = evaluation.answers.labels, evaluation.labels, evaluation.weights
+    true, labels, weights = evaluation.answers.true, evaluation.labels, evaluation.weights
     probabilities, curves = evaluation.answers.probabilities, []
     for row in evaluation.rows:
         index = labels.index(row[0])
@@ -156,7 +156,7 @@ def _curves(evaluation):
 def rows_of_mistakes(evaluation):
     """Rows of a contact sheet: the most confident mistakes, each under its true and its predicted category."""
     answers, labels = evaluation.answers, evaluation.labels
-    true, chosen, probabilities = answers.labels, answers.chosen, answers.probabilities
+    true, chosen, probabilities = answers.true, answers.chosen, answers.probabilities
     wrong = np.flatnonzero(chosen != true)
     wrong = wrong[np.argsort(-probabilities[wrong, chosen[wrong]], kind="stable")][:_MISTAKES]
     if not len(wrong):

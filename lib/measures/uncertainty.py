@@ -36,15 +36,15 @@ class Comparison(NamedTuple):
     interval: Interval
 
 
-def confusion_matrix(labels, answers, classes, weights=None):
+def confusion_matrix(true, answers, classes, weights=None):
     """The number (or weight) of images of each category, a row, answered with each, a column: `(classes, classes)`.
 
     Args:
-        labels, answers: int `(images,)`.
+        true, answers: int `(images,)`: the true categories, and those answered.
         classes: their number.
         weights: `(classes,)`: the weight of an image of each category; None for 1.
     """
-    pairs = np.asarray(labels, "int64") * classes + np.asarray(answers, "int64")
+    pairs = np.asarray(true, "int64") * classes + np.asarray(answers, "int64")
     matrix = np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
     return matrix if weights is None else matrix * np.asarray(weights, "float64")[:, None]
 
@@ -73,37 +73,37 @@ def divide(one, other):
     return np.divide(one, other, out=np.zeros(np.broadcast(one, other).shape), where=other != 0)
 
 
-def intervals(labels, answers, classes, weights=None):
+def intervals(true, answers, classes, weights=None):
     """The 95 % intervals of accuracy, by Wilson's score, and of macro F1, by bootstrap; with weights both by bootstrap.
 
     Of a few images that are all right, a bootstrap draws only right ones; Wilson's interval is as wide as it should be.
 
     Args:
-        labels, answers, classes, weights: see `confusion_matrix`.
+        true, answers, classes, weights: see `confusion_matrix`.
 
     Returns:
         Two `Interval`s.
     """
     accuracy, f1 = [], []
-    for counts, (label, answer) in _draws([labels, answers], weights):
+    for counts, (label, answer) in _draws([true, answers], weights):
         right, of_label, of_answer = _margins(counts, label, answer, classes)
         f1.append(mean_f1(right, of_label, of_answer))
         if weights is not None:
             accuracy.append(divide(right.sum(axis=1), counts.sum(axis=1)))
     if accuracy:
         return _interval(accuracy), _interval(f1)
-    return share_interval(int(np.sum(np.asarray(labels) == answers)), len(labels)), _interval(f1)
+    return share_interval(int(np.sum(np.asarray(true) == answers)), len(true)), _interval(f1)
 
 
-def compare(labels, first, second, classes, weights=None):
+def compare(true, first, second, classes, weights=None):
     """Compare two models' answers on the same images; see `Comparison`."""
     differences = []
-    for counts, (label, one, other) in _draws([labels, first, second], weights):
+    for counts, (label, one, other) in _draws([true, first, second], weights):
         scores = [mean_f1(*_margins(counts, label, answer, classes)) for answer in (one, other)]
         differences.append(scores[1] - scores[0])
-    measured = [macro_f1(confusion_matrix(labels, answers, classes, weights)) for answers in (first, second)]
-    only_first = int(((first == labels) & (second != labels)).sum())
-    only_second = int(((first != labels) & (second == labels)).sum())
+    measured = [macro_f1(confusion_matrix(true, answers, classes, weights)) for answers in (first, second)]
+    only_first = int(((first == true) & (second != true)).sum())
+    only_second = int(((first != true) & (second == true)).sum())
     p_value = mcnemar(only_first, only_second)
     return Comparison(only_first, only_second, p_value, float(measured[1] - measured[0]), _interval(differences))
 
@@ -141,10 +141,10 @@ def _draws(columns, weights):
         yield drawn, combinations
 
 
-def _margins(counts, labels, answers, classes):
+def _margins(counts, true, answers, classes):
     """The arguments of `mean_f1`, each `(draws, classes)`, of drawn counts."""
-    one_hot, right = np.eye(classes), labels == answers
-    return counts[:, right] @ one_hot[labels[right]], counts @ one_hot[labels], counts @ one_hot[answers]
+    one_hot, right = np.eye(classes), true == answers
+    return counts[:, right] @ one_hot[true[right]], counts @ one_hot[true], counts @ one_hot[answers]
 
 
 def _interval(parts):
@@ -152,12 +152,12 @@ def _interval(parts):
     return Interval(float(low), float(high))
 
 
-def calibration(probabilities, labels, weights=None, bins=15):
+def calibration(probabilities, true, weights=None, bins=15):
     """The expected calibration error (arXiv:1706.04599).
 
     Args:
         probabilities: float `(images, classes)`.
-        labels: int `(images,)`.
+        true: int `(images,)`.
         weights: `(images,)`; None for 1.
         bins: the number of steps of confidence.
 
@@ -165,8 +165,8 @@ def calibration(probabilities, labels, weights=None, bins=15):
         The error, and three arrays `(bins,)`: the share of the images in each step of confidence, their mean confidence
         and their accuracy, NaN in a step without images.
     """
-    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
-    weights = np.ones(len(labels)) if weights is None else weights
+    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == true
+    weights = np.ones(len(true)) if weights is None else weights
     place = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
     total = np.bincount(place, weights, bins)
     with np.errstate(invalid="ignore"):

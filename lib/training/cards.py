@@ -26,50 +26,50 @@ _MOST_IN_MATRIX = 1000  # categories of a confusion matrix in validation
 _LICENCE = "other # fill in: the licence of this model, as the licences of the images that it learnt from allow"
 
 
-def write_answers(folder, kind, labels, answers, names):
+def write_answers(folder, kind, true, answers, labels):
     """Write what a card tells of a model's answers: figures, and a confusion matrix as a picture.
 
     Args:
         folder: the run's directory.
         kind: `validation` or `test`.
-        labels, answers: int `(images,)`: the true categories, and those answered.
-        names: those of all categories.
+        true, answers: int `(images,)`: the true categories, and those answered.
+        labels: the names of all categories.
 
     Returns:
         The confusion matrix.
     """
-    matrix = confusion_matrix(labels, answers, len(names))
-    accuracy, f1 = intervals(labels, answers, len(names))
+    matrix = confusion_matrix(true, answers, len(labels))
+    accuracy, f1 = intervals(true, answers, len(labels))
     measured = {
-        "images": len(labels),
-        "accuracy": float((labels == answers).mean()),
+        "images": len(true),
+        "accuracy": float((true == answers).mean()),
         "accuracy_interval": accuracy,
         "macro_f1": float(macro_f1(matrix)),
         "macro_f1_interval": f1,
-        "labels": list(names),
+        "labels": list(labels),
         "matrix": matrix.tolist(),
     }
-    draw_confusion(os.path.join(folder, f"{kind}-confusion.png"), matrix, names)
+    draw_confusion(os.path.join(folder, f"{kind}-confusion.png"), matrix, labels)
     with whole_file(os.path.join(folder, f"{kind}.json")) as file:
         file.write(json_text(measured) + "\n")
     return matrix
 
 
-def write_validation(model, names, labels, answers):
+def write_validation(model, true, answers, labels):
     """Write what the card of a model tells of its answers in validation.
 
     Args:
         model: the path of the `.keras` file, in its run's directory.
-        names: those of all categories.
-        labels: int `(images,)`: the true categories.
+        true: int `(images,)`: the true categories.
         answers: int `(some,)`, an iterable of the categories answered, of some images after the other.
+        labels: the names of all categories.
 
     Returns:
         The confusion matrix; None, and nothing is written or computed, if it would be too large.
     """
-    if len(names) > _MOST_IN_MATRIX:
+    if len(labels) > _MOST_IN_MATRIX:
         return None
-    return write_answers(os.path.dirname(model), "validation", labels, np.concatenate(list(answers)), names)
+    return write_answers(os.path.dirname(model), "validation", true, np.concatenate(list(answers)), labels)
 
 
 def write_card(model):

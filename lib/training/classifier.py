@@ -165,9 +165,9 @@ def _train(settings, start, counts, weights):
     classes = [float(count) for count in counts]
     record(start, settings, data, image_size=trainee.size, class_counts=classes)
     fit(task, settings, start.run)
-    matrix, names = describe(start, settings, trainee.template, data.validate, batch)
+    matrix, labels = describe(start, settings, trainee.template, data.validate, batch)
     if matrix is not None:
-        log.info(weakest(matrix, names))
+        log.info(weakest(matrix, labels))
 
 
 def _mixed_examples(settings, size, counts):

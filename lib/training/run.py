@@ -184,17 +184,17 @@ def describe(start, settings, model, images, batch, prepare=None):
         images, batch, prepare: see `lib.training.validation.answers_of`.
 
     Returns:
-        The confusion matrix, and the names of its categories. It is None if the run isn't complete, if this is not the
+        The confusion matrix, and the labels of its categories. It is None if the run isn't complete, if this is not the
         process that writes, or if there are too many categories.
     """
     from lib.data.outputs import labels_or_neutral
     from lib.training.cards import write_card, write_validation
     from lib.training.validation import answers_of
 
-    names = labels_or_neutral(start.categories, settings.categories)
+    labels = labels_or_neutral(start.categories, settings.categories)
     if not (start.team.chief and complete(start.run)):
-        return None, names
+        return None, labels
     answers = (logits.argmax(axis=1) for logits in answers_of(model, images, batch, prepare))
-    matrix = write_validation(start.run.model, names, images.records.category, answers)
+    matrix = write_validation(start.run.model, images.records.category, answers, labels)
     write_card(start.run.model)
-    return matrix, names
+    return matrix, labels

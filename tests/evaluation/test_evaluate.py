@@ -40,8 +40,8 @@ def test_a_category_that_counts_nothing():
     found = measure(given, labels, [1.0, 2.0, 0.0, 1.0])
     assert [row[0] for row in found.rows] == list(labels) and not found.absent
     assert found.rows[2][1:] == (0.0, 0.0, 0.0, 15, 0.0) and found.matrix[2].sum() == 0
-    weights = np.array([1, 2, 0, 1])[given.labels]
-    expected = average_precision_score(given.labels == 1, given.probabilities[:, 1], sample_weight=weights)
+    weights = np.array([1, 2, 0, 1])[given.true]
+    expected = average_precision_score(given.true == 1, given.probabilities[:, 1], sample_weight=weights)
     assert found.rows[1][5] == pytest.approx(expected)
     assert found.accuracy.low < found.weighted["accuracy"] < found.accuracy.high
     with pytest.raises(UsageError, match="at least one category in the records needs a number above 0") as caught:
