@@ -26,12 +26,12 @@ from lib.cli.types import (
 from lib.measures.losses import LOSSES, losses_with
 from lib.measures.recipes import check_recipe
 from lib.training.classifier import Settings
-from lib.training.hyperparameters import AUGMENTATION_KEYS, RECIPES, parse_augmentation
+from lib.training.hyperparameters import AUGMENTATION_KEYS, PRESETS, parse_augmentation
 
 FUNCTIONS = f"losses: {' '.join(LOSSES)}; optimizers: a (Adam), aw (AdamW), sgd (%(default)s)"
 
 AUGMENTATIONS = (
-    f"{' or '.join(RECIPES)}, or KEY=NUMBER,… or both, separated by commas (published); "
+    f"{' or '.join(PRESETS)}, or KEY=NUMBER,… or both, separated by commas (published); "
     f"keys: {' '.join(AUGMENTATION_KEYS)}"
 )
 

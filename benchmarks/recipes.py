@@ -22,7 +22,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 from benchmarks.common import ROOT, machine, print_table
 from lib.cli.types import existing_directory, existing_file, parsed
 from lib.storage.names import escape_name
-from lib.training.hyperparameters import RECIPES, parse_augmentation
+from lib.training.hyperparameters import PRESETS, parse_augmentation
 
 RATE = 0.0005  # for all layers
 
@@ -33,7 +33,7 @@ def collection(text):
     return name, [existing_directory(folder) for folder in folders.split(",")]
 
 
-def recipe(text):
+def augment(text):
     """A text that trainImagesC.py takes, unchanged."""
     parse_augmentation(text)
     return text
@@ -88,7 +88,7 @@ def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("collections", nargs="+", type=collection, metavar="NAME=FOLDER,…")
     parser.add_argument("--model", type=existing_file, required=True, help="whose encoder is taken")
-    parser.add_argument("--recipes", nargs="+", type=parsed(recipe), default=list(RECIPES), help="as of --augment")
+    parser.add_argument("--recipes", nargs="+", type=parsed(augment), default=list(PRESETS), help="as of --augment")
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument("--per-class", default="0.6:0.2:0.2", help="as of imagesToTFR.py")
     parser.add_argument("--herbariograph", action="store_true", help="as of imagesToTFR.py")

@@ -42,13 +42,13 @@ def _shares(text):
 
 def _augmentation(text):
     """A wrong key would be told with all that there are, which is far more than a line."""
-    from lib.training.hyperparameters import RECIPES, parse_augmentation
+    from lib.training.hyperparameters import PRESETS, parse_augmentation
 
     try:
         parse_augmentation(text)
     except ValueError as error:
         told, keys, _ = str(error).partition(" with a key of ")
-        recipes = f" of docs/trainImagesC.md#augmentation, nor first a recipe: {', '.join(RECIPES)}"
+        recipes = f" of docs/trainImagesC.md#augmentation, nor first a recipe: {', '.join(PRESETS)}"
         raise ValueError(told + (recipes if keys else "")) from None
 
 

@@ -105,7 +105,7 @@ def _keys_of(settings):
 
 AUGMENTATION_KEYS = _keys_of(Augmentation)
 PUBLISHED = Augmentation()
-RECIPES = {
+PRESETS = {
     "published": PUBLISHED,
     "small": Augmentation(
         left_right=0.5,
@@ -122,21 +122,21 @@ RECIPES = {
 
 
 def parse_augmentation(text):
-    """A recipe's name, `KEY=NUMBER` of the log's keys of augmentation, or both, separated by commas -> `Augmentation`.
+    """A preset's name, `KEY=NUMBER` of the log's keys of augmentation, or both, separated by commas -> `Augmentation`.
 
-    Keys that aren't given are as in the recipe, which is `published` if none is.
+    Keys that aren't given are as in the preset, which is `published` if none is.
 
     Raises:
         ValueError: it is something else; the message is a clause about it.
     """
     first, *others = text.split(",")
-    found, given = RECIPES.get(first), {}
+    found, given = PRESETS.get(first), {}
     for part in [first, *others] if found is None else others:
         name, equals, number = part.partition("=")
         if not equals or name not in AUGMENTATION_KEYS:
             keys = ", ".join(AUGMENTATION_KEYS)
             raise ValueError(
-                f"{part!r} is not KEY=NUMBER with a key of {keys}, nor first a recipe: {', '.join(RECIPES)}"
+                f"{part!r} is not KEY=NUMBER with a key of {keys}, nor first a recipe: {', '.join(PRESETS)}"
             )
         if AUGMENTATION_KEYS[name].attribute in given:
             raise ValueError(f"{text!r} gives {name!r} twice")

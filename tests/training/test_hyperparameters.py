@@ -16,7 +16,7 @@ from lib.training.changes import CHANGES
 from lib.training.hyperparameters import (
     AUGMENTATION_KEYS,
     KEYS,
-    RECIPES,
+    PRESETS,
     Augmentation,
     Hyperparameters,
     Row,
@@ -166,25 +166,25 @@ def test_the_documentation_has_every_key_and_its_ranges():
         assert row[4] == (f"{low:g}" if low == high else f"{low:g} to {high:g}")
 
 
-def test_the_documentation_has_the_order_of_the_changes_and_the_recipes():
+def test_the_documentation_has_the_order_of_the_changes_and_the_presets():
     text = " ".join((ROOT / "docs" / "optimization-log.md").read_text().split())
     assert f"applied in this order: {', '.join(change.key for change in CHANGES)}; then" in text
     page = " ".join((ROOT / "docs" / "trainImagesC.md").read_text().split())
-    for name, recipe in RECIPES.items():
+    for name, preset in PRESETS.items():
         given = [
-            f"{key.name}={getattr(recipe, key.attribute):g}"
+            f"{key.name}={getattr(preset, key.attribute):g}"
             for key in AUGMENTATION_KEYS.values()
-            if getattr(recipe, key.attribute) != getattr(Augmentation(), key.attribute)
+            if getattr(preset, key.attribute) != getattr(Augmentation(), key.attribute)
         ]
         assert f"| `{name}` | {f'`{chr(44).join(given)}`' if given else 'the defaults'} |" in page, given
 
 
-def test_an_augmentation_is_a_recipe_or_keys_or_both():
-    assert parse_augmentation("published") == RECIPES["published"] == Augmentation()
-    assert parse_augmentation("small") == RECIPES["small"] != Augmentation()
+def test_an_augmentation_is_a_preset_or_keys_or_both():
+    assert parse_augmentation("published") == PRESETS["published"] == Augmentation()
+    assert parse_augmentation("small") == PRESETS["small"] != Augmentation()
     assert parse_augmentation("mixup=0,leftRight=0.5") == Augmentation(mixup=0, left_right=0.5)
     mixed = parse_augmentation("small,resizeScaleHigh=0.1,resizeScaleLow=0.9")
-    assert mixed == dataclasses.replace(RECIPES["small"], scale_low=0.1, scale_high=0.9)
+    assert mixed == dataclasses.replace(PRESETS["small"], scale_low=0.1, scale_high=0.9)
     for text, words in (
         ("", "'' is not KEY=NUMBER with a key of leftRight, "),
         ("large", "'large' is not KEY=NUMBER"),
