@@ -31,7 +31,7 @@ def options():
     add_inputs(made.add_argument_group("models and records"))
     add_skip_option(made)
     add_name_option(made)
-    add_recipe(made.add_argument_group("recipe"))
+    add_choice(made.add_argument_group("recipe"))
     add_shard_option(made, "only score the K-th of N parts of the models, for a later call without --shard")
     add_images(made.add_argument_group("images"))
     add_device_options(made)
@@ -54,7 +54,7 @@ def add_inputs(group):
     add("-w", "--weight", help="weight of an image of each category (1)", **weight)
 
 
-def add_recipe(group):
+def add_choice(group):
     """Add the options for how the models are chosen."""
     add, score = group.add_argument, number(0, 1, above=True)
     add("-t", "--threshold", type=score, metavar="F1", help="minimum score on -v (%(default)s)")

@@ -73,6 +73,6 @@ class Settings:
         """The setting that names the records that decide."""
         return {"data": "data", "validation": "validate"}[self.decide]
 
-    def recipe(self):
-        """The settings that the soup depends on: name -> value."""
+    def determinants(self):
+        """All settings that the result depends on: name -> value."""
         return {name: value for name, value in dataclasses.asdict(self).items() if name not in _EXECUTION}

@@ -86,7 +86,7 @@ def _categories(settings, models):
 def _identity(settings, inputs, found):
     """The values that a run is named after."""
     return {
-        **settings.recipe(),
+        **settings.determinants(),
         "data": [inputs[path] for path in settings.data],
         "validate": [inputs[path] for path in settings.validate],
         "number_map": inputs.get(settings.number_map),
@@ -331,7 +331,7 @@ def _write_settings(settings, candidates, inputs, run, ingredients, lines):
     about = {
         "name": settings.name,
         "command": list(settings.command),
-        "settings": settings.recipe(),
+        "settings": settings.determinants(),
         "inputs": inputs,
         "left_out": candidates.left_out,
         "ingredients": {path: checksum(path) for path in ingredients},
