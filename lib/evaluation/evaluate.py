@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Optional, Tuple
 import numpy as np
 
 from lib.errors import StageError, UsageError, WorkError, concerning
-from lib.measures.recipes import per_class
+from lib.measures.category_numbers import numbers_of_categories
 from lib.measures.softmax import probabilities_of
 from lib.measures.uncertainty import Comparison, Interval, calibration, compare, confusion_matrix, intervals
 from lib.system.devices import select_device
@@ -115,7 +115,7 @@ def evaluate(settings):
         settings_of_run(settings.model)
     weights = settings.class_weights
     if weights is not None:
-        weights = per_class(weights, settings.categories, "class_weights")
+        weights = numbers_of_categories(weights, settings.categories, "class_weights")
     labels = labels_of_outputs(settings, "test")
     answers, *other = answer_records(settings)
     evaluation = measure(answers, labels, weights)

@@ -1,9 +1,8 @@
-"""Losses and optimizers as the command line names them, and numbers for each class.
+"""Losses and optimizers as the command line names them.
 
 Without TensorFlow, so that a command line is checked at once.
 """
 
-from lib.errors import UsageError
 from lib.measures.losses import LOSSES
 
 OPTIMIZERS = ("a", "aw", "sgd")
@@ -26,17 +25,3 @@ def check_recipe(text):
     """A text that `parse_recipe` understands, unchanged. Raises ValueError for any other."""
     parse_recipe(text)
     return text
-
-
-def per_class(numbers, classes, setting):
-    """A dictionary with a number for each class -> a list in the classes' order.
-
-    Raises:
-        UsageError: a class is missing or unknown; about the setting that gives the numbers.
-    """
-    missing = sorted(set(range(classes)) - set(numbers))
-    surplus = sorted(set(numbers) - set(range(classes)))
-    if missing or surplus:
-        wrong = f"lacks the class {missing[0]}" if missing else f"has the class {surplus[0]}"
-        raise UsageError(f"it {wrong}; each class from 0 to {classes - 1} needs a number.", setting)
-    return [numbers[number] for number in range(classes)]

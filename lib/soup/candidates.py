@@ -12,7 +12,7 @@ from typing import Any, Callable, NamedTuple, Tuple
 import numpy as np
 
 from lib.errors import UsageError, WorkError, concerning, option
-from lib.measures.recipes import per_class
+from lib.measures.category_numbers import numbers_of_categories
 from lib.storage.untrusted import one_line
 from lib.system.devices import select_device
 from lib.system.parallel import cores
@@ -93,7 +93,7 @@ def open_candidates(settings, paths, needed):
     """
     class_weights = settings.class_weights
     if class_weights is not None:
-        class_weights = np.array(per_class(class_weights, settings.categories, "class_weights"), "float32")
+        class_weights = np.array(numbers_of_categories(class_weights, settings.categories, "class_weights"), "float32")
     # One core for each operation: several batches are answered side by side instead.
     device = select_device(settings.cpu, settings.gpu, settings.processors or cores(), threads_per_operation=1)
 

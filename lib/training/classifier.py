@@ -6,8 +6,9 @@ import logging
 from typing import Dict, Optional, Tuple
 
 from lib.errors import UsageError, concerning, option
+from lib.measures.category_numbers import numbers_of_categories
 from lib.measures.losses import LOSSES, LossParameters, build_loss
-from lib.measures.recipes import parse_recipe, per_class
+from lib.measures.recipes import parse_recipe
 from lib.training.hyperparameters import PUBLISHED, Augmentation
 from lib.training.run import Execution, describe, record, started
 
@@ -112,7 +113,7 @@ def _of_each_class(settings, name):
 
     if getattr(settings, name) is None:
         return None
-    numbers = np.array(per_class(getattr(settings, name), settings.categories, name), "float32")
+    numbers = np.array(numbers_of_categories(getattr(settings, name), settings.categories, name), "float32")
     if not numbers.any():
         raise UsageError("at least one category needs a number above 0.", name)
     return numbers

@@ -1,10 +1,9 @@
-"""What the command line says about losses, optimizers and classes."""
+"""What the command line says about losses and optimizers."""
 
 import pytest
 
-from lib.errors import UsageError
 from lib.measures.losses import LOSSES
-from lib.measures.recipes import OPTIMIZERS, parse_recipe, per_class
+from lib.measures.recipes import OPTIMIZERS, parse_recipe
 
 
 def test_every_loss_with_every_optimizer():
@@ -17,11 +16,3 @@ def test_every_loss_with_every_optimizer():
 def test_other_recipes_are_refused(text):
     with pytest.raises(ValueError, match=r"is not LOSS\+clr\+OPTIMIZER"):
         parse_recipe(text)
-
-
-def test_numbers_for_each_class():
-    assert per_class({1: 2.5, 0: 3}, 2, "class_weights") == [3, 2.5]
-    for numbers, classes, words in (({0: 1}, 3, "lacks the class 1"), ({0: 1, 1: 1, 2: 1}, 2, "has the class 2")):
-        with pytest.raises(UsageError, match=f"^it {words}; each class from 0 to {classes - 1} needs a num") as caught:
-            per_class(numbers, classes, "class_weights")
-        assert caught.value.setting == "class_weights"
