@@ -21,11 +21,11 @@ from lib.training.classifier import Settings, train
 from lib.training.hyperparameters import PUBLISHED
 
 
-def input_seconds(path, size, batch, seed, classes, settings=PUBLISHED):
+def input_seconds(path, size, batch, seed, categories, settings=PUBLISHED):
     """Seconds of two passes over the input and of one that changes, crops and mixes it, too."""
     images = load_images(open_records([path], "train"))
     strategy = tf.distribute.OneDeviceStrategy("/CPU:0")
-    mix = tf.function(functools.partial(mixed_examples, size=size, classes=classes, settings=settings))
+    mix = tf.function(functools.partial(mixed_examples, size=size, categories=categories, settings=settings))
 
     def make(step, *replica):
         order = epoch_order(seed, 0, len(images))

@@ -34,7 +34,7 @@ def prepare(scratch, name, count, size, *more):
 
 
 def make_model(scratch, name, *options):
-    """Make a model of the sample's classes; its path."""
+    """Make a model of the sample's categories; its path."""
     path = os.path.join(scratch, f"{name}.keras")
     command = [sys.executable, os.path.join(ROOT, "convnext.py"), "-a", str(CLASSES), "-o", path, *options]
     subprocess.run(command, check=True, capture_output=True)

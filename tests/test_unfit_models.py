@@ -21,7 +21,7 @@ from lib.models.keras_files import load_model, save_model
 
 
 def write_layers(path, *layers):
-    """Write a model of three classes with these layers before the pooling; returns the path as text."""
+    """Write a model of three categories with these layers before the pooling; returns the path as text."""
     x = inputs = keras.Input((None, None, 3))
     for layer in (*layers, keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(3)):
         x = layer(x)

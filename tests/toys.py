@@ -18,14 +18,14 @@ def picture(category, rng, size=SIZE):
     return pixels.astype("uint8")
 
 
-def write_records(path, count, seed, classes=3, size=SIZE):
+def write_records(path, count, seed, categories=3, size=SIZE):
     """Write records of pictures, their categories in turn; returns the path as text."""
     rng = np.random.default_rng(seed)
     with open(path, "wb") as file:
         for number in range(count):
             jpeg = io.BytesIO()
-            Image.fromarray(picture(number % classes, rng, size)).save(jpeg, "JPEG", quality=94)
-            file.write(make_record(number % classes, jpeg.getvalue()))
+            Image.fromarray(picture(number % categories, rng, size)).save(jpeg, "JPEG", quality=94)
+            file.write(make_record(number % categories, jpeg.getvalue()))
     return str(path)
 
 
@@ -82,7 +82,7 @@ def write_model(path, outputs=3, noise=0.0, bands=3):
 
 
 def write_layers(path, *layers):
-    """Write a model of three classes with these layers before the pooling; returns the path as text."""
+    """Write a model of three categories with these layers before the pooling; returns the path as text."""
     import keras
 
     from lib.models.keras_files import save_model
@@ -121,16 +121,16 @@ def write_saved_model(path, answers, size=SIZE, outputs=("output",), batch=None)
     return str(path)
 
 
-def linear_teacher(variables=True, classes=3):
+def linear_teacher(variables=True, categories=3):
     """What `write_saved_model` takes: logits that tell the pictures' categories by their colours.
 
     Args:
         variables: whether its numbers are variables, else constants.
-        classes: 3, or more, of which the others are never answered.
+        categories: 3, or more, of which the others are never answered.
     """
     import tensorflow as tf
 
-    kernel = np.zeros((3, classes), "float32")
+    kernel = np.zeros((3, categories), "float32")
     kernel[:, :3] = 60 * (np.eye(3) - 1 / 3)
     kernel[:, 3:] = -30
     kernel = tf.Variable(kernel) if variables else tf.constant(kernel)

@@ -14,7 +14,7 @@ def draw_confusion(path, matrix, labels):
 
     Args:
         path: the file to write.
-        matrix: `(classes, classes)`: rows are the true categories.
+        matrix: `(categories, categories)`: rows are the true categories.
         labels: the categories' names.
     """
     from matplotlib.colors import PowerNorm

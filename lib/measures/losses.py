@@ -71,7 +71,7 @@ class Batch(NamedTuple):
     """What a loss needs of the whole batch, of which a replica has a part.
 
     Attributes:
-        sums: float32 `(classes,)`: the sum of its labels.
+        sums: float32 `(categories,)`: the sum of its labels.
         images: float32 `()`: their number.
     """
 
@@ -84,8 +84,9 @@ class _Setup(NamedTuple):
 
     Attributes:
         parameters: `LossParameters`.
-        smoothing: the share of a label that is divided evenly among all classes.
-        class_balance, log_priors, rareness: float32 `(classes,)`, of the classes' numbers of images; None without them.
+        smoothing: the share of a label that is divided evenly among all categories.
+        class_balance, log_priors, rareness: float32 `(categories,)`, of the categories' numbers of images; None without
+            these.
     """
 
     parameters: Any
@@ -101,13 +102,13 @@ def build_loss(name, parameters=None, class_counts=None, label_smoothing=0.2):
     Args:
         name: one of `LOSSES`.
         parameters: `LossParameters`; None for the defaults.
-        class_counts: `(classes,)`: the number of images of each class; needed by `cbf`, `cbs`, `la`, `lw` and `nis`.
-        label_smoothing: the share of a label that `ce`, `fce` and `ccm` divide evenly among all classes.
+        class_counts: `(categories,)`: the number of images of each; needed by `cbf`, `cbs`, `la`, `lw` and `nis`.
+        label_smoothing: the share of a label that `ce`, `fce` and `ccm` divide evenly among all categories.
 
     Returns:
-        A function `loss(labels, logits, batch=None)`: float `(images, classes)` labels and logits to float32
+        A function `loss(labels, logits, batch=None)`: float `(images, categories)` labels and logits to float32
         `(images,)`, whose mean is the loss. `batch` is the `Batch` that the images are a part of, by default they
-        themselves. Finite, as its gradient is, for every finite input, also where classes are absent.
+        themselves. Finite, as its gradient is, for every finite input, also where categories are absent.
     """
     parameters = parameters or LossParameters()
     function, setup = LOSSES[name].compute, _Setup(parameters, label_smoothing)
@@ -128,7 +129,7 @@ def build_loss(name, parameters=None, class_counts=None, label_smoothing=0.2):
 
 
 def whole_batch(labels):
-    """The `Batch` that labels `(images, classes)` make up."""
+    """The `Batch` that labels `(images, categories)` make up."""
     return Batch(tf.reduce_sum(labels, axis=0), tf.cast(tf.shape(labels)[0], "float32"))
 
 
@@ -230,7 +231,7 @@ def _cross_entropy(labels, logits):
 
 
 def _weighted(labels, logits, batch, weights, modulation=1.0):
-    """Sigmoid cross entropy weighted by the image's classes, divided by the mean sum of an image's labels."""
+    """Sigmoid cross entropy weighted by the image's categories, divided by the mean sum of an image's labels."""
     entropies = tf.nn.sigmoid_cross_entropy_with_logits(labels, logits)
     own = tf.reduce_sum(labels * weights, axis=-1, keepdims=True)
     total = tf.maximum(tf.reduce_sum(batch.sums), _TINY)
@@ -238,7 +239,7 @@ def _weighted(labels, logits, batch, weights, modulation=1.0):
 
 
 def _class_balance(counts, beta):
-    """The weights of classes, (1 − β)/(1 − β^count), 0 for one without images, scaled to a sum of 1."""
+    """The weights of categories, (1 − β)/(1 − β^count), 0 for one without images, scaled to a sum of 1."""
     effective = -tf.math.expm1(counts * math.log(beta))
     weights = tf.math.divide_no_nan((1 - beta) * tf.cast(counts > 0, "float32"), effective)
     return tf.math.divide_no_nan(weights, tf.reduce_sum(weights))

@@ -19,11 +19,11 @@ class Counts(NamedTuple):
     Attributes:
         images: `()`: their number.
         loss: `()`: the sum of their losses.
-        right: `(classes,)`: the number of images of each class, their largest label, that were answered with it.
-        labels: `(classes,)`: the number of images of each class.
-        answers: `(classes,)`: the number of images answered with each class.
+        right: `(categories,)`: the number of images of each category, their largest label, that were answered with it.
+        labels: `(categories,)`: the number of images of each category.
+        answers: `(categories,)`: the number of images answered with each category.
         positive, negative: `(200,)`: the number of labels above 0, and of 0, in each of 200 steps of the sigmoid of
-            their logits, float64: 1,500 images of 21,000 classes have more labels than float32 counts to.
+            their logits, float64: 1,500 images of 21,000 categories have more labels than float32 counts to.
         agreed: `()`: the number of images answered as the teacher does, 0 without one.
     """
 
@@ -41,21 +41,21 @@ def count(labels, logits, losses, weights=None, teacher=None):
     """The counts of a batch.
 
     Args:
-        labels: float `(images, classes)`.
-        logits: float `(images, classes)`.
+        labels: float `(images, categories)`.
+        logits: float `(images, categories)`.
         losses: float `(images,)`.
         weights: float `(images,)`, 0 for padding; None for 1 each.
-        teacher: float `(images, classes)`: a teacher's logits of the same images; None without one.
+        teacher: float `(images, categories)`: a teacher's logits of the same images; None without one.
 
     Returns:
         `Counts`.
     """
     labels, logits = tf.cast(labels, "float32"), tf.cast(logits, "float32")
     weights = tf.ones_like(losses) if weights is None else weights
-    classes = labels.shape[-1]
-    one_hot = tf.one_hot(tf.argmax(labels, axis=-1), classes) * weights[:, None]
+    categories = labels.shape[-1]
+    one_hot = tf.one_hot(tf.argmax(labels, axis=-1), categories) * weights[:, None]
     answered = tf.argmax(logits, axis=-1)
-    answers = tf.one_hot(answered, classes)
+    answers = tf.one_hot(answered, categories)
     steps = tf.math.ceil(tf.sigmoid(logits) * (THRESHOLDS - 1)) - 1
     steps = tf.cast(tf.clip_by_value(steps, 0, THRESHOLDS - 1), "int32")
 
@@ -78,9 +78,9 @@ def count(labels, logits, losses, weights=None, teacher=None):
     )
 
 
-def no_counts(classes):
+def no_counts(categories):
     """The counts of no images, to start adding up from."""
-    one, many, steps = tf.zeros([]), tf.zeros([classes]), tf.zeros([THRESHOLDS], "float64")
+    one, many, steps = tf.zeros([]), tf.zeros([categories]), tf.zeros([THRESHOLDS], "float64")
     return Counts(one, one, many, many, many, steps, steps, one)
 
 
@@ -101,12 +101,12 @@ class Counters:
 
     Args:
         strategy: a `tf.distribute.Strategy`.
-        classes: their number.
+        categories: their number.
     """
 
-    def __init__(self, strategy, classes):
+    def __init__(self, strategy, categories):
         with strategy.scope():
-            self._variables = Counts(*map(replica_variable, no_counts(classes)))
+            self._variables = Counts(*map(replica_variable, no_counts(categories)))
 
     def add(self, counts):
         """Add a replica's counts, in the step that a strategy runs."""
@@ -132,9 +132,9 @@ def summarise(counts, taught=False):
 
     Returns:
         A dictionary of floats: the mean `loss`; the `accuracy`; `auc`, the area under the precision-recall curve over
-        all classes together, with 200 thresholds and Davis and Goadrich's interpolation, as in Keras; `f1`, the mean F1
-        over all classes, 0 for one that neither occurs nor is answered. If `taught` also `agreement`, the share of
-        images answered as the teacher does.
+        all categories together, with 200 thresholds and Davis and Goadrich's interpolation, as in Keras; `f1`, the mean
+        F1 over all categories, 0 for one that neither occurs nor is answered. If `taught` also `agreement`, the share
+        of images answered as the teacher does.
     """
     counts = Counts(*(np.asarray(value, "float64") for value in counts))
     found = {

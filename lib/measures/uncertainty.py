@@ -36,21 +36,24 @@ class Comparison(NamedTuple):
     interval: Interval
 
 
-def confusion_matrix(true, answers, classes, weights=None):
-    """The number (or weight) of images of each category, a row, answered with each, a column: `(classes, classes)`.
+def confusion_matrix(true, answers, categories, weights=None):
+    """The number (or weight) of images of each category, a row, answered with each, a column.
 
     Args:
         true, answers: int `(images,)`: the true categories, and those answered.
-        classes: their number.
-        weights: `(classes,)`: the weight of an image of each category; None for 1.
+        categories: their number.
+        weights: `(categories,)`: the weight of an image of each category; None for 1.
+
+    Returns:
+        `(categories, categories)`, int64; float64 with weights.
     """
-    pairs = np.asarray(true, "int64") * classes + np.asarray(answers, "int64")
-    matrix = np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
+    pairs = np.asarray(true, "int64") * categories + np.asarray(answers, "int64")
+    matrix = np.bincount(pairs, minlength=categories * categories).reshape(categories, categories)
     return matrix if weights is None else matrix * np.asarray(weights, "float64")[:, None]
 
 
 def macro_f1(matrix):
-    """The mean F1 over the categories of a confusion matrix `(classes, classes)`, 0 for an absent one."""
+    """The mean F1 over the categories of a confusion matrix `(categories, categories)`, 0 for an absent one."""
     return mean_f1(np.diagonal(matrix), matrix.sum(axis=1), matrix.sum(axis=0))
 
 
@@ -58,8 +61,8 @@ def mean_f1(right, labels, answers):
     """The mean F1 over categories, 0 for one that neither occurs nor is answered.
 
     Args:
-        right, labels, answers: `(…, classes)`: the number of true positives of each category, of images that have it,
-            and of images answered with it.
+        right, labels, answers: `(…, categories)`: the number of true positives of each category, of images that have
+            it, and of images answered with it.
 
     Returns:
         float64 `(…)`.
@@ -73,20 +76,20 @@ def divide(one, other):
     return np.divide(one, other, out=np.zeros(np.broadcast(one, other).shape), where=other != 0)
 
 
-def intervals(true, answers, classes, weights=None):
+def intervals(true, answers, categories, weights=None):
     """The 95 % intervals of accuracy, by Wilson's score, and of macro F1, by bootstrap; with weights both by bootstrap.
 
     Of a few images that are all right, a bootstrap draws only right ones; Wilson's interval is as wide as it should be.
 
     Args:
-        true, answers, classes, weights: see `confusion_matrix`.
+        true, answers, categories, weights: see `confusion_matrix`.
 
     Returns:
         Two `Interval`s.
     """
     accuracy, f1 = [], []
     for counts, (label, answer) in _draws([true, answers], weights):
-        right, of_label, of_answer = _margins(counts, label, answer, classes)
+        right, of_label, of_answer = _margins(counts, label, answer, categories)
         f1.append(mean_f1(right, of_label, of_answer))
         if weights is not None:
             accuracy.append(divide(right.sum(axis=1), counts.sum(axis=1)))
@@ -95,13 +98,13 @@ def intervals(true, answers, classes, weights=None):
     return share_interval(int(np.sum(np.asarray(true) == answers)), len(true)), _interval(f1)
 
 
-def compare(true, first, second, classes, weights=None):
+def compare(true, first, second, categories, weights=None):
     """Compare two models' answers on the same images; see `Comparison`."""
     differences = []
     for counts, (label, one, other) in _draws([true, first, second], weights):
-        scores = [mean_f1(*_margins(counts, label, answer, classes)) for answer in (one, other)]
+        scores = [mean_f1(*_margins(counts, label, answer, categories)) for answer in (one, other)]
         differences.append(scores[1] - scores[0])
-    measured = [macro_f1(confusion_matrix(true, answers, classes, weights)) for answers in (first, second)]
+    measured = [macro_f1(confusion_matrix(true, answers, categories, weights)) for answers in (first, second)]
     only_first = int(((first == true) & (second != true)).sum())
     only_second = int(((first != true) & (second == true)).sum())
     p_value = mcnemar(only_first, only_second)
@@ -141,9 +144,9 @@ def _draws(columns, weights):
         yield drawn, combinations
 
 
-def _margins(counts, true, answers, classes):
-    """The arguments of `mean_f1`, each `(draws, classes)`, of drawn counts."""
-    one_hot, right = np.eye(classes), true == answers
+def _margins(counts, true, answers, categories):
+    """The arguments of `mean_f1`, each `(draws, categories)`, of drawn counts."""
+    one_hot, right = np.eye(categories), true == answers
     return counts[:, right] @ one_hot[true[right]], counts @ one_hot[true], counts @ one_hot[answers]
 
 
@@ -156,7 +159,7 @@ def calibration(probabilities, true, weights=None, bins=15):
     """The expected calibration error (arXiv:1706.04599).
 
     Args:
-        probabilities: float `(images, classes)`.
+        probabilities: float `(images, categories)`.
         true: int `(images,)`.
         weights: `(images,)`; None for 1.
         bins: the number of steps of confidence.

@@ -149,15 +149,15 @@ def mix(values, others, shares):
 
 
 def remix(labels, others, shares, counts, kappa, tau):
-    """Labels of mixed images in favour of rare classes (arXiv:2007.03943).
+    """Labels of mixed images in favour of rare categories (arXiv:2007.03943).
 
-    With λ = 1 − share, a mixture of an image of class i and one of class j is labelled j if j is rarer by a factor of κ
-    and λ < τ, i if i is rarer by κ and 1 − λ < τ, else as by `mix`.
+    With λ = 1 − share, a mixture of an image of category i and one of category j is labelled j if j is rarer by a
+    factor of κ and λ < τ, i if i is rarer by κ and 1 − λ < τ, else as by `mix`.
 
     Args:
-        labels, others: float32 `(N, classes)`, one-hot: those of the images and of their partners.
+        labels, others: float32 `(N, categories)`, one-hot: those of the images and of their partners.
         shares: float32 `(N,)`: the partner's share of the mixture.
-        counts: float32 `(classes,)`: the number of images of each class.
+        counts: float32 `(categories,)`: the number of images of each category.
         kappa, tau: κ and τ.
     """
     own = tf.reduce_sum(labels * counts, axis=-1)

@@ -16,8 +16,8 @@ class Examples(NamedTuple):
 
     Attributes:
         pixels: float32 `(B, height, width, bands)`, 0-255.
-        labels: float32 `(B, classes)`.
-        teacher: float32 `(B, classes)`: a teacher's logits; None without one.
+        labels: float32 `(B, categories)`.
+        teacher: float32 `(B, categories)`: a teacher's logits; None without one.
     """
 
     pixels: Any
@@ -69,7 +69,7 @@ class Plain(NamedTuple):
         images: uint8 `(B, height, width, bands)`.
         categories: int32 `(B,)`.
         mask: float32 `(B,)`: 1 for an image, 0 for the padding of a last batch.
-        teacher: float32 `(B, classes)`: a teacher's logits; `(B, 0)` without them.
+        teacher: float32 `(B, categories)`: a teacher's logits; `(B, 0)` without them.
     """
 
     images: Any
@@ -142,7 +142,7 @@ def plain_feed(images, start, batch, replica=0, replicas=1, answers=None):
     Args:
         images, replica, replicas: as of `training_feed`.
         start, batch: the first record, and the number of images of the whole batch.
-        answers: float32 `(images, classes)`: a teacher's logits of all images; None for none.
+        answers: float32 `(images, categories)`: a teacher's logits of all images; None for none.
 
     Returns:
         A `Plain` of arrays, padded with the last image.
@@ -160,33 +160,33 @@ def part(batch, replica, replicas):
     return slice(replica * size, (replica + 1) * size)
 
 
-def mixed_examples(feed, size, classes, remix=None, settings=None):
+def mixed_examples(feed, size, categories, remix=None, settings=None):
     """Augment, crop and mix the images of a feed, on the device.
 
     Args:
         feed: a `Feed` of tensors.
         size: the height and width of the result.
-        classes: their number.
+        categories: their number.
         remix: a function (labels, partners' labels, shares) -> labels; None to mix them like the images.
         settings: the `lib.training.hyperparameters.Augmentation` of the feed's changes; None for none.
 
     Returns:
-        `Examples`: float32 `(B, size, size, bands)` pixels and `(B, classes)` labels.
+        `Examples`: float32 `(B, size, size, bands)` pixels and `(B, categories)` labels.
     """
     count = tf.shape(feed.shares)[0]
     images = feed.images
     if settings is not None:
         images = augmentation.change(images, feed.changes, feed.noises, settings)
     cropped = augmentation.crop(images, feed.windows, size)
-    labels = tf.one_hot(feed.categories, classes)
+    labels = tf.one_hot(feed.categories, categories)
     pixels = augmentation.mix(cropped[:count], tf.gather(cropped, feed.partners), feed.shares)
     mixed = (remix or augmentation.mix)(labels[:count], tf.gather(labels, feed.partners), feed.shares)
     return Examples(pixels, mixed)
 
 
-def plain_examples(feed, classes):
+def plain_examples(feed, categories):
     """The `Examples` of a `Plain` of tensors, without a teacher; padding has a label of zeros."""
-    return Examples(tf.cast(feed.images, "float32"), tf.one_hot(feed.categories, classes) * feed.mask[:, None])
+    return Examples(tf.cast(feed.images, "float32"), tf.one_hot(feed.categories, categories) * feed.mask[:, None])
 
 
 def supervised(loss, weights=None):
@@ -194,7 +194,7 @@ def supervised(loss, weights=None):
 
     Args:
         loss: a function of labels, logits and a `Batch`.
-        weights: float32 `(classes,)`; None for 1.
+        weights: float32 `(categories,)`; None for 1.
     """
 
     def compute(examples, logits, batch):

@@ -33,8 +33,8 @@ class Classification:
         augment: how the images are changed, cropped and mixed.
         learning_rate: the maximum.
         decay: the decoupled weight decay.
-        class_counts: the number of images of each class; None for those of `train`.
-        class_weights: the weight of each class's loss; None for 1.
+        class_counts: the number of images of each category; None for those of `train`.
+        class_weights: the weight of each category's loss; None for 1.
         remix, remix_kappa, remix_tau: see `lib.training.augmentation.remix`.
         train_from: the first layer to train; None to train what the file says.
         seed: of all random draws.
@@ -92,7 +92,7 @@ def train(settings):
     if settings.keep is not None and not settings.save_epochs:
         raise UsageError(f"it needs {option('save_epochs')}.", "keep")
     _tell_unused_parameters(settings)
-    counts, weights = (_of_each_class(settings, name) for name in ("class_counts", "class_weights"))
+    counts, weights = (_of_each_category(settings, name) for name in ("class_counts", "class_weights"))
     with started(settings) as start:
         if start.team is not None:
             _train(settings, start, counts, weights)
@@ -107,8 +107,8 @@ def _tell_unused_parameters(settings):
             log.info(f"{option(field.name)} makes no difference to the loss {loss_name}.")
 
 
-def _of_each_class(settings, name):
-    """A setting's numbers for each class as float32 `(categories,)`; None if there are none."""
+def _of_each_category(settings, name):
+    """A setting's numbers for each category as float32 `(categories,)`; None if there are none."""
     import numpy as np
 
     if getattr(settings, name) is None:
@@ -120,7 +120,7 @@ def _of_each_class(settings, name):
 
 
 def _train(settings, start, counts, weights):
-    """Train in the run's directory, with the `_of_each_class` of `class_counts` and `class_weights`."""
+    """Train in the run's directory, with the `_of_each_category` of `class_counts` and `class_weights`."""
     import numpy as np
 
     from lib.data.records import read_number_map
@@ -151,7 +151,7 @@ def _train(settings, start, counts, weights):
     loss = build_loss(loss_name, settings, counts)
     augmentation.check_square(data.train, settings.augment, "augment")
     mixed = _mixed_examples(settings, trainee.size, counts)
-    plain = functools.partial(batches.plain_examples, classes=settings.categories)
+    plain = functools.partial(batches.plain_examples, categories=settings.categories)
     weighted = batches.supervised(loss, weights)
     task = Task(
         team=team,
@@ -163,8 +163,7 @@ def _train(settings, start, counts, weights):
         validation=batches.validation_phase(data.validate, batch, plain, batches.supervised(loss)),
         keep=settings.keep if settings.save_epochs else 0,
     )
-    classes = [float(count) for count in counts]
-    record(start, settings, data, image_size=trainee.size, class_counts=classes)
+    record(start, settings, data, image_size=trainee.size, class_counts=[float(count) for count in counts])
     fit(task, settings, start.run)
     matrix, labels = describe(start, settings, trainee.template, data.validate, batch)
     if matrix is not None:
@@ -175,7 +174,7 @@ def _mixed_examples(settings, size, counts):
     """The `examples` of the `Phase` of training: images changed, cropped to a size and mixed as the settings say."""
     from lib.training import augmentation, batches
 
-    sizes = {"size": size, "classes": settings.categories}
+    sizes = {"size": size, "categories": settings.categories}
     mixed = functools.partial(batches.mixed_examples, settings=settings.augment, **sizes)
     if settings.remix:
         rules = {"counts": counts, "kappa": settings.remix_kappa, "tau": settings.remix_tau}

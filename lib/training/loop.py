@@ -141,8 +141,8 @@ class _Trainer:
         self._task, self._settings, self._run = task, settings, run
         strategy = task.team.strategy
         self.score = build_scorer(strategy, task.model, task.validation, task.taught)
-        self._classes = task.model.output_shape[-1]
-        self._counters = metrics.Counters(strategy, self._classes)
+        self._categories = task.model.output_shape[-1]
+        self._counters = metrics.Counters(strategy, self._categories)
         with strategy.scope():
             task.optimizer.build(task.model.trainable_variables)
             # The steps of this call's epoch with only finite losses so far; and 1.0 as long as every loss was finite.
@@ -256,7 +256,7 @@ class _Trainer:
         """Run the remaining steps of an epoch; False if stopped before the last."""
         task, epoch, begun = self._task, self.epoch, self.step
         if not begun:
-            self._counters.assign(metrics.no_counts(self._classes))
+            self._counters.assign(metrics.no_counts(self._categories))
             randomness.reseed(task.model, self._settings.seed, epoch)
         self._good.assign(0.0)
         self._finite.assign(1.0)

@@ -109,7 +109,7 @@ def distillation_loss(teacher, student, temperature):
     """KL(softmax(teacher / T) ‖ softmax(student / T)) of each image.
 
     Args:
-        teacher, student: float `(B, classes)` logits.
+        teacher, student: float `(B, categories)` logits.
         temperature: T.
 
     Returns:

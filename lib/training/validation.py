@@ -26,8 +26,8 @@ def build_scorer(strategy, model, phase, taught=False):
         A function `score(stopped=None)` that returns the dictionary of `lib.measures.metrics.summarise`, or None as
         soon as `stopped()` is true, which is called before each batch.
     """
-    classes = model.output_shape[-1]
-    counters = metrics.Counters(strategy, classes)
+    categories = model.output_shape[-1]
+    counters = metrics.Counters(strategy, categories)
     replicas = strategy.num_replicas_in_sync
 
     def score_part(part):
@@ -46,7 +46,7 @@ def build_scorer(strategy, model, phase, taught=False):
         strategy.run(score_part, args=(part,))
 
     def score(stopped=None):
-        counters.assign(metrics.no_counts(classes))
+        counters.assign(metrics.no_counts(categories))
         with contextlib.closing(feeds(strategy, range(phase.steps), phase.feed)) as made:
             for part in made:
                 if stopped is not None and stopped():

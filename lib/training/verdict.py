@@ -36,7 +36,11 @@ def trend(history, monitor):
 
 
 def f1_of_categories(matrix):
-    """The F1 of each category of a confusion matrix `(classes, classes)`, float64 `(classes,)`; NaN for absent ones."""
+    """The F1 of each category, float64 `(categories,)`, NaN for absent ones.
+
+    Args:
+        matrix: a confusion matrix `(categories, categories)`: rows are the true categories.
+    """
     counts = matrix.sum(axis=1)
     scores = divide(2.0 * np.diagonal(matrix), counts + matrix.sum(axis=0))
     return np.where(counts > 0, scores, np.nan)
@@ -46,7 +50,7 @@ def weakest(matrix, labels):
     """A sentence about the categories that are answered worst in validation, and what they are taken for.
 
     Args:
-        matrix: a confusion matrix `(classes, classes)`: rows are the true categories.
+        matrix: a confusion matrix `(categories, categories)`: rows are the true categories.
         labels: the categories' names.
     """
     scores = f1_of_categories(matrix)

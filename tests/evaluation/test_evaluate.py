@@ -19,11 +19,11 @@ class Grey:
         return np.full((len(indices), 8, 8, 1), 90, "uint8")
 
 
-def answers(images, classes, sure=3.0, seed=1):
+def answers(images, categories, sure=3.0, seed=1):
     """Random answers, the more often right the greater `sure`; every category is there."""
     rng = np.random.default_rng(seed)
-    labels = np.arange(images) % classes
-    logits = rng.normal(size=(images, classes))
+    labels = np.arange(images) % categories
+    logits = rng.normal(size=(images, categories))
     logits[np.arange(images), labels] += sure
     return Answers(Grey(), labels, logits.astype("float32"), 0.0)
 
@@ -62,10 +62,10 @@ def test_one_image():
     assert found.accuracy == pytest.approx((0.2065, 1), abs=1e-4)
 
 
-@pytest.mark.parametrize(("classes", "sure", "weighted"), [(3, 40.0, False), (45, 2.0, True)])
-def test_the_pictures(tmp_path, classes, sure, weighted):
-    given, labels = answers(90, classes, sure), tuple(f"category {number}" for number in range(classes))
-    weights = [0.0, *[1.5] * (classes - 1)] if weighted else None
+@pytest.mark.parametrize(("categories", "sure", "weighted"), [(3, 40.0, False), (45, 2.0, True)])
+def test_the_pictures(tmp_path, categories, sure, weighted):
+    given, labels = answers(90, categories, sure), tuple(f"category {number}" for number in range(categories))
+    weights = [0.0, *[1.5] * (categories - 1)] if weighted else None
     found = measure(given, labels, weights)
     draw(tmp_path / "figures", found)
     for name in ("confusion", "mistakes", "precision-recall", "reliability"):

@@ -59,7 +59,7 @@ def test_golden_values_and_gradients(name, compiled, shared):
 @pytest.mark.parametrize("name", LOSSES)
 @pytest.mark.parametrize("scale", [0.0, 1.0, 100.0, 1e4])
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
-def test_absent_classes_and_large_logits_stay_finite(name, scale, gamma):
+def test_absent_categories_and_large_logits_stay_finite(name, scale, gamma):
     labels = np.eye(6, dtype="float32")[[0, 0, 1, 2]]
     logits = np.sign(np.random.default_rng(1).normal(size=(4, 6))).astype("float32") * scale
     parameters = LossParameters(tau=1.0, focal_gamma=gamma, gamma=max(gamma, 0.1))
@@ -68,8 +68,8 @@ def test_absent_classes_and_large_logits_stay_finite(name, scale, gamma):
     assert np.isfinite(value) and np.isfinite(gradient).all()
 
 
-def test_batch_losses_leave_absent_classes_out():
-    """cbbs written out with numpy: a class that is absent has no weight and stays out of the sum of weights."""
+def test_batch_losses_leave_absent_categories_out():
+    """cbbs written out with numpy: a category that is absent has no weight and stays out of the sum of weights."""
     labels = np.array([[1, 0, 0], [0.25, 0.75, 0], [0, 1, 0]], "float32")
     logits = np.array([[1.0, -2, 0.5], [0, 3, -1], [2, 1, 0]], "float32")
     counts = labels.sum(axis=0)[:2]

@@ -8,10 +8,11 @@ import tensorflow as tf
 from lib.measures import metrics
 
 
-def example(seed=1, images=64, classes=5, soft=False):
+def example(seed=1, images=64, categories=5, soft=False):
     rng = np.random.default_rng(seed)
-    labels = rng.dirichlet(np.ones(classes), images) if soft else np.eye(classes)[rng.integers(0, classes - 1, images)]
-    logits = rng.normal(size=(images, classes)) * 3 + 2 * labels
+    drawn = rng.dirichlet(np.ones(categories), images) if soft else rng.integers(0, categories - 1, images)
+    labels = drawn if soft else np.eye(categories)[drawn]
+    logits = rng.normal(size=(images, categories)) * 3 + 2 * labels
     return labels.astype("float32"), logits.astype("float32"), rng.random(images).astype("float32")
 
 
@@ -31,7 +32,7 @@ def test_they_are_those_of_keras(soft, compiled):
     assert made["auc"] == pytest.approx(float(area.result()), rel=1e-4)
 
 
-def test_macro_f1_counts_an_absent_class_as_0():
+def test_macro_f1_counts_an_absent_category_as_0():
     labels = np.eye(4, dtype="float32")[[0, 0, 1, 1, 1]]
     logits = np.eye(4, dtype="float32")[[0, 1, 1, 1, 2]]
     made = metrics.summarise(metrics.count(labels, logits, np.zeros(5, "float32")))
@@ -53,11 +54,11 @@ def test_parts_add_up_and_filling_does_not_count():
 
 
 def test_more_labels_are_counted_than_float32_counts_to():
-    classes, images = 2**20, 17
-    counts = metrics.count(tf.zeros([images, classes]), tf.zeros([images, classes]), tf.zeros([images]))
-    assert counts.negative.numpy().sum() == images * classes > 2**24
+    categories, images = 2**20, 17
+    counts = metrics.count(tf.zeros([images, categories]), tf.zeros([images, categories]), tf.zeros([images]))
+    assert counts.negative.numpy().sum() == images * categories > 2**24
     one = metrics.count(tf.zeros([1, 1]), tf.zeros([1, 1]), tf.zeros([1]))
-    counters = metrics.Counters(tf.distribute.get_strategy(), classes)
+    counters = metrics.Counters(tf.distribute.get_strategy(), categories)
     counters.add(counts)
     for total in (metrics.add(counts, counts), counters.read()):
         wanted = np.asarray(total.negative).sum() + 1

@@ -16,10 +16,10 @@ from lib.measures.uncertainty import (
 )
 
 
-def answers(seed, images=400, classes=5, right=0.8):
+def answers(seed, images=400, categories=5, right=0.8):
     rng = np.random.default_rng(seed)
-    labels = rng.integers(0, classes, images)
-    return labels, np.where(rng.random(images) < right, labels, rng.integers(0, classes, images))
+    labels = rng.integers(0, categories, images)
+    return labels, np.where(rng.random(images) < right, labels, rng.integers(0, categories, images))
 
 
 def test_the_matrix_has_the_true_categories_as_rows():

@@ -140,7 +140,7 @@ def test_a_soup_that_is_worse_than_its_best_ingredient_says_so_first(folder, tmp
     first_always[:, 0] = 50
     for name, kernel in (("a", np.eye(3)), ("b", first_always), ("c", first_always)):
         write_linear(kernel, tmp_path / "models" / f"{name}.keras")
-    write_records(tmp_path / "one.tfr", 20, 1, classes=1)  # on which all models are right
+    write_records(tmp_path / "one.tfr", 20, 1, categories=1)  # on which all models are right
     changes = {"models": str(tmp_path / "models"), "data": (str(tmp_path / "one.tfr"),), "threshold": 0.01}
     settings = settings_of(folder, percentile=None, **changes)
     path, lines, said = make(tmp_path, settings)

@@ -423,7 +423,7 @@ def test_settings_that_do_not_fit(files, tmp_path, others, setting, message):
 
 def test_records_that_do_not_fit(files, tmp_path):
     (tmp_path / "empty.tfr").write_bytes(b"")
-    four = write_records(tmp_path / "four.tfr", 8, 1, classes=4)
+    four = write_records(tmp_path / "four.tfr", 8, 1, categories=4)
     grown = write_records(tmp_path / "grown.tfr", 8, 1, size=20)
     for wrong, message in (
         ({"train": (str(tmp_path / "empty.tfr"),)}, "there are no records"),

@@ -35,11 +35,11 @@ def divergence(teacher, student, temperature):
     return (expected * np.log(expected / given)).sum(axis=1)
 
 
-@pytest.mark.parametrize("classes", [3, 21_000])
+@pytest.mark.parametrize("categories", [3, 21_000])
 @pytest.mark.parametrize("temperature", [1.0, 12.5])
-def test_the_loss_is_the_divergence_however_many_classes(classes, temperature):
-    rng = np.random.default_rng(classes)
-    teacher, student = (rng.normal(0, 8, (4, classes)).astype("float32") for _ in range(2))
+def test_the_loss_is_the_divergence_however_many_categories(categories, temperature):
+    rng = np.random.default_rng(categories)
+    teacher, student = (rng.normal(0, 8, (4, categories)).astype("float32") for _ in range(2))
     expected = divergence(teacher, student, temperature)
     for function in (distillation_loss, tf.function(distillation_loss)):
         np.testing.assert_allclose(function(teacher, student, temperature), expected, rtol=1e-4, atol=1e-6)
