@@ -60,7 +60,7 @@ def write_report(settings, evaluation):
 
 
 def _identity(settings, records, answers):
-    """What no page of other files or of other answers has."""
+    """A text that only a page of the same files and answers has."""
     paths = map(os.path.abspath, (settings.model, *records.files))
     digest = hashlib.sha256(np.ascontiguousarray(answers.probabilities).tobytes())
     digest.update(np.ascontiguousarray(answers.true).tobytes())

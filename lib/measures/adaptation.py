@@ -114,13 +114,13 @@ def fit(scaled, logits, categories, ridge):
             break
         step, length = _newton_step(scaled, probabilities, slope, ridge), 1.0
         while length > _SHORTEST:
-            there = gradient(weights + length * step)
-            if np.linalg.norm(there[0]) < (1 - 1e-4 * length) * size:
+            tried = gradient(weights + length * step)
+            if np.linalg.norm(tried[0]) < (1 - 1e-4 * length) * size:
                 break
             length /= 2
         else:
             break
-        weights, (slope, probabilities) = weights + length * step, there
+        weights, (slope, probabilities) = weights + length * step, tried
     if not np.linalg.norm(slope) <= 100 * _GRADIENT:
         raise WorkError("the search for the adapted weights did not converge; a larger ridge helps.", "ridge")
     return weights

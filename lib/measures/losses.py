@@ -148,7 +148,7 @@ def ce(labels, logits, batch, setup):
 def fce(labels, logits, batch, setup):
     alpha, gamma = setup.parameters.focal_alpha, setup.parameters.focal_gamma
     log_probabilities = tf.nn.log_softmax(logits)
-    # Not to 0, where the power's slope is infinite for γ < 1.
+    # Above 0, where the slope of the power is infinite for γ < 1.
     doubt = tf.maximum(1 - tf.exp(log_probabilities), _TINY)
     return tf.reduce_sum(-alpha * doubt**gamma * _smoothed(labels, setup) * log_probabilities, axis=-1)
 

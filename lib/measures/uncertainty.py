@@ -79,7 +79,7 @@ def divide(one, other):
 def intervals(true, answers, categories, weights=None):
     """The 95 % intervals of accuracy, by Wilson's score, and of macro F1, by bootstrap; with weights both by bootstrap.
 
-    Of a few images that are all right, a bootstrap draws only right ones; Wilson's interval is as wide as it should be.
+    If all of a few images are answered correctly, a bootstrap's interval has no width; Wilson's has.
 
     Args:
         true, answers, categories, weights: see `confusion_matrix`.

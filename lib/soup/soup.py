@@ -172,9 +172,9 @@ def _tell_saturation(settings, inputs, decisions):
     deciding, ranking = ({inputs[path] for path in paths} for paths in (settings.data, settings.validate))
     means = {decision["with"] for decision in decisions}
     if settings.method == "greedy" and len(decisions) > 2 and len(means) == 1:
-        told = f"{option(settings.deciding)} decided nothing: every mean of models scores {means.pop():.4f} there"
+        said = f"{option(settings.deciding)} decided nothing: every mean of models scores {means.pop():.4f} there"
         cure = f"; {option('decide')} validation decides by {option('validate')}"
-        log.info(f"{told}{cure if settings.decide == 'data' and deciding != ranking else ''}.")
+        log.info(f"{said}{cure if settings.decide == 'data' and deciding != ranking else ''}.")
 
 
 def _take_over_parts(run, journal):

@@ -92,7 +92,7 @@ def call_in_child(function, arguments, receive):
         raise WorkError(f"A worker process died with status {process.exitcode}; is there enough memory?") from None
     except BaseException as error:
         stop = process.kill if isinstance(error, Exception) else process.terminate
-        stop()  # to no effect on one that is done
+        stop()  # has no effect if it has ended
         try:
             process.join()
         except BaseException:

@@ -217,14 +217,14 @@ def feeds(strategy, items, make):
         Arguments for `strategy.run`, in the order of the items.
     """
     replicas = strategy.num_replicas_in_sync
-    here = []  # the replicas of this process
+    local = []  # the replicas of this process
     strategy.experimental_distribute_values_from_function(
-        lambda context: here.append(context.replica_id_in_sync_group) or tf.constant(0)
+        lambda context: local.append(context.replica_id_in_sync_group) or tf.constant(0)
     )
 
     def work(item):
         made = {}
-        for replica in here:
+        for replica in local:
             feed = make(item, replica, replicas)
             made[replica] = type(feed)(*map(tf.convert_to_tensor, feed))
         return made

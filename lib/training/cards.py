@@ -27,7 +27,7 @@ _LICENCE = "other # fill in: the licence of this model, as the licences of the i
 
 
 def write_answers(folder, kind, true, answers, labels):
-    """Write what a card tells of a model's answers: figures, and a confusion matrix as a picture.
+    """Write what a card reports of a model's answers: measurements, and a confusion matrix as a picture.
 
     Args:
         folder: the run's directory.
@@ -56,12 +56,12 @@ def write_answers(folder, kind, true, answers, labels):
 
 
 def write_validation(model, true, answers, labels):
-    """Write what the card of a model tells of its answers in validation.
+    """Write what the card of a model reports of its answers in validation.
 
     Args:
         model: the path of the `.keras` file, in its run's directory.
         true: int `(images,)`: the true categories.
-        answers: int `(some,)`, an iterable of the categories answered, of some images after the other.
+        answers: the categories answered, an iterable of int arrays, each of some images, in order.
         labels: the names of all categories.
 
     Returns:

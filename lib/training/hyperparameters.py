@@ -324,7 +324,7 @@ def read_ranges(path):
 
 
 def ranges_of(text):
-    """The same for the file's content."""
+    """The ranges in the content of such a file, a text; see `read_ranges`."""
     try:
         given = parse_json(text)
     except ValueError as error:

@@ -48,7 +48,8 @@ def open_trainee(settings, model, size, strategy):
     Args:
         settings: with `categories`, `precision` and perhaps `train_from`, the first layer to train.
         model: the name of the setting for the file.
-        size: the name of the setting for the height and width of its images, in pixels; None there for the model's own.
+        size: the name of the setting for the height and width of its images, in pixels; its value may be None, for the
+            model's own.
         strategy: a `tf.distribute.Strategy`.
 
     Returns:

@@ -145,7 +145,8 @@ class _Trainer:
         self._counters = metrics.Counters(strategy, self._categories)
         with strategy.scope():
             task.optimizer.build(task.model.trainable_variables)
-            # The steps of this call's epoch with only finite losses so far; and 1.0 as long as every loss was finite.
+            # How many steps, since the epoch began or was resumed, come before the first loss that is infinite or NaN;
+            # and 1.0 until there is one.
             mean = tf.VariableAggregation.MEAN
             self._good, self._finite = (metrics.replica_variable(value, mean) for value in (0.0, 1.0))
         self._execute = self._compile()
@@ -447,7 +448,7 @@ def save_weights_as(template, weights, path):
 
 
 def _check_disk(task, run, epochs):
-    """Raise WorkError if the disk lacks room for another `epochs`, beside the run's files that will stay."""
+    """Raise WorkError if the disk lacks room for `epochs` more epochs, beside those of the run's files that stay."""
     weights = sum(4 * math.prod(weight.shape) for weight in task.model.weights)
     state = 2 * 4 * weights  # weights, the optimizer's two moments, best weights; twice while it is replaced
     models = epochs if task.keep is None else min(epochs, task.keep)

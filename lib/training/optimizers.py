@@ -44,7 +44,7 @@ def build_optimizer(name, learning_rate, half_cycle, decay, precision="float32")
         name: one of `lib.measures.recipes.OPTIMIZERS`: `a` Adam (arXiv:1412.6980), `aw` AdamW (arXiv:1711.05101), `sgd`
             plain stochastic gradient descent.
         learning_rate: the maximum; the minimum is a quarter of it.
-        half_cycle: the steps from the one to the other.
+        half_cycle: the steps from the minimum to the maximum.
         decay: the decoupled weight decay of `aw` and `sgd`.
         precision: with `mixed_float16` the loss is scaled, so that small gradients don't vanish (arXiv:1710.03740).
     """

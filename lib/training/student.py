@@ -92,7 +92,7 @@ def distill(settings):
 
 
 def train_student(settings, hyperparameters, watch=None):
-    """The same with given `Hyperparameters`.
+    """Distil with given `Hyperparameters`, resume, or find the run complete; returns and raises as `distill` does.
 
     Args:
         settings: `Settings`, whose `log` is ignored.
