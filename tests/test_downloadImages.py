@@ -148,6 +148,15 @@ def test_a_web_as_it_is(monkeypatch, capsys):
         assert {*tree()} == {*before} and errors() == {"status/404/a.jpg": "HTTP status 404 (Not Found)"}
 
 
+def test_two_specimens_on_one_picture_have_a_row_each_also_without_identifiers(capsys):
+    with web.Server({"a.jpg": web.picture(1, side=200)}) as server:
+        rows = [[name, server.url("a.jpg"), "CC BY 4.0"] for name in ("K 1", "K 2")]
+        with open("list.csv", "wb") as file:
+            file.write(archives.quoted(["catalogNumber", "accessURI", "license"], rows))
+        assert run("list.csv") == 0
+        assert list(table("index.tsv")["CATALOGNUMBER"]) == ["K 1", "K 2"] and server.asked["a.jpg"] == 1
+
+
 def test_a_request_ends_in_time(monkeypatch):
     """Whether the server says nothing or never ends. Apart, as other answers may take a busy machine a second."""
     monkeypatch.setattr(stage, "_TRIES", 2)

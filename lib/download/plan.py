@@ -148,5 +148,6 @@ def in_words(left_out):
 
 
 def _entry(medium):
-    key = "\0".join((host_of(medium.url), name_of(medium.url), medium.record))
+    # Without an identifier, a catalogue number tells two specimens on one image apart.
+    key = "\0".join((host_of(medium.url), name_of(medium.url), medium.record or medium.catalogue))
     return key.encode("utf-8", "surrogatepass"), json.dumps(medium, ensure_ascii=False).encode()
