@@ -178,6 +178,20 @@ def test_the_categories_lie_beside_the_model(folder, capsys):
     assert "Moss\t5\tMoss\n" in (folder / "out" / "categories.tsv").read_text()
 
 
+def test_a_table_of_categories_that_is_not_the_models_is_left_as_it_is(folder):
+    seven = FIVE + "F\t5\tF\nG\t6\tG\n"
+    (folder / "out" / "categories.tsv").write_text(seven)
+    for _ in range(2):
+        assert run() == 0
+        assert (folder / "out" / "categories.tsv").read_text() == seven
+        assert (folder / "out" / "a-categories.tsv").read_text() == FIVE + "F\t5\tF\n"
+    (folder / "model.keras").rename(folder / "out" / "model.keras")
+    arguments = ["-m", "out/model.keras", "--labels", "categories.tsv", "-e", "f.npz", "-t", "c.tsv", "-o", "b.keras"]
+    for _ in range(2):
+        assert adaptImages.main(arguments) == 0, "the table that was given stays as it is"
+        assert (folder / "categories.tsv").read_text() == FIVE
+
+
 def test_models_of_different_categories_may_lie_in_one_folder(folder):
     arguments = ["-m", "model.keras", "-e", "f.npz", "-t", "c.tsv", "-o", "b.keras"]
     write_corrections(folder / "c.tsv", np.minimum(truth()[0], 4), range(60))
@@ -327,6 +341,23 @@ def test_options_that_are_missing_something(folder, capsys):
         except SystemExit as stopped:
             status = stopped.code
         assert status == 2 and words in capsys.readouterr().err
+
+
+def test_a_folders_features_are_of_one_folder_and_its_table_is_not_that_of_the_answers_before(folder, capsys):
+    for name in ("scans", "others"):
+        os.mkdir(name)
+        for number in range(40):
+            draw(f"{name}/{number:03d}.png", number)
+    (folder / "c.tsv").write_text(corrections(*((f"scans/{number:03d}.png", "AB"[number % 2]) for number in range(8))))
+    arguments = ["-c", "-m", "model.keras", "-t", "c.tsv", "-o", "out/a.keras", "-e", "new.npz"]
+    assert adaptImages.main([*arguments, "-d", "scans", "--predict", "new.tsv"]) == 2
+    assert "--predict: new.tsv is the table of the answers before; choose another FILE." in capsys.readouterr().err
+    for _ in range(2):
+        assert adaptImages.main([*arguments, "-d", "scans", "--predict", "a.tsv"]) == 0
+    capsys.readouterr()
+    assert adaptImages.main([*arguments, "-d", "others"]) == 2
+    said = "-e/--embeddings: new.npz and new.tsv are of another folder or model; choose another FILE."
+    assert capsys.readouterr().err.splitlines()[-1].endswith(said)
 
 
 def draw(path, seed):

@@ -16,6 +16,7 @@ from lib.models.published import find_model, is_published
 from lib.prediction.model import check_labels, labels_of
 from lib.storage.files import checksum
 from lib.storage.formats import check_rows
+from lib.storage.journal import OtherSettingsError
 from lib.storage.names import unescape_name
 
 _DEVICE = ("cpu", "gpu", "processors")
@@ -50,7 +51,7 @@ def adapt(settings):
         new = find_new_categories(corrections, labels, settings.new_categories or ())
         _check_taught(corrections)
     labels = (*labels, *new)
-    table, categories = _choose_categories(settings.output, source, labels)
+    table, categories = _choose_categories(settings, source, labels)
     check_table(settings, labels)
     stored = _load_features(settings, path, layer)
     if settings.predict:
@@ -82,18 +83,19 @@ def _check_taught(corrections):
         raise UsageError(f"{corrections.path} teaches one category only, {found.pop()}; it takes at least two.")
 
 
-def _choose_categories(output, source, labels):
+def _choose_categories(settings, source, labels):
     """The categories of an adapted model, and where to write them.
 
     Args:
-        output: the model to write.
+        settings: `Settings`.
         source: the table that the former labels are from; None for none.
         labels: of the categories.
 
     Returns:
-        The path of their table, which other models in the folder must not take for theirs; and a tuple of `Category`,
-        None if the table is right as it is.
+        The path of their table, which other models in the folder must not take for theirs, and which replaces none but
+        this model's; and a tuple of `Category`, None if the table is right as it is.
     """
+    output = settings.output
     folder, table = os.path.dirname(output) or ".", table_of_model(output)
     if os.path.isfile(table):
         with concerning("output"):
@@ -105,7 +107,9 @@ def _choose_categories(output, source, labels):
     known = [*CATEGORIES, *(read_categories(source) if source else ())]
     names = {category.label: category.name for category in known}
     categories = tuple(Category(index, label, names.get(label) or label) for index, label in enumerate(labels))
-    return table_of_model(output, own=bool(others)), categories
+    given = source is not None and os.path.isfile(table) and os.path.samefile(source, table)
+    own = bool(others) or given or (os.path.isfile(table) and not os.path.isfile(output))
+    return table_of_model(output, own), categories
 
 
 def _load_features(settings, path, layer):
@@ -115,8 +119,11 @@ def _load_features(settings, path, layer):
         from lib.prediction.settings import Settings
 
         same = {name: getattr(settings, name) for name in ("data", "model", "models", "labels", *_DEVICE)}
-        beside = f"{os.path.splitext(settings.features)[0]}.tsv"
-        predict(Settings(output=beside, embeddings=settings.features, **same))
+        try:
+            predict(Settings(output=settings.before, embeddings=settings.features, **same))
+        except OtherSettingsError as error:
+            begun = f"{settings.features} and {settings.before} are of another folder or model"
+            raise UsageError(f"{begun}; choose another FILE.", "embeddings") from error
     stored = load_features(settings.features)
     with concerning("embeddings"):
         if checksum(path) != stored.settings.get("model_sha256") and not _is_adapted(path, stored.settings, settings):

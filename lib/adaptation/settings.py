@@ -53,6 +53,11 @@ class Settings:
         """The file of features."""
         return self.embeddings or f"{self.output}.features.npz"
 
+    @property
+    def before(self):
+        """The table of the answers before, which is written with the features of `data`."""
+        return f"{os.path.splitext(self.features)[0]}.tsv"
+
 
 def check(settings):
     """Raise UsageError if something is missing, or does not go together."""
@@ -66,6 +71,8 @@ def check(settings):
         if getattr(settings, name) and not settings.predict:
             raise UsageError(f"it needs {option('predict')} TABLE.", name)
     files = {name: getattr(settings, name) for name in ("table", "output", "features", "predict", "report")}
+    if settings.data and settings.predict and os.path.realpath(settings.predict) == os.path.realpath(settings.before):
+        raise UsageError(f"{settings.predict} is the table of the answers before; choose another FILE.", "predict")
     seen = {}
     for name, path in files.items():
         other = seen.setdefault(os.path.realpath(path), name) if path else name

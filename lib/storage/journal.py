@@ -33,8 +33,12 @@ CREATE TABLE entries (key BLOB PRIMARY KEY, about TEXT, content BLOB);
 """
 
 
+class OtherSettingsError(UsageError):
+    """A file was begun with other settings."""
+
+
 def compare_settings(recorded, settings, named, setting="output", anew="overwrite"):
-    """Raise UsageError, with the first difference, unless a former call's settings are those of this one.
+    """Raise OtherSettingsError, with the first difference, unless a former call's settings are those of this one.
 
     Args:
         recorded, settings: dictionaries that JSON can hold.
@@ -47,7 +51,7 @@ def compare_settings(recorded, settings, named, setting="output", anew="overwrit
         if former != current:
             cure = f"use the same options, choose another {option(setting)} or pass {option(anew)}"
             begun = f"{named} was begun with {option(key)} {_short(former)}"
-            raise UsageError(f"{begun}, but this call has {_short(current)}; {cure}.")
+            raise OtherSettingsError(f"{begun}, but this call has {_short(current)}; {cure}.")
 
 
 def _connect(path):
