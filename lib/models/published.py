@@ -1,5 +1,6 @@
 """The published models: what their files are called, where they are, and where they come from."""
 
+import contextlib
 import hashlib
 import http.client
 import os
@@ -58,13 +59,23 @@ def check_model_name(model, directory=None):
 
 
 def is_published(path):
-    """Whether a file is a published model: by its content or, where that is not on record here, by its name."""
+    """Whether a file is a published model: by its content or, where that is not on record here, by its name, if it is
+    not one that was made here."""
     return any(
-        os.path.basename(path) == each.file
+        os.path.basename(path) == each.file and not _made_here(path)
         if each.sha256 is None
         else os.path.getsize(path) == each.bytes and checksum(path) == each.sha256
         for each in MODELS.values()
     )
+
+
+def _made_here(path):
+    """Whether a model file says the size of its images, as no published one does."""
+    from lib.models.keras_archives import open_archive
+
+    with contextlib.suppress(Exception), open_archive(path) as content:  # a damaged file raises anything
+        return content.image_size is not None
+    return False
 
 
 def find_model(model, directory=None):

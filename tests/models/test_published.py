@@ -2,11 +2,15 @@
 
 import hashlib
 import http.server
+import json
 import os
+import shutil
 import socket
 import threading
+import zipfile
 
 import pytest
+from conftest import FIXTURES
 
 from lib.errors import UsageError, WorkError
 from lib.models import published
@@ -126,3 +130,16 @@ def test_the_model_directory(monkeypatch):
     assert published.model_directory() == "/models"
     monkeypatch.delenv("HERBARIOGRAPH_MODELS")
     assert published.model_directory() == os.path.expanduser("~/.cache/herbariograph")
+
+
+def test_a_model_made_here_is_not_the_published_one_of_its_name(tmp_path):
+    path = tmp_path / "ConvNeXt-T.keras"
+    shutil.copy(FIXTURES / "keras" / "reference-2.13.keras", path)
+    assert published.is_published(str(path)), "its file doesn't say a size, like that of the published one"
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    members["metadata.json"] = json.dumps({**json.loads(members["metadata.json"]), "image_size": 96}).encode()
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    assert not published.is_published(str(path))
