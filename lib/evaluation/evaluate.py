@@ -132,7 +132,8 @@ def answer_records(settings):
         A list of their `Answers`.
     """
     # One core for each operation: several batches are answered side by side instead.
-    device = select_device(settings.cpu, settings.gpu, settings.processors or cores(), threads_per_operation=1)
+    threads = {"processors": settings.processors or cores(), "threads_per_operation": 1}
+    device = select_device(settings.cpu, settings.gpu, **threads, exact=True)
 
     from lib.data.records import check_bands, load_images, open_records, read_number_map, tell_left_out
     from lib.models.keras_files import load_model

@@ -14,7 +14,7 @@ from lib.data.outputs import neutral_labels, table_of_model, unknown_outputs
 from lib.errors import UsageError, concerning, option
 from lib.measures.softmax import probabilities_of
 from lib.models.published import MODELS, PUBLISHED_SIZE, is_published
-from lib.system.devices import import_tensorflow, may_have_gpu, select_device
+from lib.system.devices import has_gpu, import_tensorflow, select_device
 from lib.system.packages import installed
 from lib.system.parallel import cores
 
@@ -145,7 +145,7 @@ def _reason_for_tensorflow(settings):
         return "OpenVINO is not installed"
     if settings.exact:
         return f"{option('exact')} needs it anyway"
-    return "this machine has a GPU" if not settings.cpu and may_have_gpu() else None
+    return "this machine has a GPU" if not settings.cpu and has_gpu() else None
 
 
 def _open_openvino(network, settings, step, pooled):
@@ -168,7 +168,7 @@ def _open_openvino(network, settings, step, pooled):
 def _open_tensorflow(path, settings, step, pooled):
     """A file as a `Model`, and the number of its outputs."""
     # One core for each operation: several steps run side by side instead, which is twice as fast.
-    select_device(settings.cpu, settings.gpu, settings.processors or cores(), threads_per_operation=1)
+    select_device(settings.cpu, settings.gpu, settings.processors or cores(), threads_per_operation=1, exact=True)
 
     import tensorflow as tf
 

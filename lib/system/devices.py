@@ -33,8 +33,17 @@ def import_tensorflow():
     return tensorflow
 
 
+def has_gpu():
+    """Whether TensorFlow finds a GPU; it is only imported, which takes seconds, where there might be one."""
+    if not may_have_gpu():
+        return False
+    tf = import_tensorflow()
+    with _silent_stderr():
+        return bool(tf.config.list_physical_devices("GPU"))
+
+
 def may_have_gpu():
-    """Whether TensorFlow might find a GPU, without importing it, which takes seconds."""
+    """Whether TensorFlow might find a GPU, without importing it."""
     packages = versions_of("tensorflow", "tensorflow-cpu", "tensorflow-metal")
     if not installed("tensorflow") or ("tensorflow-cpu" in packages and "tensorflow" not in packages):
         return False
@@ -76,7 +85,7 @@ class Device(NamedTuple):
     name: str
 
 
-def select_device(cpu=False, gpu=0, processors=None, threads_per_operation=None):
+def select_device(cpu=False, gpu=0, processors=None, threads_per_operation=None, exact=False):
     """Import TensorFlow and bind it to one or several devices, before anything else uses it.
 
     Without any GPU the CPU is used, with a warning unless `cpu`.
@@ -87,6 +96,7 @@ def select_device(cpu=False, gpu=0, processors=None, threads_per_operation=None)
         processors: the number of cores that TensorFlow may use; None for all.
         threads_per_operation: the number of cores for one operation; None for `processors`. A stage that runs several
             batches at once is faster with 1.
+        exact: compute in float32 also where a GPU would round to TensorFloat-32, of 10 bits.
 
     Returns:
         The first `Device`.
@@ -95,6 +105,8 @@ def select_device(cpu=False, gpu=0, processors=None, threads_per_operation=None)
         UsageError: there are GPUs, but not that one.
     """
     tf, kind = _bind(cpu, gpu, processors, threads_per_operation)
+    if exact:
+        tf.config.experimental.enable_tensor_float_32_execution(False)
     with _silent_stderr(), contextlib.suppress(RuntimeError):  # raised if TensorFlow has started already
         tf.config.list_logical_devices()  # starts TensorFlow's runtime, which prints messages, too
     return Device(kind, f"/{kind.upper()}:0")

@@ -92,7 +92,7 @@ def test_tensorflow_is_chosen_for_other_models_and_that_is_said(folder, capsys):
     ],
 )
 def test_when_tensorflow_computes_whatever_the_model_is(settings, gpu, reason, monkeypatch):
-    monkeypatch.setattr(engines, "may_have_gpu", lambda: gpu)
+    monkeypatch.setattr(engines, "has_gpu", lambda: gpu)
     assert engines._reason_for_tensorflow(Settings(**settings)) == reason
 
 

@@ -36,6 +36,17 @@ def test_the_cpu_is_taken_silently_when_asked_for(capfd):
     assert capfd.readouterr().err == ""
 
 
+def test_exact_numbers_are_float32_on_every_gpu():
+    code = (
+        "from lib.system.devices import select_device, import_tensorflow\n"
+        "for exact in (False, True):\n"
+        "    select_device(cpu=True, exact=exact)\n"
+        "    print(import_tensorflow().config.experimental.tensor_float_32_execution_enabled())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.split() == ["True", "False"], done.stderr
+
+
 def test_a_gpu_that_is_not_there_is_a_wrong_call(monkeypatch):
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None: ["GPU:0", "GPU:1"])
     with pytest.raises(UsageError, match="no GPU 2; give 0 to 1, or ⟦cpu⟧"):
