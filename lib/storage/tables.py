@@ -282,7 +282,8 @@ def open_rows(table, overwrite=False):
     rows = Journal(table.path + ".partial", _KIND, dict(table.settings), table.path, fresh=overwrite)
     if not overwrite and os.path.exists(table.path):
         rows.continue_from(table)
-        if rows.former is not None and not os.path.isfile(fingerprints_path(table.path)):
+        ours = rows.former is not None and settings_of(table.path)[0]
+        if ours and not os.path.isfile(fingerprints_path(table.path)):
             beside = os.path.basename(fingerprints_path(table.path))
             log.info(f"{table.path} has no {beside} beside it, so images that changed since can't be noticed.")
     return rows

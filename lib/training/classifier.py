@@ -137,6 +137,7 @@ def _train(settings, start, counts, weights):
     trainee = open_trainee(settings, "model", "size", team.strategy)
     number_map = None if settings.number_map is None else read_number_map(settings.number_map)
     data = open_data(settings, trainee.model.input_shape[-1], team, batch, number_map=number_map)
+    _log_enlarging(settings, data.train, trainee.size)
     with concerning("model"):
         check_size(trainee.template, data.validate, settings.model, "validate")
     with concerning("validate"):
@@ -168,6 +169,14 @@ def _train(settings, start, counts, weights):
     matrix, labels = describe(start, settings, trainee.template, data.validate, batch)
     if matrix is not None:
         log.info(weakest(matrix, labels))
+
+
+def _log_enlarging(settings, images, size):
+    """Say so where a model's own size makes images larger, which takes time and tells it nothing new."""
+    height, width, _ = images.shape
+    if settings.size is None and max(height, width) < size:
+        enlarged = f"images of {width} x {height} pixels are enlarged to {size} x {size}"
+        log.info(f"The model's own size is taken: {enlarged}; {option('size')} gives another.")
 
 
 def _mixed_examples(settings, size, counts):
