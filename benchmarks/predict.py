@@ -19,7 +19,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from benchmarks.common import ROOT, hand_over, machine, measure, print_table
 from lib.models.published import find_model
-from lib.prediction.model import ENGINES
+from lib.prediction.settings import ENGINES
 
 COLUMNS = (
     *("images", "OpenVINO", "TensorFlow", "plain", "times plain", "times TensorFlow"),

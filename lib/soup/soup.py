@@ -18,7 +18,7 @@ from lib.data.outputs import (
 from lib.errors import UsageError, WorkError, concerning, option
 from lib.soup.candidates import find_models, open_candidates
 from lib.storage.files import checksum, whole_file
-from lib.storage.formats import read_rows
+from lib.storage.formats import read_named_rows
 from lib.storage.journal import Journal
 from lib.storage.names import escape_name
 from lib.storage.runs import complete, find_run, reserved, run_name, run_of, write_settings
@@ -233,8 +233,7 @@ def _recorded(settings, inputs, paths):
         if not _validated_alike(run.settings, settings, inputs):
             continue
         with contextlib.suppress(UsageError, ValueError, KeyError):  # no such column: the models are scored
-            (_, header), *rows = read_rows(run.epochs)
-            for row in (dict(zip(header, values)) for _, values in rows):
+            for _, row in read_named_rows(run.epochs)[1]:
                 name = _name(settings, os.path.join(folder, row["FILE"]))
                 if name in names:
                     found[name] = float(row[column])
