@@ -39,9 +39,8 @@ for version in $versions; do
     echo "=== Python $version"
     case $version in
         3.8) tests="-m 'not once'" ;;
-        # All but the README's chain, which 3.8 runs: the demo has the same stages. The files in their order, or the longest,
-        # of few tests, would come last; Python 3.8 has no xdist that can.
-        3.13) tests="--no-loadscope-reorder --deselect tests/test_chain.py::test_the_lines_of_the_readme_run" ;;
+        # All. The files in their order, or the longest, of few tests, would come last; Python 3.8 has no xdist that can.
+        3.13) tests="--no-loadscope-reorder" ;;
         *)
             tests="tests/test_convnextClassifier.py tests/prediction/test_model.py tests/test_adaptImages.py tests/storage"
             tests="$tests -m 'not once'"
