@@ -107,6 +107,17 @@ def make_data(folder):
         assert done.returncode == 0, done.stderr
 
 
+def copy_data(source, folder):
+    """What `make_data` made."""
+    for path in source.iterdir():
+        if path.is_symlink():  # of the toolkit
+            continue
+        if path.name == "pictures":
+            shutil.copytree(path, folder / path.name)
+        elif path.name == "teacher.keras" or path.name.startswith(("sample", "fractals")):
+            shutil.copy2(path, folder)
+
+
 def results(folder):
     """What a chain results in, bit for bit: the soup's weights, and the predictions."""
     (soup,) = (folder / "ConvNeXt").glob("*/soup-model.keras")
@@ -156,7 +167,7 @@ def test_a_chain_that_is_killed_and_run_again_ends_the_same(undisturbed):
     calm, times = undisturbed
     folder = calm.parent / "killed"
     link_toolkit(folder)
-    make_data(folder)
+    copy_data(calm, folder)
     text = smaller(readme_chain())
     lengths = np.diff(times)
     seed = random.randrange(10**6)
