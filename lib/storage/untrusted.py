@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import zipfile
 
 from lib.errors import UsageError
@@ -58,12 +59,28 @@ def check_zip_member(member, archive_size, shrinking=1, small=0):
         raise ValueError(f"its {member.filename} would take {member.file_size:,} bytes")
 
 
+# What opens and closes a level of JSON, and texts, in which neither does.
+_LEVELS = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[{]|[\]}]', re.DOTALL)
+_MOST_LEVELS = 300
+
+
 def parse_json(text):
-    """The value of a JSON text. Raises ValueError if it is not JSON or too deeply nested for Python."""
-    try:
-        return json.loads(text)
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
+    """The value of a JSON text, or of its bytes. Raises ValueError if it is not JSON or nested too deeply."""
+    if isinstance(text, (bytes, bytearray)):
+        text = text.decode(json.detect_encoding(text), "surrogatepass")
+    # Rather than let Python notice: its limit may be met by whatever runs then, such as a finalizer, and 3.8 aborts.
+    if isinstance(text, str) and text.count("[") + text.count("{") > _MOST_LEVELS < _levels(text):
+        raise ValueError("it is nested too deeply")
+    return json.loads(text)
+
+
+def _levels(text):
+    """How deeply a JSON text is nested, or one that is not JSON at least."""
+    level = most = 0
+    for found in _LEVELS.finditer(text):
+        level += {"[": 1, "{": 1, "]": -1, "}": -1}.get(found[0], 0)
+        most = max(most, level)
+    return most
 
 
 def is_whole_number(text):

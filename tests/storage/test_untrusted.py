@@ -72,3 +72,13 @@ def test_json_and_numbers_are_what_they_say_or_a_value_error():
     assert is_whole_number("017") and is_whole_number("9" * 18)
     for text in ("", "-1", "1.0", "٣", "9" * 19):
         assert not is_whole_number(text)
+
+
+def test_json_is_refused_by_its_levels_not_by_what_its_texts_look_like():
+    deepest = "[" * 300 + "]" * 300
+    for text in (deepest, deepest.encode(), deepest.encode("utf-16"), json.dumps(["[" * 1000, '\\"' + "{" * 1000] * 3)):
+        assert parse_json(text) == json.loads(text)
+    for text in (f"[{deepest}]", '{"a": ' * 301, '[{"[[]]": ' * 151):
+        with pytest.raises(ValueError, match="nested too deeply"):
+            parse_json(text)
+    assert len(parse_json(json.dumps([[]] * 1000))) == 1000
