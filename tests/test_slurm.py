@@ -57,7 +57,7 @@ def test_the_three_commands_of_the_page_make_the_table_of_one_machine(cluster, s
         assert (tmp_path / f"predictions.tsv{ending}").read_bytes() == (tmp_path / f"one.tsv{ending}").read_bytes()
     assert len((tmp_path / "one.tsv").read_text().splitlines()) == 1 + 140
     assert not os.path.exists(tmp_path / "predictions.tsv.errors.tsv")
-    own = re.compile(r"Made [-0-9]+ [0-9:]+\.|(predictions|one)\.tsv|identity=\"\w+\"")
+    own = re.compile(r"Made [-0-9]+ [0-9:]+\.|(predictions|one)\.tsv|identity=\"\w+\"|\"stem\": \"\w+\"")
     page, expected = (own.sub("", (tmp_path / f"{name}.html").read_text()) for name in ("report", "one"))
     assert page == expected
 
