@@ -19,9 +19,8 @@ from lib.storage.journal import Journal, compare_settings
 from lib.storage.names import escape_name, path_order
 from lib.storage.untrusted import SHRINKING, SMALL_BYTES, check_text, check_zip_member, parse_json
 
-# The settings that features depend on, and those of them that only a part has.
+# The settings that features depend on.
 OF_FEATURES = ("model", "model_sha256", "data", "list_file", "exact", "shard", "listed")
-OF_PARTS = ("shard", "listed")
 
 _CHUNK = 4096  # rows at once
 _UNKNOWN = (-1, -1, -1)  # a fingerprint
@@ -145,13 +144,7 @@ def merge_features(path, settings, files):
     Args:
         path, settings: see `open_features`.
         files: see `Parts`.
-
-    Raises:
-        UsageError: one of them is something else, or of other settings.
     """
-    for file in files:
-        if {name: value for name, value in load_features(file).settings.items() if name not in OF_PARTS} != settings:
-            raise UsageError(f"{file} was made with other settings than its table; make it again.")
     parts = Parts(files)
     _write(path, settings, parts, Paths(name for name, _ in parts.facts()))
 

@@ -4,6 +4,7 @@ import hashlib
 import heapq
 import itertools
 import json
+import logging
 import os
 from typing import NamedTuple
 
@@ -14,6 +15,8 @@ from lib.storage import tables
 from lib.storage.fingerprints import check_fingerprints, fingerprints_path, read_fingerprints, write_fingerprints
 from lib.storage.names import path_order, unescape_name
 from lib.system.shard import Shard, parse_shard
+
+log = logging.getLogger(__name__)
 
 
 class _Part(NamedTuple):
@@ -73,17 +76,29 @@ def merge_tables(settings):
 
 
 def _features(settings, parts, about):
-    """The parts' files of features, which are to be merged; none unless they are wanted or, for a page, all exist.
+    """The parts' files of features, which are to be merged; none unless they are wanted or, for a page, all are right.
 
-    Raises UsageError if one is missing, or the file to write has features of other settings than `about`.
+    Raises UsageError if they are wanted and one is not that of its table, or the file to write has features of other
+    settings than `about`.
     """
+    if not settings.embeddings and not settings.report:
+        return ()
     files = [f"{part.path}.features.npz" for part in parts]
     missing = [file for file in files if not os.path.isfile(file)]
-    if settings.embeddings and missing:
+    if missing and settings.embeddings:
         beside = f"the parts' features are expected beside their tables, {option('embeddings')} PART.features.npz"
         raise UsageError(f"{missing[0]} does not exist; {beside}.")
-    if missing or not (settings.embeddings or settings.report):
+    if missing:
         return ()
+    for part, file in zip(parts, files):
+        try:
+            if load_features(file).settings != {**about, "shard": str(part.shard), "listed": part.listed}:
+                raise UsageError(f"{file} has the features of another call than {part.path}; make it again.")
+        except UsageError as error:
+            if settings.embeddings:
+                raise
+            log.info(f"The parts' features are left out: {error}")
+            return ()
     former = os.path.exists(settings.features) and not settings.overwrite
     if former and load_features(settings.features).settings != about:
         cure = f"choose another file or pass {option('overwrite')}"

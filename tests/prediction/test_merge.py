@@ -140,10 +140,35 @@ def test_the_features_of_parts_merged_are_those_of_the_whole_and_the_page_learns
     with np.load("part2.tsv.features.npz") as stored:
         np.savez("other.npz", **{**stored, "settings": np.array('{"model": "other"}')})
     shutil.move("other.npz", "part2.tsv.features.npz")
-    assert "part2.tsv.features.npz was made with other settings than its table" in refused("--embeddings", "new.npz")
+    assert "part2.tsv.features.npz has the features of another call than part2.tsv" in refused(
+        "--embeddings", "new.npz"
+    )
+    assert not os.path.exists("again.tsv"), "nothing is written before all is known to be right"
     os.unlink("part3.tsv.features.npz")
     assert "part3.tsv.features.npz does not exist" in refused("--embeddings", "new.npz")
     assert not os.path.exists("new.npz")
+
+
+@pytest.mark.slow
+def test_features_that_are_not_the_parts_are_left_out_and_named(folder, capsys):
+    def merged(*arguments):
+        capsys.readouterr()
+        status = predictImages.main(["--merge", "merged.tsv", *(f"part{number}.tsv" for number in (1, 2)), *arguments])
+        return status, capsys.readouterr().err
+
+    for number in (1, 2):
+        beside = ("--embeddings", f"part{number}.tsv.features.npz")
+        assert run("-d", "scans", "--shard", f"{number}/2", "-o", f"part{number}.tsv", *beside) == 0
+    draw("scans/70.jpg", 70)
+    for number in (1, 2):
+        assert run("-d", "scans", "--shard", f"{number}/2", "-o", f"part{number}.tsv", "--overwrite") == 0
+    status, said = merged("--report", "m.html")
+    assert status == 0 and "left out: part1.tsv.features.npz has the features of another call than part1.tsv" in said
+    assert not os.path.exists("merged.tsv.features.npz") and os.path.exists("m.html")
+    assert merged("--embeddings", "all.npz")[0] == 2 and not os.path.exists("all.npz")
+    (folder / "part1.tsv.features.npz").write_bytes(b"damaged")
+    status, said = merged("--report", "m.html")
+    assert status == 0 and "left out: part1.tsv.features.npz holds no features of images" in said
 
 
 def test_parts_are_answered_at_the_same_places_as_the_whole(folder, monkeypatch):
