@@ -21,6 +21,7 @@ from lib.cli.types import (
     output_table,
     whole_number,
 )
+from lib.prediction.settings import MOST_RIDGE
 
 
 def options():
@@ -39,8 +40,8 @@ def options():
     add = made.add_argument_group("learning").add_argument
     new = "a new category that is spelled almost like another one is no typing mistake; may be repeated"
     add("--new-category", action="append", dest="new_categories", metavar="CATEGORY", help=new)
-    ridge = "how strongly it holds on to what it knew: above 0, up to 1000 (%(default)s)"
-    add("--ridge", type=number(0, 1000, above=True), metavar="NUMBER", help=ridge)
+    ridge = f"how strongly it holds on to what it knew: above 0, up to {MOST_RIDGE} (%(default)s)"
+    add("--ridge", type=number(0, MOST_RIDGE, above=True), metavar="NUMBER", help=ridge)
     group = made.add_argument_group("the folder's new answers")
     add = group.add_argument
     table = "write a table like that of predictImages.py: .tsv, .csv, .xlsx or .jsonl; no image is read again"

@@ -356,7 +356,7 @@ def test_a_folders_features_are_of_one_folder_and_its_table_is_not_that_of_the_a
         assert adaptImages.main([*arguments, "-d", "scans", "--predict", "a.tsv"]) == 0
     capsys.readouterr()
     assert adaptImages.main([*arguments, "-d", "others"]) == 2
-    said = "-e/--embeddings: new.npz and new.tsv are of another folder or model; choose another FILE."
+    said = "-e/--embeddings: new.npz and new.tsv were made with another folder or model; choose another FILE."
     assert capsys.readouterr().err.splitlines()[-1].endswith(said)
 
 
@@ -388,3 +388,19 @@ def test_predicting_with_the_adapted_model_gives_the_answers_computed_from_featu
     answers = (folder / "a.tsv").read_bytes()
     assert run("--predict", "a.tsv", "--probabilities", "-c", "-d", "scans") == 0, "the features are computed first"
     assert (folder / "a.tsv").read_bytes() == answers
+
+
+def test_an_adapted_table_is_gone_on_with(folder, capsys):
+    os.mkdir("scans")
+    for number in range(9):
+        draw(f"scans/{number:03d}.png", number)
+    predict = ["-c", "-d", "scans"]
+    assert (
+        predictImages.main([*predict, "-m", "model.keras", "-o", "p.tsv", "--embeddings", "f.npz", "--overwrite"]) == 0
+    )
+    (folder / "c.tsv").write_text(corrections(*((f"scans/{number:03d}.png", "AB"[number % 2]) for number in range(6))))
+    assert run("--predict", "a.tsv") == 0
+    draw("scans/009.png", 9)
+    capsys.readouterr()
+    assert predictImages.main([*predict, "-m", "out/a.keras", "-o", "a.tsv"]) == 0
+    assert "9 of 10 images are already done." in capsys.readouterr().err and len(table("a.tsv")) == 10

@@ -109,7 +109,10 @@ def _choose_categories(settings, source, labels):
     categories = tuple(Category(index, label, names.get(label) or label) for index, label in enumerate(labels))
     given = source is not None and os.path.isfile(table) and os.path.samefile(source, table)
     own = bool(others) or given or (os.path.isfile(table) and not os.path.isfile(output))
-    return table_of_model(output, own), categories
+    written = table_of_model(output, own)
+    if source is not None and os.path.isfile(written) and os.path.samefile(source, written):
+        raise UsageError(f"{source} is the table that the new model's categories would replace; copy it.", "labels")
+    return written, categories
 
 
 def _load_features(settings, path, layer):
@@ -122,7 +125,8 @@ def _load_features(settings, path, layer):
         try:
             predict(Settings(output=settings.before, embeddings=settings.features, **same))
         except OtherSettingsError as error:
-            begun = f"{settings.features} and {settings.before} are of another folder or model"
+            other = "folder or model" if error.key in ("data", "model", "model_sha256") else option(error.key)
+            begun = f"{settings.features} and {settings.before} were made with another {other}"
             raise UsageError(f"{begun}; choose another FILE.", "embeddings") from error
     stored = load_features(settings.features)
     with concerning("embeddings"):

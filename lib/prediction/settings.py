@@ -10,7 +10,7 @@ from lib.system.memory import MAX_PIXELS
 from lib.system.shard import Shard
 
 ENGINES = ("openvino", "tensorflow")
-RIDGE = 0.03  # how strongly a model holds on to what it knew when it is taught
+RIDGE, MOST_RIDGE = 0.03, 1000  # how strongly a model holds on to what it knew when it is taught: usually, and at most
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,7 +14,7 @@ from lib.measures.adaptation import extend, fit, measure, scale
 from lib.measures.softmax import softmax
 from lib.models.output_layer import read_output_layer
 from lib.models.published import find_model
-from lib.prediction.settings import RIDGE
+from lib.prediction.settings import MOST_RIDGE, RIDGE
 from lib.storage.names import unescape_name
 from lib.storage.tables import settings_of
 
@@ -81,7 +81,10 @@ def find_teaching(settings, rows, labels, audited, corrections):
         if layer.kernel.shape[0] != features.shape[1]:
             continue
         logits = features @ layer.kernel + layer.bias
-        adapted = _learn(features, layer, scaling, rows, labels, corrections.taught, ridge)
+        try:
+            adapted = _learn(features, layer, scaling, rows, labels, corrections.taught, ridge)
+        except StageError:  # there is no solution, so these are not the features of the table
+            continue
         if _fits(logits, rows, labels[:known], corrections.decided) or _fits(*adapted, corrections.decided):
             break
     else:
@@ -107,7 +110,8 @@ def _models_of(stored, settings):
 def _ridge_of(table):
     """The ridge that the model of a table was adapted with, and that its page goes on with."""
     ridge = settings_of(table)[0].get("ridge")
-    return float(ridge) if isinstance(ridge, (int, float)) and ridge > 0 else RIDGE
+    known = isinstance(ridge, (int, float)) and not isinstance(ridge, bool) and 0 < ridge <= MOST_RIDGE
+    return float(ridge) if known else RIDGE
 
 
 def _learn(features, layer, scaling, rows, labels, taught, ridge):

@@ -34,7 +34,11 @@ CREATE TABLE entries (key BLOB PRIMARY KEY, about TEXT, content BLOB);
 
 
 class OtherSettingsError(UsageError):
-    """A file was begun with other settings."""
+    """A file was begun with other settings; `key` is the first that differs."""
+
+    def __init__(self, message, key):
+        super().__init__(message)
+        self.key = key
 
 
 def compare_settings(recorded, settings, named, setting="output", anew="overwrite"):
@@ -51,7 +55,7 @@ def compare_settings(recorded, settings, named, setting="output", anew="overwrit
         if former != current:
             cure = f"use the same options, choose another {option(setting)} or pass {option(anew)}"
             begun = f"{named} was begun with {option(key)} {_short(former)}"
-            raise OtherSettingsError(f"{begun}, but this call has {_short(current)}; {cure}.")
+            raise OtherSettingsError(f"{begun}, but this call has {_short(current)}; {cure}.", key)
 
 
 def _connect(path):

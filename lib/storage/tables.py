@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 _ERRORS_HEADER = "FILE\tERROR\n"
 _KIND = "predictions"  # of the journal
 _JOINED = "joined"  # the setting that records a join
+_NOT_OF_ROWS = (_JOINED, "ridge")  # settings that the rows of a model don't depend on
 
 
 def check_errors_table(path, setting="output"):
@@ -233,7 +234,10 @@ class Table(NamedTuple):
             beside = os.path.basename(self.path) + ".settings.json"
             raise UsageError(f"{self.path} has no valid {beside} beside it, {advice}")
         joined = joined_columns(recorded)
-        compare_settings(with_join(recorded, None), with_join(self.settings, None), self.path)
+        theirs, ours = (
+            {key: each[key] for key in each if key not in _NOT_OF_ROWS} for each in (recorded, self.settings)
+        )
+        compare_settings(theirs, ours, self.path)
         kind, answers, with_source = table_kind(self.path), answers_of(self.path), [*self.columns, SOURCE]
         try:
             lines = read_lines(self.path)

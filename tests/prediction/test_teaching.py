@@ -130,6 +130,15 @@ def test_the_table_of_an_adapted_model_follows_from_the_corrections(folder, ridg
     assert "no model" in folder.find(rows, labels, corrections._replace(taught={}))[1]
 
 
+@pytest.mark.parametrize("ridge", ["true", "9" * 401, "1e999", "-1", "0", '"1"', "1001", "null"])
+def test_a_ridge_that_none_is_is_not_taken(folder, ridge):
+    with open("t.tsv.settings.json", "w") as file:
+        settings = f'{{"model": {json.dumps(str(MODEL))}, "ridge": {ridge}}}'
+        file.write(f'{{"settings": {settings}, "versions": {{}}}}')
+    found, lacking = folder.find()
+    assert lacking == "" and found.ridge == RIDGE
+
+
 def test_which_models_can_be_taught(shared):
     cases = shared / "cases" / "models"
     assert can_be_taught(MODEL) and can_be_taught(str(cases / "logits.keras"))
