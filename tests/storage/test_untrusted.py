@@ -1,6 +1,7 @@
 """What comes from outside is read right or refused in a sentence."""
 
 import json
+import random
 import zipfile
 
 import pytest
@@ -82,3 +83,9 @@ def test_json_is_refused_by_its_levels_not_by_what_its_texts_look_like():
         with pytest.raises(ValueError, match="nested too deeply"):
             parse_json(text)
     assert len(parse_json(json.dumps([[]] * 1000))) == 1000
+    rng = random.Random(4)
+    for _ in range(2000):  # whatever quotes, backslashes and brackets are in its texts
+        text = json.dumps(
+            ["".join(rng.choices('\\"[]{}a', k=rng.randrange(9))) for _ in range(rng.randrange(1, 80))] * 8
+        )
+        assert parse_json(text) == json.loads(text)
