@@ -33,7 +33,7 @@ TOOLKIT=$(CDPATH='' cd -- "$(dirname -- "$(readlink -f -- "$0")")" && pwd)
 
 case ${1-} in
     '') ;;
-    -h | --help) comments_and_settings "$0" && exit ;;
+    -h | --help) comments_and_settings "$0"; exit ;;
     *) echo "chain.sh: $1 is not understood; settings come from the environment, and --help lists them" >&2; exit 2 ;;
 esac
 

@@ -22,7 +22,7 @@ TOOLKIT=$(CDPATH='' cd -- "$(dirname -- "$(readlink -f -- "$0")")" && pwd)
 : "${KEEP:=12}"
 
 case ${1-} in
-    -h | --help) comments_and_settings "$0" && exit ;;
+    -h | --help) comments_and_settings "$0"; exit ;;
 esac
 
 refuse() {

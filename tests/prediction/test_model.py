@@ -111,6 +111,16 @@ def test_a_gpu_is_looked_for_without_tensorflow(monkeypatch):
     assert not devices.may_have_gpu()
 
 
+def test_a_gpu_is_one_that_tensorflow_finds(monkeypatch):
+    monkeypatch.setattr(devices, "may_have_gpu", lambda: True)
+    assert not devices.has_gpu(), "the tests hide all"
+    tf = devices.import_tensorflow()
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [kind])
+    assert devices.has_gpu()
+    monkeypatch.setattr(devices, "may_have_gpu", lambda: False)
+    assert not devices.has_gpu()
+
+
 def without_tensorflow(*arguments, more=""):
     """Run predictImages.py as where neither TensorFlow nor Keras is installed."""
     work = f"import predictImages\nstatus = predictImages.main({list(arguments)!r})\n{more}\nsys.exit(status)"
