@@ -187,9 +187,22 @@ def test_a_table_of_categories_that_is_not_the_models_is_left_as_it_is(folder):
         assert (folder / "out" / "a-categories.tsv").read_text() == FIVE + "F\t5\tF\n"
     (folder / "model.keras").rename(folder / "out" / "model.keras")
     arguments = ["-m", "out/model.keras", "--labels", "categories.tsv", "-e", "f.npz", "-t", "c.tsv", "-o", "b.keras"]
+    six = (folder / "c.tsv").read_text()
+    write_corrections(folder / "c.tsv", np.minimum(truth()[0], 4), range(60))
+    assert adaptImages.main(arguments) == 0 and not os.path.exists("b-categories.tsv"), "it is right as it is"
+    (folder / "c.tsv").write_text(six)
     for _ in range(2):
         assert adaptImages.main(arguments) == 0, "the table that was given stays as it is"
         assert (folder / "categories.tsv").read_text() == FIVE
+        assert (folder / "b-categories.tsv").read_text() == FIVE + "F\t5\tF\n"
+
+
+def test_the_new_models_own_table_is_not_that_which_was_given(folder, capsys):
+    (folder / "out" / "other.keras").touch()
+    shutil.move("categories.tsv", "out/a-categories.tsv")
+    assert run("--labels", "out/a-categories.tsv") == 2
+    assert "--labels: out/a-categories.tsv is the table that the new model's" in capsys.readouterr().err
+    assert (folder / "out" / "a-categories.tsv").read_text() == FIVE and not os.path.exists("out/a.keras")
 
 
 def test_models_of_different_categories_may_lie_in_one_folder(folder):
@@ -352,6 +365,10 @@ def test_a_folders_features_are_of_one_folder_and_its_table_is_not_that_of_the_a
     arguments = ["-c", "-m", "model.keras", "-t", "c.tsv", "-o", "out/a.keras", "-e", "new.npz"]
     assert adaptImages.main([*arguments, "-d", "scans", "--predict", "new.tsv"]) == 2
     assert "--predict: new.tsv is the table of the answers before; choose another FILE." in capsys.readouterr().err
+    shutil.copy("c.tsv", "new.tsv")
+    assert adaptImages.main([*arguments, "-d", "scans", "-t", "new.tsv"]) == 2
+    assert "-t/--table: new.tsv is the table of the answers before; choose another FILE." in capsys.readouterr().err
+    os.unlink("new.tsv")
     for _ in range(2):
         assert adaptImages.main([*arguments, "-d", "scans", "--predict", "a.tsv"]) == 0
     capsys.readouterr()

@@ -71,8 +71,9 @@ def check(settings):
         if getattr(settings, name) and not settings.predict:
             raise UsageError(f"it needs {option('predict')} TABLE.", name)
     files = {name: getattr(settings, name) for name in ("table", "output", "features", "predict", "report")}
-    if settings.data and settings.predict and os.path.realpath(settings.predict) == os.path.realpath(settings.before):
-        raise UsageError(f"{settings.predict} is the table of the answers before; choose another FILE.", "predict")
+    for name in ("table", "predict") if settings.data else ():
+        if files[name] and os.path.realpath(files[name]) == os.path.realpath(settings.before):
+            raise UsageError(f"{files[name]} is the table of the answers before; choose another FILE.", name)
     seen = {}
     for name, path in files.items():
         other = seen.setdefault(os.path.realpath(path), name) if path else name

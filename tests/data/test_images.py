@@ -393,3 +393,19 @@ def test_the_golden_pictures_are_all_read(shared):
     for path in paths:
         pixels = read_image(path, 96)
         assert pixels.shape == (96, 96, 3) and pixels.min() >= 0 and pixels.max() <= 255
+
+
+def test_ordinary_jpegs_are_decoded_into_memory_that_is_used_again_and_nothing_keeps_it(tmp_path):
+    decoded, results, copies = [], [], []
+    for number in range(2):
+        path = str(tmp_path / f"{number}.jpg")
+        noise = np.random.default_rng(number).integers(0, 255, (60, 80, 3), dtype="uint8")
+        Image.fromarray(noise).save(path)
+        with open(path, "rb") as file, Image.open(file) as image:
+            decoded.append(images._decode_jpeg(file, image, 512))
+        results += [read_image(path, 60), read_thumbnail(path, 80)]
+        copies += [each.copy() for each in results[-2:]]
+    assert decoded[0] is not None and np.shares_memory(*decoded)
+    for result, copy in zip(results, copies):
+        np.testing.assert_array_equal(result, copy)
+        assert not np.shares_memory(result, decoded[0])

@@ -13,6 +13,8 @@ from toys import write_layers, write_model
 
 import predictImages
 from lib.errors import UsageError
+from lib.evaluation import evaluate
+from lib.evaluation import settings as evaluation
 from lib.prediction import model as engines
 from lib.prediction.settings import ENGINES, Settings
 from lib.system import devices
@@ -163,6 +165,18 @@ def test_a_bad_file_is_said_in_one_sentence(folder, damage, capsys):
     assert predictImages.main(call("-c", "--engine", "openvino", model="bad.keras")) == 2
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 1 and "bad.keras" in said[0]
+
+
+def test_numbers_that_are_published_are_computed_exactly(folder, monkeypatch):
+    def select(*arguments, exact=False, **options):
+        raise KeyError(exact)
+
+    for module in (engines, evaluate):
+        monkeypatch.setattr(module, "select_device", select)
+    with pytest.raises(KeyError, match="True"):
+        engines.open_model("m.keras", Settings(engine="tensorflow", cpu=True), 4, False)
+    with pytest.raises(KeyError, match="True"):
+        evaluate.answer_records(evaluation.Settings(model="m.keras", categories=3, test=()))
 
 
 def test_labels_and_features_are_checked_alike(folder, capsys):

@@ -1,12 +1,13 @@
 """Files that appear whole or not at all, and files that are locked."""
 
 import os
+import re
 import signal
 import threading
 
 import pytest
 
-from lib.storage.files import checksum, checksum_of, open_locked, whole_file
+from lib.storage.files import checksum, checksum_of, open_locked, temporary_name, whole_file
 
 
 def test_a_whole_file_replaces_the_former_one(tmp_path):
@@ -27,6 +28,12 @@ def test_a_failed_write_leaves_the_former_file(tmp_path):
         raise RuntimeError
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["table.tsv"]
+
+
+def test_no_two_drafts_have_one_name_whatever_the_number_of_the_process(monkeypatch):
+    monkeypatch.setattr(os, "getpid", lambda: 123)
+    names = {temporary_name("table.tsv") for _ in range(20)}
+    assert len(names) == 20 and all(re.fullmatch(r"table\.tsv\.123\d{9}\.tmp", name) for name in names)
 
 
 def test_of_a_link_the_file_it_leads_to_is_written(tmp_path):

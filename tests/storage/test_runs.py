@@ -60,6 +60,20 @@ def test_only_one_process_has_it(tmp_path):
         pass
 
 
+def test_a_directory_that_another_call_removes_meanwhile_is_made_again(tmp_path, monkeypatch):
+    run, opened, removed = runs.find_run(str(tmp_path), "ab"), runs.open_locked, []
+
+    def open_after_removal(path):
+        if not removed:
+            os.rmdir(run.best)
+            removed.append(path)
+        return opened(path)
+
+    monkeypatch.setattr(runs, "open_locked", open_after_removal)
+    with runs.reserved(run):
+        assert removed == [os.path.join(run.best, ".lock")] and os.listdir(run.best) == [".lock"]
+
+
 def test_fresh_removes_what_there_was(tmp_path):
     run = runs.find_run(str(tmp_path), "ab")
     with runs.reserved(run):

@@ -177,7 +177,7 @@ def test_images_are_augmented_as_chosen_and_a_parameter_without_effect_is_named(
 
 def test_the_categories_travel_with_the_records_and_the_model_and_its_size_is_its_own(files, tmp_path):
     model = load_model(files["model"])
-    model.image_size = 12
+    model.image_size = 20
     save_model(model, tmp_path / "model.keras")
     for kind in ("train", "validate"):
         name = kind.replace("validate", "validation")
@@ -186,11 +186,12 @@ def test_the_categories_travel_with_the_records_and_the_model_and_its_size_is_it
     (tmp_path / "own-categories.tsv").write_text(table)
     own = {"train": (str(tmp_path / "own-train.tfr"),), "validate": (str(tmp_path / "own-validation.tfr"),)}
     options = {"size": None, "epochs": 1, "save_epochs": True}
-    best, _, _ = run(settings(files, tmp_path, model=str(tmp_path / "model.keras"), **own, **options))
+    best, _, said = run(settings(files, tmp_path, model=str(tmp_path / "model.keras"), **own, **options))
+    assert f"images of {SIZE} x {SIZE} pixels are enlarged to 20 x 20" in " ".join(said)
     folders = [best, best.parent / best.name.replace("-best", "-intermediate")]
     assert [(folder / "categories.tsv").read_text() for folder in folders] == [table, table]
-    assert load_model(best / "best-model.keras").image_size == 12
-    assert json.loads((best / "training-settings.json").read_text())["image_size"] == 12
+    assert load_model(best / "best-model.keras").image_size == 20
+    assert json.loads((best / "training-settings.json").read_text())["image_size"] == 20
     edited = table.replace("\tPalm\n", "\tPalmae\n")
     (best / "categories.tsv").write_text(edited)
     (best / "README.md").unlink()
